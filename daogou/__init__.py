@@ -1,0 +1,1 @@
+"""Daogou: one jointly trained multi-task model for a shop."""

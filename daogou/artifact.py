@@ -1,0 +1,180 @@
+"""A trained run on disk and back: weights, transform, store and what they were made from.
+
+A run folder holds ``manifest.json`` (written last), ``model.safetensors``, ``transform.json`` and
+``store/``. The manifest names every file with its SHA-256 and carries a digest of itself.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from daogou.config import make, shop_of
+from daogou.errors import ArtifactError, DaogouError
+from daogou.features.store import Store, open_store
+from daogou.features.transform import Transform
+from daogou.model.build import Counts, Shape, build
+from daogou.model.joint import JointModel
+from daogou.schema import Shop
+
+FORMAT: Final = "daogou-run-1"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A loaded run."""
+
+    folder: Path
+    shop: Shop
+    transform: Transform
+    store: Store
+    model: JointModel  # in evaluation mode
+    manifest: Mapping[str, Any]
+
+    @property
+    def history_length(self) -> int:
+        """How many events of a history the model reads."""
+        return int(self.manifest["history_length"])
+
+
+def model_of(transform: Transform, store: Store, shop: Shop, shape: Shape) -> JointModel:
+    """The model of a compiled shop, its weights at their start."""
+    return build(transform, shop.tasks, counts_of(transform, store), shape)
+
+
+def counts_of(transform: Transform, store: Store) -> Counts:
+    """What of the training split a model must know to be built."""
+    first, last = store.ranges["train"]
+    labels = store["exposures/labels"][first:last]
+    ids = store["items/id"][store["exposures/item"][first:last]]
+    positives = torch.zeros(transform.item_ids.n_rows)
+    if labels.shape[1]:
+        taken = torch.from_numpy(ids[labels[:, 0] == 1].astype("int64"))
+        positives = torch.bincount(taken, minlength=transform.item_ids.n_rows).float()
+    # One more of each: an id without positives may still be drawn.
+    return Counts(store.n_items, (positives + 1) / (positives + 1).sum())
+
+
+def save(
+    folder: Path,
+    *,
+    shop: Shop,
+    transform: Transform,
+    model: JointModel,
+    shape: Shape,
+    record: Mapping[str, Any],
+) -> None:
+    """Write a run beside its already compiled ``store/``; the manifest, last, makes it whole."""
+    try:
+        _write(folder / "transform.json", json.dumps(transform.to_json(), ensure_ascii=False))
+        partial = folder / "model.safetensors.partial"
+        weights = {name: weight.contiguous() for name, weight in model.state_dict().items()}
+        save_file(weights, partial)
+        os.replace(partial, folder / "model.safetensors")
+        document: dict[str, Any] = {
+            "format": FORMAT,
+            "root": str(shop.root.resolve()),
+            "shop": shop.document,
+            "shape": asdict(shape),
+            **record,
+            "files": {str(path.relative_to(folder)): sha256(path) for path in _files(folder)},
+        }
+        document["digest"] = _digest(document)
+        _write(folder / "manifest.json", json.dumps(document, ensure_ascii=False, indent=1))
+    except OSError as error:
+        raise ArtifactError(
+            f"{folder}: saving the run failed ({error.strerror or error}); the run is not whole, "
+            "free some disk and run `daogou fit --resume` again"
+        ) from None
+
+
+def load(folder: Path | str, *, verify: bool = True) -> Artifact:
+    """Load a run; refuses one that is unfinished, altered or from another version, and says why.
+
+    ``verify=False`` skips hashing the files, for a process that has just written them.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    for name, digest in manifest["files"].items():
+        path = folder / name
+        if not path.exists():
+            raise ArtifactError(f"{path}: missing from the run; copy the whole folder again")
+        if verify and sha256(path) != digest:
+            raise ArtifactError(f"{path}: altered since the run was saved; restore it or fit again")
+    try:
+        shop = shop_of(manifest["shop"], Path(manifest["root"]))
+        transform = Transform.from_json(json.loads((folder / "transform.json").read_text("utf-8")))
+        store = open_store(folder / "store")
+        shape = make("shape", Shape, manifest["shape"])
+        weights = load_file(folder / "model.safetensors")
+    except DaogouError:
+        raise
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise ArtifactError(f"{folder}: not a run that this Daogou can read ({error})") from None
+    model = model_of(transform, store, shop, shape)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).split("\n")[1].strip() if "\n" in str(error) else str(error)
+        raise ArtifactError(
+            f"{folder}/model.safetensors: does not fit its manifest: {first}"
+        ) from None
+    model.eval()
+    return Artifact(folder, shop, transform, store, model, manifest)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A run's manifest, checked against its own digest."""
+    path = folder / "manifest.json"
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"{folder}: no such run; `daogou fit shop.toml --out {folder}` makes one"
+        )
+    if not path.exists():
+        raise ArtifactError(
+            f"{folder}: no manifest.json, so this run never finished; "
+            "`daogou fit --resume` goes on where it stopped"
+        )
+    try:
+        document: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        digest = document.pop("digest")
+    except (ValueError, KeyError, AttributeError):
+        raise ArtifactError(f"{path}: truncated or not a manifest; fit again") from None
+    if document.get("format") != FORMAT:
+        raise ArtifactError(
+            f"{path}: format {document.get('format')!r}, this Daogou reads {FORMAT!r}; "
+            "use the Daogou that made it, or fit again"
+        )
+    if digest != _digest(document):
+        raise ArtifactError(f"{path}: altered since the run was saved; restore it or fit again")
+    return document
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files that make up a run; logs and checkpoints beside them may change."""
+    named = [folder / "model.safetensors", folder / "transform.json"]
+    return [*named, *sorted(path for path in (folder / "store").rglob("*") if path.is_file())]
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    text = json.dumps(document, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

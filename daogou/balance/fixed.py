@@ -1,0 +1,14 @@
+"""Constant weights: the plain sum that every other balancer must beat."""
+
+import torch
+from torch import Tensor
+
+
+class Fixed:
+    """Every task counts as much as its static weight says."""
+
+    needs_gram = False
+
+    def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
+        """Ones ``[T]``."""
+        return torch.ones_like(losses)

@@ -1,0 +1,43 @@
+"""Every error this package raises on purpose.
+
+DaogouError
+├── ConfigError     a setting is missing, misspelt or out of range
+├── DataError       a table does not hold what its schema promises
+├── ArtifactError   a saved run is incomplete, altered, or from another version
+└── MissingExtra    an optional library is needed here and is not installed
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DaogouError(Exception):
+    """The caller can fix this; the message says where, what was found and what to do."""
+
+
+class ConfigError(DaogouError):
+    """A setting is missing, misspelt or out of range."""
+
+
+class DataError(DaogouError):
+    """A table does not hold what its schema promises."""
+
+
+class ArtifactError(DaogouError):
+    """A saved run is incomplete, altered, or from another version."""
+
+
+class MissingExtra(DaogouError):
+    """An optional library is needed here and is not installed."""
+
+
+def unknown(word: str, known: Iterable[str]) -> str:
+    """The sentence about a name that is not among the legal ones, with the nearest that is.
+
+    >>> unknown("purchse", ["click", "purchase"])
+    "no 'purchse' here (did you mean 'purchase'?); known: click, purchase"
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"no {word!r} here{hint}; known: {', '.join(names) or 'none'}"

@@ -1,0 +1,233 @@
+"""Store rows to batches: some exposures with their unique users, items and texts, encoded once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from daogou.features.columns import Columns
+from daogou.features.store import SPLITS, Store
+
+N_AGES: Final = 12  # buckets of an event's age, each about three times older than the one before
+_HOUR_US: Final = 3_600_000_000
+_NO_ROWS: Final = np.zeros(0, dtype=np.int64)
+Rows = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Exposures and what they need, each distinct user, item and text once.
+
+    ``exposures``: ``user`` and ``item`` ``[B]`` are rows of ``users`` and ``items`` below, with
+    ``labels [B, S]`` (-1 missing), ``weight [B]``, ``fields [B, C]``, ``numbers [B, K]``.
+    ``users``: one row per user and moment: ``id``, ``fields``, ``numbers``, ``profile [Q, P]``
+    (-1 missing), ``split``, ``history [Q, L]`` (rows of ``items``, newest first, 0 past its end),
+    ``action`` (0 past the end) and ``age``.
+    ``items``: row 0 is the unknown one; ``row`` in the catalogue, ``id``, ``fields``,
+    ``numbers``, ``text`` (row of ``texts``). ``texts``: ``tokens [X, L, F]``, row 0 empty.
+    ``titles``: those with gold: ``text`` (row of ``texts``) and ``tags [G, A, L]``.
+    """
+
+    exposures: Columns
+    users: Columns
+    items: Columns
+    texts: Columns
+    titles: Columns
+    extra: Tensor  # [N] rows of items drawn from the catalogue for matching
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Users at moments: ``user`` rows, ``end`` of the history that may be read, ``time`` in us."""
+
+    user: Rows
+    end: Rows
+    time: Rows
+
+
+def make_batch(
+    store: Store,
+    exposures: Rows = _NO_ROWS,
+    *,
+    history_length: int = 50,
+    queries: Queries | None = None,
+    extra_items: Rows = _NO_ROWS,
+    titles: Rows = _NO_ROWS,
+) -> Batch:
+    """The batch of these exposure rows, and of further users, catalogue rows and titles.
+
+    ``queries`` replaces the users that the exposures bring: for profiles and for serving.
+    """
+    candidate = store["exposures/item"][exposures]
+    query = store["exposures/query"][exposures]
+    user_of = np.full(len(exposures), -1, dtype=np.int64)
+    if queries is None:
+        distinct, user_of = np.unique(query, return_inverse=True)
+        if len(distinct) and distinct[0] < 0:  # a flat shop has no users
+            distinct, user_of = distinct[1:], user_of - 1
+        queries = Queries(
+            store["queries/user"][distinct],
+            store["queries/end"][distinct],
+            store["queries/time"][distinct],
+        )
+    history, action, age = _histories(store, queries, history_length)
+    items, place = _distinct(
+        store.n_items + 1, candidate, history.ravel(), np.asarray(extra_items, dtype=np.int64)
+    )
+    text_of = store["items/text"][items]
+    title_text = store["titles/text"][titles]
+    texts, text_place = _distinct(len(store["texts/tokens"]), text_of, title_text)
+    tokens = store["texts/tokens"][texts]
+    longest = max(int(tokens[..., 0].any(0).sum()), 1)  # the rest is padding in every row
+    return Batch(
+        exposures=_columns(
+            item=place[candidate],
+            user=user_of,
+            labels=store["exposures/labels"][exposures],
+            weight=store["exposures/weight"][exposures],
+            fields=store["exposures/fields"][exposures],
+            numbers=store["exposures/numbers"][exposures],
+        ),
+        users=_columns(
+            row=queries.user,
+            id=store["users/id"][queries.user],
+            fields=store["users/fields"][queries.user],
+            numbers=store["users/numbers"][queries.user],
+            profile=store["users/profile"][queries.user],
+            split=store["users/split"][queries.user],
+            history=place[history],
+            action=action,
+            age=age,
+        ),
+        items=_columns(
+            row=items,
+            id=store["items/id"][items],
+            fields=store["items/fields"][items],
+            numbers=store["items/numbers"][items],
+            text=text_place[text_of],
+        ),
+        texts=_columns(tokens=tokens[:, :longest]),
+        titles=_columns(
+            text=text_place[title_text], tags=store["titles/tags"][titles, :, :longest]
+        ),
+        extra=torch.from_numpy(place[extra_items]),
+    )
+
+
+def full_queries(store: Store, users: Rows) -> Queries:
+    """These user rows at the end of the log, with everything known of them."""
+    start = store["users/start"]
+    times = store["history/time"]
+    now = int(times.max()) + 1 if len(times) else 0
+    return Queries(users, start[users + 1], np.full(len(users), now, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The rows of each step of one pass, decided by the seed alone."""
+
+    exposures: list[Rows]
+    titles: list[Rows]
+    extra_items: list[Rows]
+
+    def __len__(self) -> int:
+        return len(self.exposures)
+
+
+def plan_epoch(
+    store: Store,
+    *,
+    seed: int,
+    epoch: int,
+    rows_per_step: int,
+    titles_per_step: int,
+    title_passes: float,
+    extra_items: int,
+) -> Epoch:
+    """One pass over the training exposures, each row once, in an order the seed decides.
+
+    Neighbours in the store share a user and a moment, so short runs of them stay together:
+    a batch then encodes fewer histories. Titles are spread over the steps, ``title_passes``
+    times each; a shop without exposures takes as many steps as its titles fill.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    first, last = store.ranges["train"]
+    gold = np.flatnonzero(store["titles/split"] == SPLITS.index("train"))
+    n_steps = -(-(last - first) // rows_per_step) or -(-len(gold) // titles_per_step)
+    block = 10 if len(store["queries/user"]) else 1
+    starts = np.arange(first, last, block)
+    rng.shuffle(starts)
+    order = (starts[:, None] + np.arange(block)).ravel()
+    order = order[order < last]
+    passes = title_passes if last > first else 1.0
+    repeats = [rng.permutation(gold) for _ in range(int(np.ceil(passes)))]
+    titles = np.concatenate(repeats)[: round(passes * len(gold))] if len(gold) else _NO_ROWS
+    extra = [
+        rng.integers(1, store.n_items + 1, extra_items) if store.n_items and last > first
+        else _NO_ROWS
+        for _ in range(n_steps)
+    ]  # fmt: skip
+    return Epoch(
+        _cut(order, rows_per_step, n_steps), np.array_split(titles, max(n_steps, 1)), extra
+    )
+
+
+def split_batches(
+    store: Store, split: str, *, rows_per_step: int, history_length: int
+) -> Iterator[tuple[Rows, Batch]]:
+    """A split's exposures in store order, with the row numbers of each batch."""
+    first, last = store.ranges[split]
+    for start in range(first, last, rows_per_step):
+        rows = np.arange(start, min(start + rows_per_step, last))
+        yield rows, make_batch(store, rows, history_length=history_length)
+
+
+def _cut(order: Rows, size: int, n_steps: int) -> list[Rows]:
+    return [order[step * size : (step + 1) * size] for step in range(n_steps)]
+
+
+def _histories(store: Store, queries: Queries, length: int) -> tuple[Rows, Rows, Rows]:
+    """Item rows, actions and ages ``[Q, length]`` of the last events before each query's end."""
+    start = store["users/start"][queries.user]
+    at = queries.end[:, None] - 1 - np.arange(length)
+    known = at >= start[:, None]
+    at = np.where(known, at, 0)
+    if not len(store["history/item"]):
+        nothing = np.zeros(at.shape, dtype=np.int64)
+        return nothing, nothing, nothing
+    item = np.where(known, store["history/item"][at], 0).astype(np.int64)
+    action = np.where(known, store["history/action"][at] + 1, 0).astype(np.int64)
+    hours = np.maximum(queries.time[:, None] - store["history/time"][at], 0) / _HOUR_US
+    age = np.clip(np.log1p(hours * 60) / np.log(3.0), 0, N_AGES - 1).astype(np.int64)
+    return item, action, np.where(known, age, 0)
+
+
+def _distinct(n: int, *rows: Rows) -> tuple[Rows, Rows]:
+    """The distinct rows, row 0 always the first, and where each stands among them ``[n]``.
+
+    A scatter over the table is several times faster than a sort at these sizes.
+    """
+    seen = np.zeros(n, dtype=bool)
+    seen[0] = True
+    for some in rows:
+        seen[some] = True
+    distinct = np.flatnonzero(seen)
+    place = np.zeros(n, dtype=np.int64)
+    place[distinct] = np.arange(len(distinct))
+    return distinct, place
+
+
+def _columns(**arrays: Rows) -> Columns:
+    """Arrays as tensors; row numbers as int64, which is what lookups want."""
+    return Columns({name: _tensor(array) for name, array in arrays.items()})
+
+
+def _tensor(array: Rows) -> Tensor:
+    array = np.ascontiguousarray(array)
+    if array.dtype in (np.int32, np.int16):
+        array = array.astype(np.int64)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

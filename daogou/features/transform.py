@@ -1,0 +1,286 @@
+"""Relations to a fitted transform: what every column of a shop becomes, decided once on train."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from daogou.errors import ArtifactError
+from daogou.features.numeric import Numeric, fit_numeric
+from daogou.features.text import TextVocab, fit_text, tokenise
+from daogou.features.vocab import Vocab, fit_vocab
+from daogou.schema import Shop
+from daogou.tables.engine import Engine, name_of
+
+VERSION: Final = 1
+MAX_TOKENS: Final = 64  # a title is cut here unless text_length says otherwise
+_NUMBERS: Final = ("INT", "FLOAT", "DOUBLE", "DECIMAL", "REAL", "HUGEINT")
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fitted input columns of one table, in order."""
+
+    names: tuple[str, ...]
+    coders: tuple[Vocab | Numeric, ...]
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """First row of each column in the one table that all columns of this kind share."""
+        sizes = [coder.n_rows for coder in self.coders]
+        return tuple(int(start) for start in np.cumsum([0, *sizes[:-1]])) if sizes else ()
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of that table."""
+        return sum(coder.n_rows for coder in self.coders)
+
+    @property
+    def n_numbers(self) -> int:
+        """How many of the columns are numbers."""
+        return sum(isinstance(coder, Numeric) for coder in self.coders)
+
+    def encode(
+        self, columns: Mapping[str, pa.ChunkedArray], n: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Table rows, int32 ``[n, C]``, and ranks of the numbers, float32 ``[n, K]``.
+
+        A column that is not among ``columns`` is encoded as missing: serving may know less.
+        """
+        rows = np.zeros((n, len(self.names)), dtype=np.int32)
+        ranks: list[NDArray[np.float32]] = []
+        pieces = zip(self.names, self.coders, self.offsets, strict=True)
+        for j, (name, coder, offset) in enumerate(pieces):
+            column = columns.get(name)
+            if isinstance(coder, Vocab):
+                coded = coder.encode(column) if column is not None else 0
+            else:
+                numbers = as_numbers(column) if column is not None else np.full(n, np.nan)
+                coded = coder.bucket(numbers)
+                ranks.append(coder.rank(numbers))
+            rows[:, j] = coded + offset
+        return rows, np.stack(ranks, axis=1) if ranks else np.zeros((n, 0), dtype=np.float32)
+
+    def select(self, relation: str, prefix: str = "") -> str:
+        """SQL that yields these columns of ``relation``, text as text and numbers as DOUBLE."""
+        return ", ".join(
+            f"TRY_CAST({relation}.{name_of(prefix + name)} AS "
+            f"{'VARCHAR' if isinstance(coder, Vocab) else 'DOUBLE'}) AS {name_of(prefix + name)}"
+            for name, coder in zip(self.names, self.coders, strict=True)
+        )
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A document from which `from_json` makes equal fields."""
+        return [
+            {"name": name, "kind": type(coder).__name__.lower(), **coder.to_json()}
+            for name, coder in zip(self.names, self.coders, strict=True)
+        ]
+
+    @staticmethod
+    def from_json(document: list[dict[str, Any]]) -> "Fields":
+        """The fields of a document made by `to_json`."""
+        makers: Mapping[str, Callable[[Mapping[str, Any]], Vocab | Numeric]]
+        makers = {"vocab": Vocab.from_json, "numeric": Numeric.from_json}
+        return Fields(
+            tuple(field["name"] for field in document),
+            tuple(makers[field["kind"]](field) for field in document),
+        )
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Everything that turns a shop's rows into the model's arrays, in training and in serving."""
+
+    item_ids: Vocab
+    user_ids: Vocab
+    items: Fields
+    users: Fields
+    context: Fields
+    profile: Fields  # vocabularies of the profile columns; their words are the classes
+    text: TextVocab | None
+    text_columns: tuple[str, ...]
+    attributes: tuple[str, ...]
+    actions: tuple[str, ...]  # kinds of history event
+    stages: tuple[str, ...]  # funnel labels
+
+    def classes(self, column: str) -> tuple[str, ...]:
+        """The values that a profile column may take."""
+        coder = self.profile.coders[self.profile.names.index(column)]
+        assert isinstance(coder, Vocab)
+        return coder.words
+
+    def to_json(self) -> dict[str, Any]:
+        """A document from which `from_json` makes an equal transform."""
+        return {
+            "version": VERSION,
+            "item_ids": self.item_ids.to_json(),
+            "user_ids": self.user_ids.to_json(),
+            "items": self.items.to_json(),
+            "users": self.users.to_json(),
+            "context": self.context.to_json(),
+            "profile": self.profile.to_json(),
+            "text": self.text.to_json() if self.text else None,
+            "text_columns": list(self.text_columns),
+            "attributes": list(self.attributes),
+            "actions": list(self.actions),
+            "stages": list(self.stages),
+        }
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> "Transform":
+        """The transform of a document made by `to_json`."""
+        if document.get("version") != VERSION:
+            raise ArtifactError(
+                f"transform: version {document.get('version')!r}, this Daogou reads {VERSION}; "
+                "fit again, or use the Daogou that made it"
+            )
+        return Transform(
+            item_ids=Vocab.from_json(document["item_ids"]),
+            user_ids=Vocab.from_json(document["user_ids"]),
+            items=Fields.from_json(document["items"]),
+            users=Fields.from_json(document["users"]),
+            context=Fields.from_json(document["context"]),
+            profile=Fields.from_json(document["profile"]),
+            text=TextVocab.from_json(document["text"]) if document["text"] else None,
+            text_columns=tuple(document["text_columns"]),
+            attributes=tuple(document["attributes"]),
+            actions=tuple(document["actions"]),
+            stages=tuple(document["stages"]),
+        )
+
+
+def fit_transform(
+    engine: Engine,
+    shop: Shop,
+    *,
+    min_count: int = 1,
+    buckets: int = 32,
+    text_length: int = 0,
+) -> Transform:
+    """Fit every column on the training split of the prepared relations, and on nothing else.
+
+    Ids, columns and titles are those of items and users with a training exposure; a shop
+    without exposures takes the items whose title is in the training split. Profile classes
+    come from users whose labels may teach.
+    """
+    _keep_seen(engine, shop)
+    items_seen, users_seen = "SELECT item FROM seen_items", "SELECT user FROM seen_users"
+    items = _fit_fields(
+        engine, "items", shop.items.columns if shop.items else (), buckets, min_count,
+        where=f"{name_of(shop.items.key)} IN ({items_seen})" if shop.items else "",
+    )  # fmt: skip
+    users = _fit_fields(
+        engine, "users", shop.users.columns if shop.users else (), buckets, min_count,
+        where=f"{name_of(shop.users.key)} IN ({users_seen})" if shop.users else "",
+    )  # fmt: skip
+    profile = _fit_fields(
+        engine, "users", shop.users.profile if shop.users else (), 0, 1,
+        where=f"{name_of(shop.users.key)} IN (SELECT user FROM user_split WHERE split = 'train')"
+        if shop.users
+        else "",
+    )  # fmt: skip
+    context = _fit_fields(
+        engine, "exposures", shop.events.context if shop.events else (), buckets, min_count,
+        where="split = 'train'", prefix="context_",
+    )  # fmt: skip
+    text_columns = shop.items.text if shop.items else ()
+    return Transform(
+        item_ids=fit_vocab(_counts(engine, "item"), min_count=min_count),
+        user_ids=fit_vocab(_counts(engine, "user"), min_count=min_count),
+        items=items,
+        users=users,
+        context=context,
+        profile=profile,
+        text=_fit_text(engine, shop, text_length),
+        text_columns=text_columns,
+        attributes=shop.attributes,
+        actions=shop.events.history_kinds if shop.events else (),
+        stages=shop.events.stages if shop.events else (),
+    )
+
+
+def text_of(columns: tuple[str, ...], relation: str) -> str:
+    """SQL for the text of a row: the text columns with a space between, missing ones empty."""
+    parts = [f"coalesce(CAST({relation}.{name_of(name)} AS VARCHAR), '')" for name in columns]
+    return " || ' ' || ".join(parts) if parts else "''"
+
+
+def as_numbers(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float64]:
+    """An Arrow column of numbers as float64, missing as NaN."""
+    numbers: NDArray[np.float64] = (
+        column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        if (isinstance(column, pa.Array))
+        else column.cast(pa.float64()).to_numpy()
+    )
+    return numbers.astype(np.float64, copy=False)
+
+
+def _keep_seen(engine: Engine, shop: Shop) -> None:
+    """Tables of the items and users that training may look at, with how often each was seen."""
+    until = "(SELECT max(time) FROM exposures WHERE split = 'train')"
+    engine.run(
+        "CREATE OR REPLACE TABLE seen_items AS SELECT item, count(*) AS n FROM ("
+        "SELECT item FROM exposures WHERE split = 'train' UNION ALL "
+        f"SELECT item FROM history WHERE time <= {until}) WHERE item IS NOT NULL GROUP BY item"
+    )
+    engine.run(
+        "CREATE OR REPLACE TABLE seen_users AS SELECT user, count(*) AS n FROM exposures "
+        "WHERE split = 'train' AND user IS NOT NULL GROUP BY user"
+    )
+    if shop.items and not shop.events:
+        engine.run("INSERT INTO seen_items SELECT item, 1 FROM title_split WHERE split = 'train'")
+
+
+def _counts(engine: Engine, column: str) -> dict[str, int]:
+    sql = f"SELECT CAST({column} AS VARCHAR), sum(n)::BIGINT FROM seen_{column}s GROUP BY ALL"
+    return dict(engine.rows(sql))
+
+
+def _fit_fields(
+    engine: Engine,
+    relation: str,
+    names: tuple[str, ...],
+    buckets: int,
+    min_count: int,
+    *,
+    where: str,
+    prefix: str = "",
+) -> Fields:
+    """Fit each named column of a relation; with ``buckets = 0`` every column is a vocabulary."""
+    if not names:
+        return Fields((), ())
+    types = engine.columns(relation)
+    coders: list[Vocab | Numeric] = []
+    for name in names:
+        column = name_of(prefix + name)
+        if buckets and types[prefix + name].startswith(_NUMBERS):
+            table = engine.table(
+                f"SELECT CAST({column} AS DOUBLE) AS value FROM {relation} WHERE {where}"
+            )
+            coders.append(fit_numeric(as_numbers(table["value"]), buckets=buckets))
+        else:
+            sql = (
+                f"SELECT CAST({column} AS VARCHAR), count(*) FROM {relation} "
+                f"WHERE {where} AND {column} IS NOT NULL GROUP BY ALL"
+            )
+            coders.append(fit_vocab(dict(engine.rows(sql)), min_count=min_count))
+    return Fields(names, tuple(coders))
+
+
+def _fit_text(engine: Engine, shop: Shop, length: int) -> TextVocab | None:
+    """Words of the titles that training may see; a length of 0 is what 99 % of them need."""
+    if not (shop.items and shop.items.text):
+        return None
+    key = name_of(shop.items.key)
+    sql = (
+        f"SELECT DISTINCT {text_of(shop.items.text, 'items')} AS text FROM items "
+        f"WHERE {key} IN (SELECT item FROM seen_items) ORDER BY text"
+    )
+    texts = [row[0] for row in engine.rows(sql)]
+    if not length:
+        sizes = [len(tokenise(text)) for text in texts] or [1]
+        length = min(max(int(np.quantile(sizes, 0.99)), 1), MAX_TOKENS)
+    return fit_text(texts, length=length)

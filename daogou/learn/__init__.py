@@ -1,0 +1,1 @@
+"""The only place that changes weights. Returns documents, draws nothing."""

@@ -1,0 +1,329 @@
+"""A run and a split to the report: one entry per task, exact, with intervals, never pooled."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from daogou.artifact import Artifact
+from daogou.errors import DataError, unknown
+from daogou.features.store import SPLITS, Store, compile_store
+from daogou.features.text import spans_of, tokenise
+from daogou.metrics import (
+    auc,
+    auc_interval,
+    bootstrap,
+    calibration_error,
+    ceiling_auc,
+    f1_of,
+    fit_ranks,
+    gap_closed,
+    gauc,
+    leak_alarm,
+    log_loss,
+    macro_auc,
+    macro_f1,
+    mean_of,
+    ndcg_by_group,
+    predicted_over_observed,
+    span_f1,
+    spearman,
+    value_f1,
+)
+from daogou.model import predict
+from daogou.schema import Shop, Task
+from daogou.tables import prepare
+from daogou.tables.engine import Engine
+from daogou.tables.truth import Truth, read_truth
+
+Array = NDArray[Any]
+Entry = dict[str, Any]
+DRAWS = 200  # of users, for each interval
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run, the split that is judged, and what a simulated shop planted."""
+
+    run: Artifact
+    split: str
+    truth: Truth | None
+    seed: int
+
+    @property
+    def store(self) -> Store:
+        """The arrays that are judged."""
+        return self.run.store
+
+
+def evaluate(run: Artifact, *, split: str = "test", data: Shop | None = None) -> dict[str, Any]:
+    """The report of a split: ``{"split": ..., "tasks": {name: {metric: value}}}``.
+
+    ``data`` judges the run on another shop's tables, through the run's own transform. Intervals
+    are 95 % and draw whole users. A stage with a condition is reported twice: over all exposures
+    under its name, and where it is defined as ``stage|given``. Undefined numbers are NaN here and
+    null in JSON.
+    """
+    if split not in SPLITS:
+        raise DataError(f"split: {unknown(split, SPLITS)}")
+    if data is None:
+        return _report(run, split)
+    with tempfile.TemporaryDirectory(prefix="daogou-") as folder, Engine() as engine:
+        prepare(engine, data)
+        store = compile_store(engine, data, run.transform, Path(folder) / "store")
+        return _report(replace(run, store=store, shop=data), split)
+
+
+def _report(run: Artifact, split: str) -> dict[str, Any]:
+    truth = None
+    if run.shop.truth is not None:
+        folder = run.shop.root / run.shop.truth.path
+        truth = read_truth(folder) if folder.exists() else None
+    asked = Asked(run, split, truth, run.shop.seed)
+    tasks: dict[str, Entry] = {}
+    by_family: dict[str, list[Task]] = {}
+    for task in run.model.tasks:
+        by_family.setdefault(task.family, []).append(task)
+    for family, members in by_family.items():
+        tasks |= _FAMILIES[family](asked, members)
+    return {"split": split, "tasks": tasks}
+
+
+# ---- funnel ---------------------------------------------------------------------------
+
+
+def _funnel(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
+    store, run = asked.store, asked.run
+    first, last = store.ranges[asked.split]
+    head: Any = run.model.heads["funnel"]
+    scores = predict.funnel_scores(run.model, store, asked.split, history_length=run.history_length)
+    keys = store.exposure_keys(asked.split)
+    labels = store["exposures/labels"][first:last][:, head.columns]
+    rows = _Exposures(
+        labels=labels,
+        weight=np.asarray(store["exposures/weight"][first:last], dtype=np.float64),
+        users=_groups(keys["user"].to_pylist(), last - first),
+        requests=_groups(keys["request"].to_pylist(), last - first, keys["user"].to_pylist()),
+        grouped=keys["user"].null_count < len(keys) or keys["request"].null_count < len(keys),
+        planted=asked.truth.exposures(keys["id"].to_pylist()) if asked.truth else {},
+    )
+    found: dict[str, Entry] = {}
+    for stage, task in enumerate(tasks):
+        known = labels[:, stage] >= 0
+        chances = scores.chances[:, stage].astype(np.float64)
+        found[task.name] = _binary(asked, rows, chances, stage, known, task.name)
+        if task.given is not None:
+            defined = head.defined(_tensor(labels), stage).numpy()
+            conditional = scores.conditional[:, stage].astype(np.float64)
+            found[f"{task.name}|{task.given}"] = _binary(
+                asked, rows, conditional, stage, defined, f"{task.name}_given"
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class _Exposures:
+    """What the exposures of a split are judged by."""
+
+    labels: Array
+    weight: Array
+    users: Array
+    requests: Array
+    grouped: bool  # whether there is a user or a request to group by
+    planted: dict[str, Array]
+
+
+def _binary(
+    asked: Asked, rows: _Exposures, scores: Array, stage: int, known: Array, name: str
+) -> Entry:
+    p, y, w = scores[known], rows.labels[known, stage] == 1, rows.weight[known]
+    users, requests = rows.users[known], rows.requests[known]
+    entry: Entry = {
+        "auc": auc(p, y, w),
+        "auc_interval": list(auc_interval(p, y, users, w, n=DRAWS, seed=asked.seed)),
+        "gauc": gauc(p, y, requests, w).value if rows.grouped else float("nan"),
+        "ndcg@10": mean_of(ndcg_by_group(p, y, requests, 10)) if rows.grouped else float("nan"),
+        "log_loss": log_loss(p, y, w) if len(y) else float("nan"),
+        "ece": calibration_error(p, y, w) if len(y) else float("nan"),
+        "predicted_over_observed": predicted_over_observed(p, y, w) if len(y) else float("nan"),
+        "n": int(known.sum()),
+        "positives": int(y.sum()),
+    }
+    knowable = rows.planted.get(f"k_{name}")
+    if knowable is not None:
+        k = knowable[known]
+        alarm = leak_alarm(p, k, y, users, w, seed=asked.seed)
+        entry |= {
+            "ceiling_auc": auc(k, y, w),
+            "expected_ceiling_auc": ceiling_auc(k, w),
+            "gap_closed": gap_closed(entry["auc"], auc(k, y, w)),
+            "spearman_true": spearman(p, k),
+            "above_ceiling": alarm.difference,
+            "above_ceiling_se": alarm.se,
+            "leak_alarm": alarm.fires,
+        }
+    return entry
+
+
+# ---- match ----------------------------------------------------------------------------
+
+
+def _match(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
+    store, run = asked.store, asked.run
+    queries, relevant = predict.first_queries(store, asked.split)
+    wanted = [items - 1 for items in relevant]  # scores start at row 1
+    blocks = predict.match_scores(run.model, store, queries, history_length=run.history_length)
+    entry = _ranked(blocks, wanted, asked.seed)
+    if asked.truth is not None and len(wanted):
+        names = {row: name for name, row in store.user_rows.items()}
+        oracle = asked.truth.match_scores([names[row] for row in queries.user.tolist()])
+        place = {name: j for j, name in enumerate(asked.truth.item_ids)}
+        order = [place[name] for name in store.item_keys[1:]]
+        ceiling = _ranked(iter([oracle[:, order]]), wanted, asked.seed)
+        entry |= {f"ceiling_{name}": ceiling[name] for name in ("recall@50", "ndcg@20")}
+        entry["share_of_ceiling"] = entry["recall@50"] / ceiling["recall@50"]
+    return {tasks[0].name: entry}
+
+
+def _ranked(blocks: Any, wanted: list[Array], seed: int) -> Entry:
+    if not wanted:
+        return {"recall@50": float("nan"), "ndcg@20": float("nan"), "n": 0}
+    ranks = fit_ranks(blocks, wanted)
+    entry: Entry = {}
+    for name, values in (
+        ("recall@20", ranks.recall_at(20)),
+        ("recall@50", ranks.recall_at(50)),
+        ("ndcg@20", ranks.ndcg_at(20)),
+    ):
+        entry[name] = mean_of(values)
+        entry[f"{name}_interval"] = _mean_interval(values, seed)
+    return entry | {"n": len(wanted), "positives": int(sum(map(len, wanted)))}
+
+
+def _mean_interval(values: Array, seed: int) -> list[float]:
+    users = np.arange(len(values))
+    return list(bootstrap(lambda w: mean_of(values, w), users, n=DRAWS, seed=seed))
+
+
+# ---- profile --------------------------------------------------------------------------
+
+
+def _profile(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
+    store, run = asked.store, asked.run
+    users = np.flatnonzero(store["users/split"] == SPLITS.index(asked.split))
+    head: Any = run.model.heads["profile"]
+    scores = predict.profile_scores(run.model, store, users, history_length=run.history_length)
+    names = {row: name for name, row in store.user_rows.items()}
+    found: dict[str, Entry] = {}
+    for task, column, distribution in zip(tasks, head.columns, scores, strict=True):
+        classes = store["users/profile"][users, column].astype(np.int64)
+        known = classes >= 0
+        actual, given = classes[known], distribution[known].astype(np.float64)
+        found[task.name] = _classes(actual, given, asked.seed)
+        if asked.truth is None:
+            continue
+        column_name = task.name.removeprefix("profile.")
+        values, posterior = asked.truth.profile_posterior(
+            column_name, [names[row] for row in users[known].tolist()]
+        )
+        words = list(run.transform.classes(column_name))
+        order = [list(values).index(word) for word in words]
+        ceiling = _classes(actual, np.asarray(posterior)[:, order], asked.seed)
+        found[task.name] |= {f"ceiling_{key}": ceiling[key] for key in ("macro_f1", "auc")}
+        found[task.name]["share_of_ceiling"] = found[task.name]["macro_f1"] / ceiling["macro_f1"]
+    return found
+
+
+def _classes(actual: Array, given: Array, seed: int) -> Entry:
+    if not len(actual):
+        return {"macro_f1": float("nan"), "auc": float("nan"), "n": 0}
+    n_classes = given.shape[1]
+    said = given.argmax(1)
+    users = np.arange(len(actual))
+
+    def interval(statistic: Callable[[Array], float]) -> list[float]:
+        return list(bootstrap(statistic, users, n=DRAWS, seed=seed))
+
+    return {
+        "macro_f1": macro_f1(said, actual, n_classes),
+        "macro_f1_interval": interval(lambda w: macro_f1(said, actual, n_classes, w)),
+        "auc": macro_auc(given, actual),
+        "auc_interval": interval(lambda w: macro_auc(given, actual, w)),
+        "accuracy": float((said == actual).mean()),
+        "log_loss": float(-np.log(np.clip(given[users, actual], 1e-7, 1)).mean()),
+        "n": len(actual),
+    }
+
+
+# ---- extract --------------------------------------------------------------------------
+
+
+def _extract(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
+    store, run = asked.store, asked.run
+    titles = np.flatnonzero(store["titles/split"] == SPLITS.index(asked.split))
+    attributes = run.transform.attributes
+    texts = store.titles["text"].take(titles).to_pylist()
+    gold = [
+        [(span["start"], span["end"], span["attribute"]) for span in spans]
+        for spans in store.titles["spans"].take(titles).to_pylist()
+    ]
+    annotated = store.titles["annotated"].take(titles).to_pylist()
+    said: list[list[tuple[int, int, str]]] = []
+    at = 0
+    for rows, tags, sure, _ in predict.title_tags(run.model, store, titles):
+        for i in range(len(rows)):
+            spans = spans_of(texts[at], tokenise(texts[at]), tags[i], attributes, sure[i])
+            said.append([span[:3] for span in spans])
+            at += 1
+    spans_found = span_f1(said, gold, annotated)
+    values_found = value_f1(said, gold, texts, annotated)
+    numbers = np.arange(len(texts))
+    interval = (
+        list(bootstrap(lambda w: f1_of(spans_found.by_text, w), numbers, n=DRAWS, seed=asked.seed))
+        if len(texts) > 1
+        else [float("nan")] * 2
+    )
+    entry: Entry = {
+        "f1": spans_found.f1,
+        "f1_interval": interval,
+        "precision": spans_found.precision,
+        "recall": spans_found.recall,
+        "value_f1": values_found.f1,
+        "by_attribute": {
+            name: {"f1": one.f1, "gold": one.gold} for name, one in spans_found.by_attribute.items()
+        },
+        "n": len(texts),
+        "gold": spans_found.gold,
+        "predicted": spans_found.predicted,
+        "correct": spans_found.correct,
+        "value_counts": [values_found.correct, values_found.predicted, values_found.gold],
+    }
+    return {tasks[0].name: entry}
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _groups(keys: list[str | None], n: int, within: list[str | None] | None = None) -> Array:
+    """A number per key; rows without one are a group each. ``within`` splits a key further."""
+    if within is not None and all(key is None for key in keys):
+        return _groups(within, n)
+    names = [
+        (key, within[i] if within else None) if key is not None else i for i, key in enumerate(keys)
+    ]
+    numbers: dict[Any, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+
+
+_FAMILIES: dict[str, Callable[[Asked, list[Task]], dict[str, Entry]]] = {
+    "funnel": _funnel,
+    "match": _match,
+    "profile": _profile,
+    "extract": _extract,
+}

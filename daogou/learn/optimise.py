@@ -1,0 +1,73 @@
+"""A model's parameters to their optimisers: rows of tables one way, dense layers another."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class RowAdagrad(torch.optim.Optimizer):
+    """Adagrad with one accumulator per table row, applied to touched rows only.
+
+    Duchi et al., "Adaptive Subgradient Methods", JMLR 2011; one scale per row, as recommender
+    tables use it: rare rows take large steps, and the state is one number a row. ``l2`` pulls a
+    touched row towards 0, the less the more often it is touched (Zhou et al., "Deep Interest
+    Network", KDD 2018, mini-batch aware regularisation): over an epoch every row feels the same
+    pull, which is what a Gaussian prior on the row asks for.
+    """
+
+    def __init__(
+        self, tables: Iterable[Tensor], *, learning_rate: float = 0.05, l2: float = 0.0
+    ) -> None:
+        super().__init__(tables, {"lr": learning_rate, "l2": l2})
+        for group in self.param_groups:
+            for weight in group["params"]:
+                self.state[weight] = {
+                    "squares": torch.zeros(len(weight)),
+                    "touches": torch.zeros(len(weight)),
+                }
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Update the rows that the last backward pass touched."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._update(weight, weight.grad.coalesce(), group["lr"], group["l2"])
+
+    def _update(self, weight: Tensor, gradient: Tensor, lr: float, l2: float) -> None:
+        rows, values = gradient.indices()[0], gradient.values()  # [R], [R, D]
+        state = self.state[weight]
+        touches = state["touches"][rows] + 1
+        state["touches"][rows] = touches
+        current = weight[rows]
+        if l2 > 0:
+            values = values + (l2 / touches)[:, None] * current
+        squares = state["squares"][rows] + values.square().mean(1)
+        state["squares"][rows] = squares
+        weight[rows] = current - lr * values / (squares.sqrt() + 1e-10)[:, None]
+
+
+def tables_of(model: nn.Module) -> list[Tensor]:
+    """The weights of the sparse tables, in the model's order."""
+    return [
+        module.weight for module in model.modules()
+        if isinstance(module, nn.Embedding) and module.sparse
+    ]  # fmt: skip
+
+
+def dense_of(model: nn.Module) -> list[Tensor]:
+    """All other weights, in the model's order."""
+    tables = {id(weight) for weight in tables_of(model)}
+    return [weight for weight in model.parameters() if id(weight) not in tables]
+
+
+def omega(dense: Iterable[Tensor], *, l1: float, l2: float) -> Tensor | float:
+    """``lambda * Omega`` of the dense weights: ``l1 * sum |w| + l2 / 2 * sum w^2``."""
+    if l1 == 0 and l2 == 0:
+        return 0.0
+    return sum(
+        (l1 * weight.abs().sum() + l2 / 2 * weight.square().sum() for weight in dense),
+        start=torch.zeros(()),
+    )

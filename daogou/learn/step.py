@@ -1,0 +1,69 @@
+"""One training step, the same for plain, transfer, meta and federated training."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from daogou.balance import Balancer, gram_at
+from daogou.features.batch import Batch
+from daogou.model.encoded import Encoded
+from daogou.model.joint import JointModel
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What a step saw: detached losses and weights ``[T]``, and the Gram if one was taken."""
+
+    losses: Tensor
+    weights: Tensor
+    gram: Tensor | None
+
+
+def backward(
+    model: JointModel,
+    batch: Batch,
+    static: Tensor,
+    balancer: Balancer,
+    gram: Tensor | None = None,
+    *,
+    take_gram: bool = True,
+) -> Stepped:
+    """Fill ``.grad`` of every weight for one batch; the caller owns the optimisers.
+
+    Each family's heads read detached copies of the encodings, so that their backward pass ends
+    there; then one shared pass runs through the encoders. Task weights (``static [T]`` times the
+    balancer's) act at the fork, not in the loss: a task of weight 0 still trains its own layers.
+    ``gram`` is a kept one, used when ``take_gram`` is false.
+    """
+    encoded = model.encode(batch)
+    leaves = {family: encoded.leaves() for family in model.heads}
+    weights = static.clone()
+    found = model.losses(leaves, batch, weights)
+    funnel = model.places.get("funnel", slice(0, 0))
+    balanced = found.values[funnel]
+    if len(balanced):
+        if balancer.needs_gram and take_gram and found.shared is not None:
+            weights[funnel] = 1.0
+            gram = gram_at(balanced, found.shared)
+        weights[funnel] = static[funnel] * balancer(balanced.detach(), gram)
+    found.values.sum().backward()
+    _shared_backward(encoded, leaves)
+    return Stepped(found.values.detach(), weights, gram)
+
+
+def _shared_backward(encoded: Encoded, leaves: dict[str, Encoded]) -> None:
+    """One pass through the encoders with the summed gradients that arrived at the copies."""
+    outputs: list[Tensor] = []
+    gradients: list[Tensor] = []
+    for name, output in encoded.present():
+        arrived = [
+            copy.grad
+            for family in leaves.values()
+            if (copy := getattr(family, name)) is not None and copy.grad is not None
+        ]
+        if arrived and output.requires_grad:
+            outputs.append(output)
+            gradients.append(sum(arrived[1:], start=arrived[0]))
+    if outputs:
+        torch.autograd.backward(outputs, gradients)

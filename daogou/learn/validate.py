@@ -1,0 +1,149 @@
+"""A model and a split to the loss of every task, and the loss of the best constant beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daogou.features.store import SPLITS, Store
+from daogou.model import predict
+from daogou.model.joint import JointModel
+from daogou.schema import Task
+
+Array = NDArray[Any]
+_FLOOR = 1e-7  # chances are kept this far from 0 and 1, so that a certain error stays finite
+
+
+@dataclass(frozen=True)
+class TaskLoss:
+    """Mean loss in nats over the rows where a task is defined, and that of the best constant."""
+
+    loss: float
+    constant: float
+    n: int
+
+    @property
+    def relative(self) -> float:
+        """Loss over the constant's: 1 is no better than knowing the base rate."""
+        return self.loss / self.constant if self.n and self.constant > 0 else float("nan")
+
+
+def validation_losses(
+    model: JointModel, store: Store, split: str, *, history_length: int
+) -> dict[str, TaskLoss]:
+    """Loss of each task on a split, in the model's order; NaN where the split has no label."""
+    found: dict[str, TaskLoss] = {}
+    by_family: dict[str, list[Task]] = {}
+    for task in model.tasks:
+        by_family.setdefault(task.family, []).append(task)
+    for family, tasks in by_family.items():
+        found |= _FAMILIES[family](model, store, split, tasks, history_length)
+    return found
+
+
+def joint_score(losses: Mapping[str, TaskLoss]) -> float:
+    """Mean over tasks of loss over the best constant's: what picks the one joint checkpoint.
+
+    A task that the validation split cannot judge has no say.
+    """
+    relative = [loss.relative for loss in losses.values()]
+    known = [value for value in relative if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def entropy(shares: Array) -> float:
+    """Entropy in nats of counts or shares: the loss of the best constant answer.
+
+    >>> round(entropy(np.array([1.0, 1.0])), 4)
+    0.6931
+    """
+    shares = shares[shares > 0] / shares.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def _funnel(
+    model: JointModel, store: Store, split: str, tasks: list[Task], length: int
+) -> dict[str, TaskLoss]:
+    first, last = store.ranges[split]
+    weight = np.asarray(store["exposures/weight"][first:last], dtype=np.float64)
+    head: Any = model.heads["funnel"]
+    labels = store["exposures/labels"][first:last][:, head.columns]
+    scores = predict.funnel_scores(model, store, split, history_length=length).conditional
+    found = {}
+    for stage, task in enumerate(tasks):
+        mask = labels[:, stage] >= 0
+        if head.given[stage] >= 0:
+            mask &= labels[:, head.given[stage]] == 1
+        p = np.clip(scores[mask, stage].astype(np.float64), _FLOOR, 1 - _FLOOR)
+        happened = labels[mask, stage] == 1
+        nats = -np.log(np.where(happened, p, 1 - p))
+        if not mask.any():
+            found[task.name] = TaskLoss(float("nan"), float("nan"), 0)
+            continue
+        mass = weight[mask]
+        shares = np.array([mass[happened].sum(), mass[~happened].sum()])
+        found[task.name] = TaskLoss(
+            float(np.average(nats, weights=mass)), entropy(shares), int(mask.sum())
+        )
+    return found
+
+
+def _match(
+    model: JointModel, store: Store, split: str, tasks: list[Task], length: int
+) -> dict[str, TaskLoss]:
+    queries, relevant = predict.first_queries(store, split)
+    total, n = 0.0, 0
+    at = 0
+    for block in predict.match_scores(model, store, queries, history_length=length):
+        peak = block.max(1, keepdims=True)
+        log_sum = peak[:, 0] + np.log(np.exp(block - peak).sum(1))
+        for row, base in zip(block, log_sum, strict=True):
+            items = relevant[at]
+            total += float((base - row[items - 1]).sum())
+            n += len(items)
+            at += 1
+    popularity = np.bincount(
+        np.concatenate([np.zeros(0, dtype=np.int64), *relevant]), minlength=store.n_items + 1
+    )
+    constant = entropy(popularity.astype(np.float64)) if n else float("nan")
+    return {tasks[0].name: TaskLoss(total / n if n else float("nan"), constant, n)}
+
+
+def _profile(
+    model: JointModel, store: Store, split: str, tasks: list[Task], length: int
+) -> dict[str, TaskLoss]:
+    users = np.flatnonzero(store["users/split"] == SPLITS.index(split))
+    head: Any = model.heads["profile"]
+    scores = predict.profile_scores(model, store, users, history_length=length)
+    found = {}
+    for task, column, distribution in zip(tasks, head.columns, scores, strict=True):
+        classes = store["users/profile"][users, column]
+        known = classes >= 0
+        if not known.any():
+            found[task.name] = TaskLoss(float("nan"), float("nan"), 0)
+            continue
+        p = np.clip(distribution[known, classes[known]], _FLOOR, 1.0)
+        shares = np.bincount(classes[known]).astype(np.float64)
+        found[task.name] = TaskLoss(float(-np.log(p).mean()), entropy(shares), int(known.sum()))
+    return found
+
+
+def _extract(
+    model: JointModel, store: Store, split: str, tasks: list[Task], length: int
+) -> dict[str, TaskLoss]:
+    titles = np.flatnonzero(store["titles/split"] == SPLITS.index(split))
+    total, n = 0.0, 0
+    counts = np.zeros(3)
+    for rows, _, _, loss in predict.title_tags(model, store, titles):
+        tags = store["titles/tags"][rows]
+        known = int((tags >= 0).sum())
+        total += loss * known
+        n += known
+        counts += np.bincount(tags[tags >= 0].astype(np.int64), minlength=3)
+    constant = entropy(counts) if n else float("nan")
+    return {tasks[0].name: TaskLoss(total / n if n else float("nan"), constant, n)}
+
+
+_FAMILIES = {"funnel": _funnel, "match": _match, "profile": _profile, "extract": _extract}

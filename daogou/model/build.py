@@ -1,0 +1,140 @@
+"""A transform, its tasks and a shape to a model with its weights at their start."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from daogou.errors import ConfigError, unknown
+from daogou.features import transform as features
+from daogou.features.transform import Transform
+from daogou.model.embed import Fields
+from daogou.model.heads.extract import ExtractHead
+from daogou.model.heads.funnel import FunnelHead
+from daogou.model.heads.match import MatchHead
+from daogou.model.heads.profile import ProfileHead
+from daogou.model.item import ItemEncoder
+from daogou.model.joint import JointModel
+from daogou.model.meet import Meet
+from daogou.model.mixers import MIXERS
+from daogou.model.text import TextEncoder
+from daogou.model.user import UserEncoder
+from daogou.schema import Task
+
+SIZES: Final[Mapping[str, tuple[int, int]]] = {  # size -> width of encodings, width of experts
+    "small": (32, 64),
+    "medium": (64, 128),
+    "large": (128, 256),
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What ``[model]`` may say. The one dial is ``size``; the rest follows from it unless given."""
+
+    size: str = "small"
+    width: int = 0  # of item, user and text encodings; 0 = from size
+    expert_width: int = 0  # 0 = from size
+    field_width: int = 0  # of one input column's row; 0 = half of width, at most 16
+    text_width: int = 64
+    text_layers: int = 2
+    depth: int = 2  # layers of an expert
+    tower: int = 32
+    dropout: float = 0.1
+    id_dropout: float = 0.1
+    mixer: str = "ple"
+    mixer_options: Mapping[str, Any] | None = None  # further arguments of the mixer
+
+    def widths(self) -> tuple[int, int, int]:
+        """Widths of encodings, of experts and of one column's row."""
+        if self.size not in SIZES:
+            raise ConfigError(f"model.size: {self.size!r}; known: {', '.join(SIZES)}")
+        width, expert = SIZES[self.size]
+        width, expert = self.width or width, self.expert_width or expert
+        return width, expert, self.field_width or min(16, max(width // 2, 4))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What of the data a model must know to be built."""
+
+    n_items: int  # products in the catalogue
+    positive_share: Tensor  # [n_item_ids] each id row's share of the training positives
+
+
+def build(
+    transform: Transform,
+    tasks: Sequence[Task],
+    counts: Counts,
+    shape: Shape,
+) -> JointModel:
+    """The model of a shop. Weights come from torch's generator: seed it first.
+
+    Encoders exist for what the tables hold and the tasks read; heads for the tasks.
+    """
+    families = {task.family for task in tasks}
+    width, expert_width, field_width = shape.widths()
+    has_users = bool(transform.user_ids.words) and bool(families & {"funnel", "match", "profile"})
+    has_items = bool(transform.item_ids.words) and bool(families & {"funnel", "match", "profile"})
+    text = item = user = None
+    if transform.text is not None and (has_items or "extract" in families):
+        text = TextEncoder(
+            transform.text.n_rows,
+            transform.text.n_channels,
+            shape.text_width,
+            layers=shape.text_layers,
+        )
+    if has_items:
+        item = ItemEncoder(
+            _frequencies(transform.item_ids.frequencies()),
+            _fields(transform.items, field_width),
+            shape.text_width if text is not None else 0,
+            width,
+            id_dropout=shape.id_dropout,
+        )
+    if has_users and has_items:
+        user = UserEncoder(
+            _frequencies(transform.user_ids.frequencies()),
+            _fields(transform.users, field_width),
+            len(transform.actions),
+            width,
+            id_dropout=shape.id_dropout,
+            dropout=shape.dropout,
+        )
+    heads: dict[str, nn.Module] = {}
+    funnel = [task for task in tasks if task.family == "funnel"]
+    if funnel:
+        context = _fields(transform.context, field_width) if transform.context.names else None
+        meet = Meet(width, has_items=has_items, has_users=user is not None, context=context)
+        if shape.mixer not in MIXERS:
+            raise ConfigError(f"model.mixer: {unknown(shape.mixer, MIXERS)}")
+        mixer = MIXERS[shape.mixer](
+            meet.n_outputs, len(funnel), width=expert_width, depth=shape.depth,
+            dropout=shape.dropout, **(shape.mixer_options or {}),
+        )  # fmt: skip
+        names = [task.name for task in funnel]
+        given = [names.index(task.given) if task.given in names else -1 for task in funnel]
+        columns = [transform.stages.index(name) for name in names]
+        heads["funnel"] = FunnelHead(meet, mixer, given, columns, tower=shape.tower)
+    if "match" in families:
+        heads["match"] = MatchHead(width, counts.positive_share, counts.n_items)
+    profile = [task.name.removeprefix("profile.") for task in tasks if task.family == "profile"]
+    if profile:
+        heads["profile"] = ProfileHead(
+            width,
+            [len(transform.classes(column)) for column in profile],
+            [transform.profile.names.index(column) for column in profile],
+        )
+    if "extract" in families:
+        heads["extract"] = ExtractHead(shape.text_width, len(transform.attributes))
+    return JointModel(tasks, heads, text=text, item=item, user=user)
+
+
+def _fields(fields: features.Fields, width: int) -> Fields:
+    return Fields(fields.n_rows, len(fields.names), fields.n_numbers, width)
+
+
+def _frequencies(counts: Any) -> Tensor:
+    return torch.from_numpy(counts)

@@ -1,0 +1,80 @@
+"""What the encoders made of a batch, and the fork where tasks part from what they share."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from daogou.features.batch import Batch
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Outputs of the encoders; None where a shop has no such thing.
+
+    ``tokens [X, L, D_t]`` of the texts, ``items [I, D]``, ``events [Q, L, D]`` of the histories,
+    ``h [Q, D]`` behaviour states, ``users [Q, D]``.
+    """
+
+    tokens: Tensor | None = None
+    items: Tensor | None = None
+    events: Tensor | None = None
+    h: Tensor | None = None
+    users: Tensor | None = None
+
+    def leaves(self) -> "Encoded":
+        """Detached copies that collect gradients of their own."""
+        copies = {
+            field.name: value.detach().requires_grad_()
+            for field in fields(self)
+            if (value := getattr(self, field.name)) is not None
+        }
+        return Encoded(**copies)
+
+    def present(self) -> list[tuple[str, Tensor]]:
+        """Names and tensors of what there is."""
+        pairs = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return [(name, value) for name, value in pairs if value is not None]
+
+
+@dataclass(frozen=True)
+class TaskLosses:
+    """One family's losses ``[T]``; ``shared``, if any, is where a balancer takes its Gram."""
+
+    values: Tensor
+    shared: Tensor | None = None
+
+
+class Head(Protocol):
+    """A family's task layers. Adding a family costs one file that obeys this."""
+
+    def losses(self, encoded: Encoded, batch: Batch, weights: Tensor) -> TaskLosses:
+        """A loss per task of the family; 0 where a batch has no label for it.
+
+        ``weights [T]`` act at the fork, on what flows down into ``encoded``.
+        """
+        ...
+
+
+class _Weigh(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, forked: Tensor, weights: Tensor) -> Tensor:
+        ctx.weights = weights
+        return forked.view_as(forked)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        return gradient * ctx.weights.view(-1, *[1] * (gradient.dim() - 1)), None
+
+
+def weigh(forked: Tensor, weights: Tensor) -> Tensor:
+    """The identity on ``[T, ...]``, whose gradient for task t is multiplied by ``weights[t]``.
+
+    A task's weight acts here and not in its loss: above the fork its own layers learn in full,
+    even at weight 0. The weights are read when the gradient passes, so a balancer may set them
+    in place after it saw the losses.
+    """
+    weighed: Tensor = _Weigh.apply(forked, weights)  # type: ignore[no-untyped-call]
+    return weighed

@@ -1,0 +1,73 @@
+"""One batch to the losses of every task: encoders run once, each head reads what it needs."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from daogou.features.batch import Batch
+from daogou.features.columns import Columns
+from daogou.model.encoded import Encoded, Head, TaskLosses
+from daogou.model.item import ItemEncoder
+from daogou.model.text import TextEncoder
+from daogou.model.user import UserEncoder
+from daogou.schema import Task
+
+
+class JointModel(nn.Module):
+    """Encoders and heads for the tasks that a shop's tables allow. Made by `build`."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        heads: Mapping[str, nn.Module],
+        *,
+        text: TextEncoder | None = None,
+        item: ItemEncoder | None = None,
+        user: UserEncoder | None = None,
+    ) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+        self.text, self.item, self.user = text, item, user
+        self.heads = nn.ModuleDict(heads)
+        # Tasks of a family stand together, so that a family's weights are a view of all weights.
+        families = [task.family for task in tasks]
+        self.places = {
+            family: slice(families.index(family), families.index(family) + families.count(family))
+            for family in heads
+        }
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Every unique text, item and user of the batch, encoded once."""
+        tokens = pooled = None
+        if self.text is not None:
+            tokens, pooled = self.text(batch.texts["tokens"])
+        if self.item is None:
+            return Encoded(tokens)
+        items = self.encode_items(batch.items, pooled)
+        if self.user is None or not len(batch.users):
+            return Encoded(tokens, items)
+        users = batch.users
+        events = self.user.read_history(items, users["history"], users["action"], users["age"])
+        h = self.user(events, users["action"])
+        u = self.user.user(h, users["id"], users["fields"], users["numbers"])
+        return Encoded(tokens, items, events, h, u)
+
+    def encode_items(self, items: Columns, pooled: Tensor | None) -> Tensor:
+        """Vectors ``[I, D]`` of item rows whose texts ``[X, D_t]`` are already pooled."""
+        assert self.item is not None
+        text = pooled[items["text"]] if pooled is not None else None
+        encoded: Tensor = self.item(items["id"], items["fields"], items["numbers"], text)
+        return encoded
+
+    def losses(self, encoded: Mapping[str, Encoded], batch: Batch, weights: Tensor) -> TaskLosses:
+        """The loss of every task, ``[T]``; ``encoded[family]`` is what a family's head reads."""
+        values: list[Tensor] = []
+        shared = None
+        for family, head in self.heads.items():
+            part = weights[self.places[family]]
+            found = cast(Head, head).losses(encoded[family], batch, part)
+            values.append(found.values)
+            shared = found.shared if found.shared is not None else shared
+        return TaskLosses(torch.cat(values), shared)

@@ -1,0 +1,155 @@
+"""Store rows to predictions, in batches and without gradients: validation, tests and serving."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from daogou.features.batch import (
+    Batch,
+    Queries,
+    full_queries,
+    make_batch,
+    split_batches,
+)
+from daogou.features.store import Store
+from daogou.model.encoded import Encoded
+from daogou.model.heads.extract import ExtractHead
+from daogou.model.heads.funnel import FunnelHead
+from daogou.model.heads.match import MatchHead
+from daogou.model.heads.profile import ProfileHead
+from daogou.model.joint import JointModel
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class FunnelScores:
+    """Chances ``[n, T]`` of a split's exposures: over all of them, and where defined."""
+
+    chances: Array
+    conditional: Array
+
+
+@torch.inference_mode()
+def funnel_scores(
+    model: JointModel, store: Store, split: str, *, history_length: int, rows_per_step: int = 4096
+) -> FunnelScores:
+    """Chances of every exposure of a split, in store order."""
+    model.eval()
+    head = cast(FunnelHead, model.heads["funnel"])
+    chances, conditional = [], []
+    batches = split_batches(
+        store, split, rows_per_step=rows_per_step, history_length=history_length
+    )
+    for _, batch in batches:
+        over_all, given = head.chances(model.encode(batch), batch)
+        chances.append(over_all.T.numpy())
+        conditional.append(given.T.numpy())
+    nothing = np.zeros((0, len(head.given)), dtype=np.float32)
+    return FunnelScores(
+        np.concatenate([nothing, *chances]), np.concatenate([nothing, *conditional])
+    )
+
+
+@torch.inference_mode()
+def item_vectors(model: JointModel, store: Store, *, rows_per_step: int = 8192) -> Tensor:
+    """Every catalogue row's vector, ``[I + 1, D]``; row 0 is the unknown item's."""
+    model.eval()
+    pieces = []
+    for start in range(0, store.n_items + 1, rows_per_step):
+        rows = np.arange(start, min(start + rows_per_step, store.n_items + 1))
+        batch = make_batch(store, extra_items=rows)
+        encoded = model.encode(batch)
+        assert encoded.items is not None
+        pieces.append(encoded.items[batch.extra])
+    return torch.cat(pieces)
+
+
+def encoded_queries(
+    model: JointModel, store: Store, queries: Queries, *, history_length: int, size: int = 512
+) -> Iterator[tuple[Batch, Encoded]]:
+    """Users at moments, encoded in pieces of ``size``."""
+    model.eval()
+    for start in range(0, len(queries.user), size):
+        piece = slice(start, start + size)
+        part = Queries(queries.user[piece], queries.end[piece], queries.time[piece])
+        with torch.inference_mode():
+            batch = make_batch(store, queries=part, history_length=history_length)
+            encoded = model.encode(batch)
+        yield batch, encoded
+
+
+def match_scores(
+    model: JointModel, store: Store, queries: Queries, *, history_length: int
+) -> Iterator[Array]:
+    """Scores of the whole catalogue for users at moments, in blocks ``[q, I]`` (row 1 first)."""
+    head = cast(MatchHead, model.heads["match"])
+    with torch.inference_mode():
+        index = head.index(item_vectors(model, store)[1:])
+    for _, encoded in encoded_queries(model, store, queries, history_length=history_length):
+        assert encoded.users is not None
+        with torch.inference_mode():
+            yield (head.query(encoded.users) @ index.T).numpy()
+
+
+def first_queries(store: Store, split: str) -> tuple[Queries, list[Array]]:
+    """Each user of a split at their first moment there, and the item rows they then took to.
+
+    Those are the exposures whose first stage happened; users without any are left out.
+    """
+    first, last = store.ranges[split]
+    query = store["exposures/query"][first:last]
+    item = store["exposures/item"][first:last]
+    positive = (store["exposures/labels"][first:last, 0] == 1) & (query >= 0) & (item > 0)
+    users_of = store["queries/user"][query]
+    moments = np.flatnonzero(query >= 0)
+    users, at = np.unique(users_of[moments], return_index=True)
+    earliest = query[moments[at]]
+    order = np.lexsort((item[positive], users_of[positive]))
+    user, wanted = users_of[positive][order], item[positive][order]
+    bounds = np.searchsorted(user, users, side="left"), np.searchsorted(user, users, side="right")
+    relevant = [np.unique(wanted[a:b]) for a, b in zip(*bounds, strict=True)]
+    kept = np.array([len(items) > 0 for items in relevant], dtype=bool)
+    earliest = earliest[kept]
+    queries = Queries(
+        store["queries/user"][earliest], store["queries/end"][earliest],
+        store["queries/time"][earliest],
+    )  # fmt: skip
+    return queries, [items for items, keep in zip(relevant, kept, strict=True) if keep]
+
+
+def profile_scores(
+    model: JointModel, store: Store, users: Array, *, history_length: int
+) -> list[Array]:
+    """Distributions ``[U, V_p]`` of each profile task, for user rows with all their history."""
+    head = cast(ProfileHead, model.heads["profile"])
+    pieces: list[list[Array]] = [[] for _ in head.columns]
+    queries = full_queries(store, users)
+    for _, encoded in encoded_queries(model, store, queries, history_length=history_length):
+        with torch.inference_mode():
+            for piece, distribution in zip(pieces, head.distributions(encoded), strict=True):
+                piece.append(distribution.numpy())
+    return [np.concatenate(piece) if piece else np.zeros((0, 0)) for piece in pieces]
+
+
+@torch.inference_mode()
+def title_tags(
+    model: JointModel, store: Store, titles: Array, *, size: int = 256
+) -> Iterator[tuple[Array, Array, Array, float]]:
+    """Title rows of each piece, their tags and confidences ``[g, A, L]``, and their mean loss."""
+    model.eval()
+    head = cast(ExtractHead, model.heads["extract"])
+    for start in range(0, len(titles), size):
+        rows = titles[start : start + size]
+        batch = make_batch(store, titles=rows)
+        assert model.text is not None
+        states, _ = model.text(batch.texts["tokens"])
+        logits = head(states[batch.titles["text"]])
+        loss = head.loss(logits, batch.titles["tags"])
+        tags, sure = head.decode(logits)
+        yield rows, tags.numpy(), sure.numpy(), float(loss)

@@ -1,0 +1,301 @@
+"""What a shop's tables and columns mean, and which tasks they allow: checked once, then frozen.
+
+The field names of these classes are the legal keys of `shop.toml`: a setting is written once.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from daogou.errors import ConfigError, unknown
+
+FAMILIES: Final = ("funnel", "match", "profile", "extract")
+DEFAULT_WINDOW_H: Final = 24.0
+
+
+@dataclass(frozen=True)
+class Items:
+    """The catalogue: one row per product."""
+
+    path: str
+    key: str
+    text: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()  # what extraction learns to fill
+    spans: str | None = None  # gold spans of text[0]: a list of {start, end, attribute}
+    annotated: str | None = None  # which attributes were labelled on a row; null = none
+    split: str | None = None  # overrides the split by title: train, validation or test
+
+
+@dataclass(frozen=True)
+class Users:
+    """The shop's users: one row each."""
+
+    path: str
+    key: str
+    columns: tuple[str, ...] = ()  # inputs
+    profile: tuple[str, ...] = ()  # what profiling predicts; never an input
+    split: str | None = None  # overrides the split by user hash
+
+
+@dataclass(frozen=True)
+class Events:
+    """What happened: a log of events with a kind, or one wide table with label columns."""
+
+    path: str
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    kind: str | None = None
+    funnel: tuple[str, ...] = ()  # first = exposure, the rest = labels in order
+    labels: tuple[str, ...] = ()  # a wide table's label columns, instead of kind and funnel
+    window_h: Mapping[str, float] = field(default_factory=dict)
+    context: tuple[str, ...] = ()
+    history: tuple[str, ...] = ()  # kinds that enter a user's history; empty = funnel[1:]
+    request: str | None = None  # ties an exposure and its events exactly; groups a slate
+    id: str | None = None  # names an exposure
+    weight: str | None = None  # inverse of the chance that a row was kept
+    split: str | None = None  # overrides the split by time
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The labels, in order: the funnel after its exposure, or the label columns."""
+        return self.funnel[1:] if self.funnel else self.labels
+
+    @property
+    def history_kinds(self) -> tuple[str, ...]:
+        """The kinds of event that a user's history is made of."""
+        return self.history or self.funnel[1:]
+
+    def window_of(self, stage: str) -> float:
+        """Hours from the exposure within which an event of ``stage`` counts."""
+        return float(self.window_h.get(stage, DEFAULT_WINDOW_H))
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the three splits are cut. Exposures by time; profile labels and titles by hash."""
+
+    validation: float = 0.1  # share of exposures, the last before the test's
+    test: float = 0.1  # share of exposures, the very last
+    validation_from: str | None = None  # ISO time; overrides the shares
+    test_from: str | None = None
+    folds: int = 5  # users (profile) and titles (extract) fall into this many hash folds
+    fold: int = 0  # this fold is the test, the next one the validation
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing the model learns."""
+
+    name: str  # "click", "match", "profile.gender", "extract"
+    family: str  # one of FAMILIES
+    given: str | None = None  # funnel: learnt where this stage happened
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class TaskSetting:
+    """What ``[tasks.NAME]`` may say."""
+
+    weight: float | None = None
+    given: str | None = None
+    loss: str = "conditional"  # or "marginal": p(stage) learnt on all exposures
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Where a simulated shop keeps what it planted. Only ``evaluate`` opens it."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A shop's tables, what they mean, and the tasks they allow."""
+
+    root: Path
+    name: str = "shop"
+    seed: int = 0
+    items: Items | None = None
+    users: Users | None = None
+    events: Events | None = None
+    tasks: tuple[Task, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)  # family -> why it has no task
+    split: Split = field(default_factory=Split)
+    truth: Truth | None = None
+    model: Mapping[str, Any] = field(default_factory=dict)  # fields of model.build.Shape
+    fit: Mapping[str, Any] = field(default_factory=dict)  # fields of learn.fit.Settings
+    document: Mapping[str, Any] = field(default_factory=dict)  # the TOML that all this came from
+
+    def task(self, name: str) -> Task:
+        """The task of that name."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise ConfigError(f"tasks.{name}: {unknown(name, [task.name for task in self.tasks])}")
+
+    def of_family(self, family: str) -> tuple[Task, ...]:
+        """The tasks of one family, in order."""
+        return tuple(task for task in self.tasks if task.family == family)
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes that extraction learns."""
+        return self.items.attributes if self.items else ()
+
+
+# Weights from evidence: likelihoods are summed as they are, extraction counts a tenth
+# because at weight 1 it took from ranking what it gave (see docs/design.md).
+DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {
+    "funnel": 1.0,
+    "match": 0.3,
+    "profile": 0.1,
+    "extract": 0.1,
+}
+
+
+def find_tasks(
+    items: Items | None,
+    users: Users | None,
+    events: Events | None,
+    settings: Mapping[str, TaskSetting],
+) -> tuple[tuple[Task, ...], dict[str, str]]:
+    """The tasks that these tables allow, and for each family without one the reason.
+
+    >>> shop_events = Events("e.parquet", "user", "item", "ts", "kind", ("shown", "click", "buy"))
+    >>> tasks, absent = find_tasks(None, None, shop_events, {})
+    >>> [(task.name, task.given) for task in tasks]
+    [('click', None), ('buy', 'click'), ('match', None)]
+    >>> absent["profile"]
+    '[users] profile names no column'
+    """
+    found = list(_possible(items, users, events))
+    names = [name for name, _, _ in found]
+    problems = [f"tasks.{name}: {unknown(name, names)}" for name in settings if name not in names]
+    tasks: list[Task] = []
+    for name, family, given in found:
+        setting = settings.get(name, TaskSetting())
+        if not setting.enabled:
+            continue
+        if setting.loss not in ("conditional", "marginal"):
+            legal = ["conditional", "marginal"]
+            problems.append(f"tasks.{name}.loss: {unknown(setting.loss, legal)}")
+        weight = DEFAULT_WEIGHTS[family] if setting.weight is None else setting.weight
+        if weight < 0:
+            problems.append(f"tasks.{name}.weight: {weight} is negative; give 0 or more")
+        if setting.given is not None:
+            stages = events.stages if events else ()
+            earlier = stages[: stages.index(name)] if name in stages else ()
+            if setting.given not in earlier:
+                problems.append(f"tasks.{name}.given: {unknown(setting.given, earlier)}")
+            given = setting.given
+        tasks.append(Task(name, family, None if setting.loss == "marginal" else given, weight))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return tuple(tasks), _absent(items, users, events)
+
+
+def _possible(
+    items: Items | None, users: Users | None, events: Events | None
+) -> Iterator[tuple[str, str, str | None]]:
+    """Name, family and default ``given`` of every task these tables could teach."""
+    if events:
+        # A funnel's stage is learnt where the one before it happened; a wide table's labels
+        # are independent unless the TOML says `given`.
+        previous: str | None = None
+        for stage in events.stages:
+            yield stage, "funnel", previous
+            previous = stage if events.funnel else None
+        if events.user and events.item and events.stages:
+            yield "match", "match", None
+    if users and events and events.user and events.item and events.time:
+        for column in users.profile:
+            yield f"profile.{column}", "profile", None
+    if items and items.text and items.attributes:
+        yield "extract", "extract", None
+
+
+def _absent(items: Items | None, users: Users | None, events: Events | None) -> dict[str, str]:
+    reasons: dict[str, str] = {}
+    if not events:
+        reasons["funnel"] = "there is no [events] table"
+        reasons["match"] = reasons["profile"] = reasons["funnel"]
+    else:
+        if not events.stages:
+            reasons["funnel"] = "[events] names no funnel and no labels"
+        if not (events.user and events.item and events.stages):
+            reasons["match"] = "[events] needs user, item and a funnel or labels"
+        if not (events.user and events.item and events.time):
+            reasons["profile"] = "[events] needs user, item and time: profiles read behaviour"
+    if not (users and users.profile):
+        reasons.setdefault("profile", "[users] profile names no column")
+    if not (items and items.text and items.attributes):
+        reasons["extract"] = "[items] needs text and attributes"
+    return reasons
+
+
+def check_shop(items: Items | None, users: Users | None, events: Events | None) -> list[str]:
+    """What is wrong with these tables' descriptions, one sentence each, all at once."""
+    problems: list[str] = []
+    if not (items or users or events):
+        problems.append("no table: give at least one of [items], [users], [events]")
+    if events:
+        problems += _check_events(events)
+    if users:
+        both = set(users.columns) & set(users.profile)
+        problems += [
+            f"users.columns: {name!r} is also in users.profile; an input that is also the "
+            "answer would leak, keep it in one of the two"
+            for name in sorted(both)
+        ]
+    if items:
+        if items.spans and not items.text:
+            problems.append("items.spans: spans point into items.text, which is not given")
+        if items.spans and not items.attributes:
+            problems.append("items.attributes: list the attributes that items.spans annotates")
+        if items.annotated and not items.spans:
+            problems.append("items.annotated: says which spans exist, and items.spans is not given")
+    return problems
+
+
+def _check_events(events: Events) -> list[str]:
+    problems: list[str] = []
+    if events.funnel and events.labels:
+        problems.append("events: give funnel (a log) or labels (a wide table), not both")
+    if not events.funnel and not events.labels:
+        problems.append("events: give funnel = [...] with kind = ..., or labels = [...]")
+    if events.funnel:
+        needed = {"kind": events.kind, "user": events.user, "item": events.item}
+        problems += [
+            f"events.{name}: a funnel needs it; name the column"
+            for name, value in {**needed, "time": events.time}.items()
+            if not value
+        ]
+        if len(events.funnel) < 2:
+            problems.append("events.funnel: needs an exposure and at least one stage after it")
+        stages = events.funnel[1:]
+        problems += [
+            f"events.window_h.{stage}: {unknown(stage, stages)}"
+            for stage in events.window_h
+            if stage not in stages
+        ]
+        problems += [
+            f"events.window_h.{stage}: {hours} hours; a window must be positive"
+            for stage, hours in events.window_h.items()
+            if hours <= 0
+        ]
+    names = [*events.funnel, *events.labels]
+    problems += [
+        f"events: {name!r} is listed twice" for name in sorted(set(names)) if names.count(name) > 1
+    ]
+    reserved = {"match", "extract"} & set(names)
+    problems += [f"events: {name!r} is the name of a task family" for name in sorted(reserved)]
+    labels_as_inputs = set(events.labels) & set(events.context)
+    problems += [
+        f"events.context: {name!r} is also a label; an input that is the answer would leak"
+        for name in sorted(labels_as_inputs)
+    ]
+    return problems

@@ -1,0 +1,42 @@
+"""A shop's files as checked, labelled, split relations in DuckDB. No torch here."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from daogou.schema import Shop
+from daogou.tables.engine import Engine
+from daogou.tables.funnel import Exposed, exposures
+from daogou.tables.read import Read, read_tables
+from daogou.tables.split import Divided
+from daogou.tables.split import split as split_tables
+
+__all__ = ["Counts", "Engine", "prepare"]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was read, dropped, implied and left out, and why. Made by `prepare`."""
+
+    read: Read
+    funnel: Exposed
+    split: Divided
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Every decision that the files and settings left open, one sentence each."""
+        return (*self.read.notes, *self.split.notes)
+
+    def document(self) -> dict[str, Any]:
+        """All counts as plain JSON values."""
+        return asdict(self)
+
+
+def prepare(engine: Engine, shop: Shop) -> Counts:
+    """Read the shop's files and leave ``exposures``, ``history``, ``user_split``, ``title_split``.
+
+    ``items``, ``users`` and ``events`` exist where the shop has them; the other four always do.
+
+    Raises `DataError` where a file or column does not hold what the schema promises, and
+    `ConfigError` where ``[split]`` leaves no three splits.
+    """
+    return Counts(read_tables(engine, shop), exposures(engine, shop), split_tables(engine, shop))

@@ -1,0 +1,110 @@
+"""The one door to DuckDB: a cursor per query, a memory limit with spill to disk, Arrow out."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from daogou.errors import DataError
+
+
+class Engine:
+    """A private database in a temporary folder, gone when closed.
+
+    DuckDB's Python client differs between 1.5 and 2.0 and locks a connection whose result is
+    not drained; so each call here takes its own cursor and drains it.
+    """
+
+    def __init__(self, *, memory_limit: str = "2GB", threads: int = 2) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="daogou-")
+        self._connection = duckdb.connect(str(Path(self._folder.name) / "tables.duckdb"))
+        for setting in (
+            f"SET memory_limit = '{memory_limit}'",
+            f"SET threads = {threads}",
+            f"SET temp_directory = {quoted(self._folder.name)}",
+            "SET preserve_insertion_order = true",
+            "SET TimeZone = 'UTC'",
+            "SET enable_progress_bar = false",
+            "SET autoinstall_known_extensions = false",
+            "SET autoload_known_extensions = false",
+        ):
+            self.run(setting)
+
+    def run(self, sql: str, parameters: Sequence[object] = ()) -> None:
+        """Run a statement for its effect."""
+        self.rows(sql, parameters)
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """All rows of the answer, as tuples."""
+        with self._connection.cursor() as cursor:
+            answer: list[tuple[Any, ...]] = cursor.execute(sql, list(parameters)).fetchall()
+        return answer
+
+    def value(self, sql: str, parameters: Sequence[object] = ()) -> Any:
+        """The first column of the first row."""
+        rows = self.rows(sql, parameters)
+        if not rows:
+            raise DataError(f"no row came back from: {sql}")
+        return rows[0][0]
+
+    def table(self, sql: str) -> pa.Table:
+        """The whole answer as one Arrow table."""
+        with self._connection.cursor() as cursor:
+            answer = cursor.sql(sql)
+            table: pa.Table = answer.to_arrow_table()
+        return table
+
+    def batches(self, sql: str, *, rows: int = 1_000_000) -> Iterator[pa.RecordBatch]:
+        """The answer in pieces of about ``rows`` rows, so that memory stays flat."""
+        with self._connection.cursor() as cursor:
+            yield from cursor.sql(sql).to_arrow_reader(rows)
+
+    def add(self, name: str, table: pa.Table) -> None:
+        """Keep an Arrow table as table ``name``."""
+        with self._connection.cursor() as cursor:
+            cursor.register("incoming", table)
+            cursor.execute(f"CREATE OR REPLACE TABLE {name_of(name)} AS FROM incoming").fetchall()
+            cursor.unregister("incoming")
+
+    def columns(self, relation: str) -> dict[str, str]:
+        """Column names and types of a table or view."""
+        rows = self.rows(f"DESCRIBE {name_of(relation)}")
+        return {str(row[0]): str(row[1]) for row in rows}
+
+    def close(self) -> None:
+        """Forget everything; the temporary folder goes too."""
+        self._connection.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def name_of(column: str) -> str:
+    """A column or table name for SQL, whatever is in it.
+
+    >>> name_of("unit price")
+    '"unit price"'
+    """
+    return '"' + column.replace('"', '""') + '"'
+
+
+def quoted(text: str) -> str:
+    """A text for SQL, whatever is in it.
+
+    >>> quoted("it's")
+    "'it''s'"
+    """
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,314 @@
+"""Events to exposures with labels, and to the histories that an exposure may look back on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from daogou.errors import DataError
+from daogou.schema import Events, Shop
+from daogou.tables.engine import Engine, name_of, quoted
+
+_HOUR_US: Final = 3_600_000_000
+_TRUE: Final = "('1', '1.0', 'true', 't', 'yes')"
+_FALSE: Final = "('0', '0.0', 'false', 'f', 'no')"
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """What became of the events. Made by `exposures`."""
+
+    exposures: int
+    history: int
+    end: str | None  # the last event's time, UTC
+    dropped: Mapping[str, int]  # reason -> events (a log) or rows (a wide table) left out
+    implied: Mapping[str, int]  # stage -> exposures where only a later stage tells of it
+    uncredited: Mapping[str, int]  # stage -> events that no open exposure claims
+    censored: Mapping[str, int]  # stage -> labels whose window closes after the log's end
+
+
+def exposures(engine: Engine, shop: Shop) -> Exposed:
+    """Make the tables ``exposures`` and ``history`` from ``events``.
+
+    In a log, an event credits the latest exposure of the same user and item (and request, if
+    there is one) at or before it whose window still runs, and implies every earlier stage.
+    In a wide table a row is an exposure and its labels are taken as they are.
+
+    Raises `DataError` where a label is not 0 or 1, an exposure's id is missing or repeated, a
+    weight is not above 0, or no exposure is left.
+    """
+    events = shop.events
+    if events is None:
+        engine.run(
+            "CREATE OR REPLACE TABLE exposures AS SELECT CAST(NULL AS BIGINT) AS exposure, "
+            f"{_common(engine, shop, Events(''))} LIMIT 0"
+        )
+        _make_no_history(engine)
+        return Exposed(0, 0, None, {}, {}, {}, {})
+    if events.funnel:
+        dropped = _show(engine, events, _common(engine, shop, events))
+        uncredited, implied = _credit(engine, events)
+        _make_history(engine, events)
+    else:
+        dropped = _widen(engine, events, _common(engine, shop, events))
+        uncredited, implied = {}, {}
+        _make_no_history(engine)
+    n_exposures = int(engine.value("SELECT count(*) FROM exposures"))
+    if not n_exposures:
+        raise DataError(
+            f"events.path: no exposure is left of {sum(dropped.values())} rows ({_why(dropped)}); "
+            "correct the table or the settings of [events]"
+        )
+    _check_ids(engine, events)
+    _check_weights(engine, events)
+    end = None
+    if events.time:
+        end = engine.value(f"SELECT CAST(max({name_of(events.time)}) AS VARCHAR) FROM events")
+    return Exposed(
+        exposures=n_exposures,
+        history=int(engine.value("SELECT count(*) FROM history")),
+        end=end,
+        dropped={reason: count for reason, count in dropped.items() if count},
+        implied=implied,
+        uncredited=uncredited,
+        censored=_censor(engine, events, end),
+    )
+
+
+def _why(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count) or "none"
+
+
+def _make_no_history(engine: Engine) -> None:
+    engine.run(
+        'CREATE OR REPLACE TABLE history AS SELECT "user", item, CAST(NULL AS VARCHAR) AS action, '
+        "time FROM exposures LIMIT 0"
+    )
+
+
+def _common(engine: Engine, shop: Shop, events: Events) -> str:
+    """The columns of ``exposures`` that need no look at other rows."""
+    # A missing key has the type of the table it would point to, so that joins need no cast.
+    user = engine.columns("users")[shop.users.key] if shop.users else "BIGINT"
+    item = engine.columns("items")[shop.items.key] if shop.items else "BIGINT"
+
+    def given(column: str | None, otherwise: str) -> str:
+        return name_of(column) if column else otherwise
+
+    columns = [
+        f"{given(events.id, 'CAST(rowid AS VARCHAR)' if shop.events else 'NULL::VARCHAR')} AS id",
+        f'{given(events.user, f"CAST(NULL AS {user})")} AS "user"',
+        f"{given(events.item, f'CAST(NULL AS {item})')} AS item",
+        f"{given(events.time, 'CAST(NULL AS TIMESTAMP)')} AS time",
+        f"{given(events.request, 'CAST(NULL AS VARCHAR)')} AS request",
+        f"{given(events.weight, '1.0::DOUBLE')} AS weight",
+        *(f"{name_of(each)} AS {name_of('context_' + each)}" for each in events.context),
+    ]
+    if events.split:
+        columns.append(f"{name_of(events.split)} AS split")
+    return ", ".join(columns)
+
+
+def _show(engine: Engine, events: Events, common: str) -> dict[str, int]:
+    """The log's exposures, numbered by time, in ``shown``; what was left out, by reason."""
+    user, item, time, kind = _log_columns(events)
+    used = ", ".join(quoted(each) for each in dict.fromkeys((*events.funnel, *_history(events))))
+    no_ids = f"{user} IS NULL OR {item} IS NULL"
+    other, untimed, anonymous = engine.rows(
+        f"SELECT count(*) FILTER (WHERE {kind} IS NULL OR {kind} NOT IN ({used})), "
+        f"count(*) FILTER (WHERE {kind} IN ({used}) AND {time} IS NULL), "
+        f"count(*) FILTER (WHERE {kind} IN ({used}) AND {time} IS NOT NULL AND ({no_ids})) "
+        "FROM events"
+    )[0]
+    engine.run(
+        "CREATE OR REPLACE TABLE shown AS SELECT "
+        'row_number() OVER (ORDER BY time, "user", request, row) - 1 AS exposure, * '
+        f"FROM (SELECT {common}, rowid AS row FROM events "
+        f"WHERE {kind} = {quoted(events.funnel[0])} AND {time} IS NOT NULL AND NOT ({no_ids}))"
+    )
+    return {
+        "of a kind that nothing uses": other,
+        "without a time that can be read": untimed,
+        "without user or item": anonymous,
+    }
+
+
+def _log_columns(events: Events) -> tuple[str, str, str, str]:
+    names = (events.user, events.item, events.time, events.kind)
+    user, item, time, kind = (name_of(name or "") for name in names)
+    return user, item, time, kind
+
+
+def _history(events: Events) -> tuple[str, ...]:
+    return tuple(events.history_kinds)
+
+
+def _credit(engine: Engine, events: Events) -> tuple[dict[str, int], dict[str, int]]:
+    """Make ``exposures`` of ``shown`` and the events each is credited with.
+
+    Returns the events credited to none, and the exposures where a stage is only implied.
+    """
+    user, item, time, kind = _log_columns(events)
+    stages = events.stages
+    # Of several exposures at one moment the later row is credited, so only it stays open.
+    tie = ", request" if events.request else ""
+    engine.run(
+        f'CREATE OR REPLACE TABLE open AS SELECT "user", item{tie}, time, '
+        f'arg_max(exposure, row) AS exposure FROM shown GROUP BY "user", item{tie}, time'
+    )
+    depth = " ".join(f"WHEN {quoted(stage)} THEN {k}" for k, stage in enumerate(stages))
+    window = " ".join(f"WHEN {k} THEN {_window_us(events, s)}" for k, s in enumerate(stages))
+    named = ", ".join(quoted(stage) for stage in stages)
+    told = (
+        f"{kind} IN ({named}) AND {time} IS NOT NULL AND {user} IS NOT NULL AND {item} IS NOT NULL"
+    )
+    request = "AND happened.request = open.request" if events.request else ""
+    asked = f", {name_of(events.request)} AS request" if events.request else ""
+    # The latest exposure's window runs longest: if it is over, so are those of all before it.
+    engine.run(
+        "CREATE OR REPLACE TABLE credits AS SELECT exposure, max(stage) AS deepest, "
+        "bit_or(CAST(1 AS BIGINT) << stage) AS stages, "
+        f"{', '.join(f'count(*) FILTER (WHERE stage = {k}) AS n_{k}' for k in range(len(stages)))} "
+        f"FROM (SELECT CASE {kind} {depth} END AS stage, {user} AS user_key, {item} AS item_key, "
+        f"{time} AS moment{asked} FROM events WHERE {told}) AS happened ASOF JOIN open "
+        f'ON happened.user_key = open."user" AND happened.item_key = open.item {request} '
+        "AND happened.moment >= open.time "
+        f"WHERE epoch_us(happened.moment) - epoch_us(open.time) < CASE stage {window} END "
+        "GROUP BY exposure"
+    )
+    labels = ", ".join(
+        f"CAST(coalesce(deepest, -1) >= {k} AS TINYINT) AS {name_of('label_' + stage)}"
+        for k, stage in enumerate(stages)
+    )
+    engine.run(
+        f"CREATE OR REPLACE TABLE exposures AS SELECT shown.* EXCLUDE (row), {labels} FROM shown "
+        "LEFT JOIN credits USING (exposure) ORDER BY exposure"
+    )
+    totals = dict(engine.rows(f"SELECT {kind}, count(*) FROM events WHERE {told} GROUP BY 1"))
+    sums = ", ".join(
+        f"coalesce(sum(n_{k}), 0), "
+        f"count(*) FILTER (WHERE deepest >= {k} AND (stages >> {k}) & 1 = 0)"
+        for k in range(len(stages))
+    )
+    row = engine.rows(f"SELECT {sums} FROM credits")[0]
+    for relation in ("shown", "open", "credits"):
+        engine.run(f"DROP TABLE {relation}")
+    uncredited = {s: int(totals.get(s, 0)) - int(row[2 * k]) for k, s in enumerate(stages)}
+    return uncredited, {stage: int(row[2 * k + 1]) for k, stage in enumerate(stages)}
+
+
+def _window_us(events: Events, stage: str) -> int:
+    return round(events.window_of(stage) * _HOUR_US)
+
+
+def _make_history(engine: Engine, events: Events) -> None:
+    user, item, time, kind = _log_columns(events)
+    kinds = ", ".join(quoted(each) for each in _history(events))
+    engine.run(
+        f'CREATE OR REPLACE TABLE history AS SELECT {user} AS "user", {item} AS item, '
+        f"{kind} AS action, {time} AS time FROM events WHERE {kind} IN ({kinds}) "
+        f"AND {time} IS NOT NULL AND {user} IS NOT NULL AND {item} IS NOT NULL "
+        f'ORDER BY "user", time, rowid'
+    )
+
+
+def _widen(engine: Engine, events: Events, common: str) -> dict[str, int]:
+    """``exposures`` of a wide table: its rows, in order of time, labels as 0, 1 or NULL."""
+    casts = []
+    problems = []
+    for label in events.labels:
+        text = f"lower(trim(CAST({name_of(label)} AS VARCHAR)))"
+        odd = engine.rows(
+            f"SELECT {text}, count(*), sum(count(*)) OVER () FROM events WHERE {text} <> '' "
+            f"AND {text} NOT IN {_TRUE} AND {text} NOT IN {_FALSE} GROUP BY 1 ORDER BY 2 DESC, 1 "
+            "LIMIT 3"
+        )
+        if odd:
+            examples = ", ".join(f"{value!r} ({count} times)" for value, count, _ in odd)
+            problems.append(
+                f"events.labels: {odd[0][2]} values of {label!r} are not 0 or 1: {examples}; "
+                "write 0, 1, or nothing where it is not known"
+            )
+        casts.append(
+            f"CAST(CASE WHEN {text} IN {_TRUE} THEN 1 WHEN {text} IN {_FALSE} THEN 0 END "
+            f"AS TINYINT) AS {name_of('label_' + label)}"
+        )
+    if problems:
+        raise DataError("\n".join(problems))
+    order = 'time, "user", request, row' if events.time else "row"
+    timed = f"WHERE {name_of(events.time)} IS NOT NULL" if events.time else ""
+    engine.run(
+        f"CREATE OR REPLACE TABLE exposures AS SELECT row_number() OVER (ORDER BY {order}) - 1 "
+        f"AS exposure, * EXCLUDE (row) FROM (SELECT {common}, "
+        f"{', '.join(casts)}, rowid AS row FROM events {timed}) ORDER BY exposure"
+    )
+    untimed = 0
+    if events.time:
+        untimed = engine.value(f"SELECT count(*) FROM events WHERE {name_of(events.time)} IS NULL")
+    return {"without a time that can be read": int(untimed)}
+
+
+def _check_ids(engine: Engine, events: Events) -> None:
+    if not events.id:
+        return
+    missing = engine.value("SELECT count(*) FROM exposures WHERE id IS NULL")
+    if missing:
+        raise DataError(
+            f"events.id: {missing} exposures have no {events.id!r}; "
+            "give each one, or take the setting out to number the rows"
+        )
+    twice = engine.rows(
+        "SELECT id, count(*), count(*) OVER () FROM exposures GROUP BY id HAVING count(*) > 1 "
+        "ORDER BY id LIMIT 1"
+    )
+    if twice:
+        example, times, count = twice[0]
+        raise DataError(
+            f"events.id: {count} ids are repeated ({example!r} names {times} exposures); "
+            "an id must name one exposure"
+        )
+
+
+def _check_weights(engine: Engine, events: Events) -> None:
+    if not events.weight:
+        return
+    bad = "weight IS NULL OR NOT isfinite(weight) OR weight <= 0"
+    count = engine.value(f"SELECT count(*) FROM exposures WHERE {bad}")
+    if count:
+        name, weight = engine.rows(
+            f"SELECT id, weight FROM exposures WHERE {bad} ORDER BY exposure LIMIT 1"
+        )[0]
+        raise DataError(
+            f"events.weight: {count} exposures have no weight above 0 "
+            f"(exposure {name!r}: {weight}); a weight is 1 / the chance that the row was kept"
+        )
+
+
+def _censor(engine: Engine, events: Events, end: str | None) -> dict[str, int]:
+    """Forget, whatever they say, the labels whose window closes after the end of the log."""
+    if end is None:
+        return {}
+    return {stage: censor(engine, events, stage, end, "true") for stage in windowed(events)}
+
+
+def windowed(events: Events) -> tuple[str, ...]:
+    """The stages whose labels take time: a log's, and a wide table's that name a window."""
+    return (
+        events.stages if events.funnel else tuple(s for s in events.labels if s in events.window_h)
+    )
+
+
+def censor(engine: Engine, events: Events, stage: str, end: str, where: str) -> int:
+    """Set ``label_<stage>`` to NULL where its window closes after ``end``; how many it were.
+
+    ``end`` is a time in UTC, ``where`` an SQL condition on ``exposures``.
+    """
+    label = name_of(f"label_{stage}")
+    # Subtracting from `end` keeps the scan a comparison with one constant.
+    open_ = (
+        f"{where} AND {label} IS NOT NULL AND time > "
+        f"CAST({quoted(end)} AS TIMESTAMP) - to_microseconds({_window_us(events, stage)})"
+    )
+    count = int(engine.value(f"SELECT count(*) FROM exposures WHERE {open_}"))
+    if count:
+        engine.run(f"UPDATE exposures SET {label} = NULL WHERE {open_}")
+    return count

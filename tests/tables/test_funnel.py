@@ -1,0 +1,307 @@
+"""Labels credited by hand on small logs, and the laws that any log keeps."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from daogou.errors import DataError
+from daogou.schema import Events, Shop
+from daogou.tables.engine import Engine
+from daogou.tables.funnel import Exposed, exposures
+
+START = datetime(2024, 1, 1)
+FUNNEL = ("shown", "click", "buy")
+LOG = Events(
+    "log.parquet",
+    user="user_id",
+    item="item_id",
+    time="ts",
+    kind="event",
+    funnel=FUNNEL,
+    window_h={"click": 1, "buy": 24},
+)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with Engine(threads=1) as made:
+        yield made
+
+
+def shop_of(events: Events) -> Shop:
+    return Shop(root=Path(), events=events)
+
+
+def run_log(
+    engine: Engine,
+    rows: list[tuple[float, int, int, str]],
+    events: Events = LOG,
+    **columns: list[object],
+) -> Exposed:
+    """The log of (hours since the start, user, item, kind), with 99 hours of silence after it."""
+    table = pa.table(
+        {
+            "user_id": pa.array([row[1] for row in rows], pa.int64()),
+            "item_id": pa.array([row[2] for row in rows], pa.int64()),
+            "ts": pa.array([START + timedelta(hours=row[0]) for row in rows], pa.timestamp("us")),
+            "event": [row[3] for row in rows],
+            **columns,
+        }
+    )
+    engine.add("events", table)
+    return exposures(engine, shop_of(events))
+
+
+QUIET = (1000.0, 0, 0, "noise")  # moves the end of the log, so that no window is still open
+
+
+def labels(engine: Engine) -> list[tuple[int | None, int | None]]:
+    return [
+        (click, buy)
+        for click, buy in engine.rows(
+            "SELECT label_click, label_buy FROM exposures ORDER BY exposure"
+        )
+    ]
+
+
+def test_an_event_credits_the_latest_exposure_at_or_before_it(engine: Engine) -> None:
+    run_log(
+        engine,
+        [
+            (0, 1, 7, "shown"),
+            (0.5, 1, 7, "shown"),
+            (0.5, 1, 7, "click"),  # the same moment as the second exposure: credited to it
+            (0.6, 1, 8, "shown"),  # another item
+            QUIET,
+        ],
+    )
+    assert labels(engine) == [(0, 0), (1, 0), (0, 0)]
+
+
+def test_a_window_excludes_its_last_moment_and_a_late_event_is_counted(engine: Engine) -> None:
+    counts = run_log(
+        engine,
+        [
+            (0, 1, 7, "shown"),
+            (1, 1, 7, "click"),  # the click window is [0 h, 1 h)
+            (0, 2, 7, "shown"),
+            (0.999, 2, 7, "click"),
+            QUIET,
+        ],
+    )
+    assert labels(engine) == [(0, 0), (1, 0)]
+    assert counts.uncredited == {"click": 1, "buy": 0}
+
+
+def test_a_later_stage_implies_the_earlier_ones_and_is_counted(engine: Engine) -> None:
+    counts = run_log(
+        engine,
+        [
+            (0, 1, 7, "shown"),
+            (20, 1, 7, "buy"),  # no click at all, and after the click's window
+            (0, 2, 7, "shown"),
+            (0.1, 2, 7, "click"),
+            (0.2, 2, 7, "buy"),
+            QUIET,
+        ],
+    )
+    assert labels(engine) == [(1, 1), (1, 1)]
+    assert counts.implied == {"click": 1, "buy": 0}
+
+
+def test_an_event_before_any_exposure_credits_none(engine: Engine) -> None:
+    counts = run_log(engine, [(0, 1, 7, "click"), (1, 1, 7, "shown"), QUIET])
+    assert labels(engine) == [(0, 0)]
+    assert counts.uncredited["click"] == 1
+
+
+def test_a_request_ties_an_event_to_its_own_exposure(engine: Engine) -> None:
+    rows = [(0.0, 1, 7, "shown"), (0.1, 1, 7, "shown"), (0.2, 1, 7, "click"), QUIET]
+    tied = Events(**{**vars(LOG), "request": "slate"})
+    run_log(engine, rows, tied, slate=["a", "b", "a", None])
+    assert labels(engine) == [(1, 0), (0, 0)]
+    run_log(engine, rows)
+    assert labels(engine) == [(0, 0), (1, 0)]
+
+
+def test_of_two_exposures_at_one_moment_the_later_row_is_credited(engine: Engine) -> None:
+    run_log(
+        engine,
+        [(0, 1, 7, "shown"), (0, 1, 7, "shown"), (0.1, 1, 7, "click"), QUIET],
+    )
+    rows = engine.rows("SELECT id, label_click FROM exposures ORDER BY exposure")
+    assert rows == [("0", 0), ("1", 1)]
+
+
+def test_a_label_whose_window_is_open_at_the_end_is_missing_whatever_happened(
+    engine: Engine,
+) -> None:
+    counts = run_log(
+        engine,
+        [
+            (0, 1, 7, "shown"),
+            (3, 2, 7, "shown"),
+            (3.5, 2, 7, "buy"),
+            (4, 0, 0, "noise"),  # the end of the log: click windows are closed, buy windows not
+        ],
+    )
+    assert labels(engine) == [(0, None), (1, None)]
+    assert counts.censored == {"click": 0, "buy": 2}
+    assert counts.end == "2024-01-01 04:00:00"
+
+
+def test_what_is_left_out_is_counted_by_reason(engine: Engine) -> None:
+    table = pa.table(
+        {
+            "user_id": pa.array([1, None, 1, 1], pa.int64()),
+            "item_id": pa.array([7, 7, 7, 7], pa.int64()),
+            "ts": pa.array([START, START, None, START], pa.timestamp("us")),
+            "event": ["shown", "shown", "click", "scroll"],
+        }
+    )
+    engine.add("events", table)
+    counts = exposures(engine, shop_of(LOG))
+    assert counts.exposures == 1
+    assert counts.dropped == {
+        "of a kind that nothing uses": 1,
+        "without a time that can be read": 1,
+        "without user or item": 1,
+    }
+
+
+def test_the_history_holds_the_stages_by_user_and_time(engine: Engine) -> None:
+    run_log(
+        engine,
+        [
+            (5, 2, 7, "click"),
+            (4, 1, 8, "buy"),
+            (3, 1, 7, "click"),
+            (0, 1, 7, "shown"),
+            QUIET,
+        ],
+    )
+    assert engine.rows('SELECT "user", item, action FROM history') == [
+        (1, 7, "click"),
+        (1, 8, "buy"),
+        (2, 7, "click"),
+    ]
+
+
+def test_exposures_are_numbered_by_time_then_user_then_request(engine: Engine) -> None:
+    tied = Events(**{**vars(LOG), "request": "slate", "context": ("scene",)})
+    run_log(
+        engine,
+        [(1, 1, 7, "shown"), (0, 2, 7, "shown"), (0, 1, 8, "shown"), (0, 1, 9, "shown")],
+        tied,
+        slate=["d", "c", "b", "a"],
+        scene=["w", "x", "y", "z"],
+    )
+    rows = engine.rows(
+        "SELECT exposure, id, request, weight, context_scene FROM exposures ORDER BY exposure"
+    )
+    assert rows == [
+        (0, "3", "a", 1.0, "z"),
+        (1, "2", "b", 1.0, "y"),
+        (2, "1", "c", 1.0, "x"),
+        (3, "0", "d", 1.0, "w"),
+    ]
+
+
+def test_a_repeated_or_missing_id_is_refused(engine: Engine) -> None:
+    named = Events(**{**vars(LOG), "id": "row_id"})
+    rows = [(0.0, 1, 7, "shown"), (1.0, 1, 7, "shown"), QUIET]
+    with pytest.raises(DataError, match=r"events\.id: 1 ids are repeated \('a' names 2 exposures"):
+        run_log(engine, rows, named, row_id=["a", "a", None])
+    with pytest.raises(DataError, match=r"events\.id: 1 exposures have no 'row_id'"):
+        run_log(engine, rows, named, row_id=["a", None, None])
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf"), None])
+def test_a_weight_that_is_not_above_zero_is_refused(engine: Engine, weight: float | None) -> None:
+    weighed = Events(**{**vars(LOG), "weight": "w"})
+    with pytest.raises(DataError, match=r"events\.weight: 1 exposures have no weight above 0"):
+        run_log(engine, [(0, 1, 7, "shown"), QUIET], weighed, w=pa.array([weight, 1.0]))
+
+
+def test_a_log_without_a_usable_exposure_is_refused(engine: Engine) -> None:
+    with pytest.raises(DataError, match="no exposure is left"):
+        run_log(engine, [(0, 1, 7, "click"), QUIET])
+
+
+def test_a_wide_tables_rows_are_exposures_and_its_labels_stay_as_they_are(engine: Engine) -> None:
+    engine.add("events", pa.table({"age": [30, 40, 50], "rich": ["0", "1", None]}))
+    counts = exposures(engine, shop_of(Events("t.csv", labels=("rich",), context=("age",))))
+    assert engine.rows(
+        'SELECT exposure, id, "user", item, time, request, weight, context_age, label_rich '
+        "FROM exposures ORDER BY exposure"
+    ) == [
+        (0, "0", None, None, None, None, 1.0, 30, 0),
+        (1, "1", None, None, None, None, 1.0, 40, 1),
+        (2, "2", None, None, None, None, 1.0, 50, None),
+    ]
+    assert counts.history == 0
+    assert engine.columns("history").keys() == {"user", "item", "action", "time"}
+
+
+def test_a_wide_label_other_than_zero_or_one_is_refused_with_examples(engine: Engine) -> None:
+    engine.add("events", pa.table({"rich": [0, 1, 5, 5, 2], "old": [0.0, 1.0, 1.0, None, 0.0]}))
+    with pytest.raises(
+        DataError, match=r"3 values of 'rich' are not 0 or 1: '5' \(2 times\), '2' \(1 times\)"
+    ):
+        exposures(engine, shop_of(Events("t.csv", labels=("rich", "old"))))
+
+
+def test_a_shop_without_events_has_empty_relations(engine: Engine) -> None:
+    counts = exposures(engine, Shop(root=Path()))
+    assert counts.exposures == 0
+    assert engine.rows("SELECT * FROM exposures") == []
+    assert list(engine.columns("exposures"))[:4] == ["exposure", "id", "user", "item"]
+
+
+EVENT = st.tuples(
+    st.integers(0, 40).map(lambda quarter: quarter / 4),  # hours, so that many coincide
+    st.integers(1, 2),
+    st.integers(7, 8),
+    st.sampled_from(FUNNEL),
+)
+
+
+def credited(rows: list[tuple[float, int, int, str]]) -> dict[str, tuple[int, int]]:
+    """The labels by the plainest reading of the rule: for each event look at every exposure."""
+    deepest = {str(n): 0 for n, row in enumerate(rows) if row[3] == "shown"}
+    for hours, user, item, kind in rows:
+        depth = FUNNEL.index(kind) if kind in FUNNEL else 0
+        if depth == 0:
+            continue
+        before = [
+            (rows[int(n)][0], int(n))
+            for n in deepest
+            if rows[int(n)][1:3] == (user, item)
+            and 0 <= hours - rows[int(n)][0] < LOG.window_of(kind)
+        ]
+        if before:
+            latest = str(max(before)[1])
+            deepest[latest] = max(deepest[latest], depth)
+    return {n: (int(depth >= 1), int(depth >= 2)) for n, depth in deepest.items()}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(EVENT, min_size=1, max_size=25))
+def test_labels_equal_the_plain_reading_of_the_rule(
+    engine: Engine, log: list[tuple[float, int, int, str]]
+) -> None:
+    rows = [(0.0, 9, 9, "shown"), *log, QUIET]
+    run_log(engine, rows)
+    found = {
+        name: (click, buy)
+        for name, click, buy in engine.rows("SELECT id, label_click, label_buy FROM exposures")
+    }
+    assert found == credited(rows)
+    assert all(buy <= click for click, buy in found.values())
+    numbers = [row[0] for row in engine.rows("SELECT exposure FROM exposures")]
+    assert numbers == list(range(len(found)))
