@@ -71,19 +71,21 @@ def shop_of(document: Mapping[str, Any], root: Path) -> Shop:
     settings: dict[str, TaskSetting] = {}
     for name, table in _flat_tasks(document.get("tasks", {})).items():
         try:
-            settings[name] = make(f"tasks.{name}", TaskSetting, table)
+            settings[name] = make(f"tasks.{name}" if name else "tasks", TaskSetting, table)
         except ConfigError as error:
             problems.append(str(error))
     problems += [
-        f"{key}: {document[key]!r} is not {kind.__name__}"
+        f"{key}: {_KINDS[kind]} is wanted, found {document[key]!r}"
         for key, kind in (("seed", int), ("name", str))
-        if key in document and not isinstance(document[key], kind)
+        if key in document and type(document[key]) is not kind  # true is an int to isinstance
     ]
     problems += [
         f"{key}: a table is wanted, found {document[key]!r}"
         for key in ("model", "fit")
         if not isinstance(document.get(key, {}), dict)
     ]
+    if type(document.get("seed")) is int and document["seed"] < 0:
+        problems.append(f"seed: {document['seed']} is negative; give 0 or more")
     items, users, events = (made.get(name) for name in ("items", "users", "events"))
     if not problems:
         problems += check_shop(items, users, events)
@@ -178,13 +180,29 @@ def _flat_tasks(tables: Any) -> dict[str, Any]:
     if not isinstance(tables, Mapping):
         return {"": tables}
     flat: dict[str, Any] = {}
-    for name, table in tables.items():
-        if name == "profile" and isinstance(table, Mapping):
-            nested = {key: value for key, value in table.items() if isinstance(value, Mapping)}
-            flat |= {f"profile.{key}": value for key, value in nested.items()}
-            continue
-        flat[name] = table
+    own = dict(tables)
+    if isinstance(own.get("profile"), Mapping):
+        nested = own.pop("profile")
+        flat = {f"profile.{key}": each for key, each in nested.items() if isinstance(each, Mapping)}
+        rest = {key: each for key, each in nested.items() if not isinstance(each, Mapping)}
+        own |= {"profile": rest} if rest else {}
+    for name, table in own.items():
+        both = name in flat and isinstance(table, Mapping)
+        flat[name] = {**flat[name], **table} if both else table
     return flat
+
+
+def _path(key: str) -> list[str]:
+    """The parts of a dotted key, quoted ones whole; a key that TOML would refuse is cut at dots."""
+    try:
+        table: Any = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError:
+        return key.strip().split(".")
+    path: list[str] = []
+    while isinstance(table, dict):
+        name, table = next(iter(table.items()))
+        path.append(name)
+    return path
 
 
 def _apply(document: dict[str, Any], override: str) -> None:
@@ -196,7 +214,7 @@ def _apply(document: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    *sections, last = key.strip().split(".")
+    *sections, last = _path(key)
     if sections[:2] == ["tasks", "profile"] and len(sections) == 3:
         sections = ["tasks", f"profile.{sections[2]}"]
     table = document

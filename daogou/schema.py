@@ -3,6 +3,7 @@
 The field names of these classes are the legal keys of `shop.toml`: a setting is written once.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,8 +185,8 @@ def find_tasks(
             legal = ["conditional", "marginal"]
             problems.append(f"tasks.{name}.loss: {unknown(setting.loss, legal)}")
         weight = DEFAULT_WEIGHTS[family] if setting.weight is None else setting.weight
-        if weight < 0:
-            problems.append(f"tasks.{name}.weight: {weight} is negative; give 0 or more")
+        if not 0 <= weight < math.inf:
+            problems.append(f"tasks.{name}.weight: {weight}; give a finite number, 0 or more")
         if setting.given is not None:
             stages = events.stages if events else ()
             earlier = stages[: stages.index(name)] if name in stages else ()
@@ -283,9 +284,9 @@ def _check_events(events: Events) -> list[str]:
             if stage not in stages
         ]
         problems += [
-            f"events.window_h.{stage}: {hours} hours; a window must be positive"
+            f"events.window_h.{stage}: {hours} hours; a window must be positive and end"
             for stage, hours in events.window_h.items()
-            if hours <= 0
+            if not 0 < hours < math.inf
         ]
     names = [*events.funnel, *events.labels]
     problems += [

@@ -165,7 +165,7 @@ def plan_epoch(
     order = order[order < last]
     passes = title_passes if last > first else 1.0
     repeats = [rng.permutation(gold) for _ in range(int(np.ceil(passes)))]
-    titles = np.concatenate(repeats)[: round(passes * len(gold))] if len(gold) else _NO_ROWS
+    titles = np.concatenate([_NO_ROWS, *repeats])[: round(passes * len(gold))]
     extra = [
         rng.integers(1, store.n_items + 1, extra_items) if store.n_items and last > first
         else _NO_ROWS

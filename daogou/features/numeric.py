@@ -57,6 +57,11 @@ def fit_numeric(values: NDArray[np.float64], *, buckets: int = 32) -> Numeric:
     if len(distinct) <= buckets:
         edges = (distinct[1:] + distinct[:-1]) / 2
         return Numeric(tuple(edges.tolist()), tuple(distinct.tolist()))
-    inner = np.unique(np.quantile(finite, np.linspace(0, 1, buckets + 1)[1:-1]))
+    levels = np.quantile(finite, np.linspace(0, 1, buckets + 1))
+    # A number that fills a bucket alone (a price of 0) is cut off from those above it too.
+    heavy = np.searchsorted(distinct, levels[1:][np.diff(levels) == 0])
+    after = distinct[heavy[heavy < len(distinct) - 1] + 1]
+    inner = np.unique(np.concatenate([levels[1:-1], after]))
+    inner = inner[inner > distinct[0]]
     knots = np.unique(np.quantile(finite, np.linspace(0, 1, 4 * buckets + 1)))
     return Numeric(tuple(inner.tolist()), tuple(knots.tolist()))

@@ -16,6 +16,7 @@ gold; row 0 of items, users and texts is the unknown one)::
                the shop's own names for the rows, and the gold spans of the titles
 """
 
+import errno
 import json
 import os
 import shutil
@@ -42,6 +43,8 @@ _SPANS: Final = pa.list_(
     pa.struct({"start": pa.int64(), "end": pa.int64(), "attribute": pa.string()})
 )
 NO_SPLIT: Final = 9  # a row that no split may use
+_KEY_FILES: Final = ("items.parquet", "users.parquet", "titles.parquet", "exposures.parquet")
+_KEY, _TEXT, _SPLIT = "@key", "@text", "@split"  # ours, beside columns that a shop names freely
 Array = NDArray[Any]
 
 
@@ -68,13 +71,16 @@ class Store:
 
     @cached_property
     def catalogue(self) -> pa.Table:
-        """The catalogue as the shop wrote it, product of row ``r`` at ``r - 1``."""
+        """The catalogue as the shop wrote it, product of row ``r`` at ``r - 1``.
+
+        The first column is the key as text: ``item``, unless a column of the shop has that name.
+        """
         return pq.read_table(self.folder / "keys" / "items.parquet")
 
     @cached_property
     def item_keys(self) -> list[str]:
         """The shop's own ids as text; the unknown row's is empty."""
-        return ["", *self.catalogue["item"].to_pylist()]
+        return ["", *self.catalogue.column(0).to_pylist()]
 
     @cached_property
     def item_rows(self) -> dict[str, int]:
@@ -111,13 +117,21 @@ def open_store(folder: Path) -> Store:
         raise ArtifactError(
             f"{folder}: no store.json, so the store is unfinished; compile it again"
         )
-    document = json.loads(manifest.read_text())
+    try:
+        document = json.loads(manifest.read_text())
+        listed = dict(document["arrays"])
+        ranges = {split: (int(at[0]), int(at[1])) for split, at in document["ranges"].items()}
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise ArtifactError(f"{manifest}: damaged ({error}); compile the store again") from None
+    missing = [name for name in _KEY_FILES if not (folder / "keys" / name).exists()]
+    if missing:
+        raise ArtifactError(f"{folder}/keys: no {', '.join(missing)}; compile the store again")
     arrays: dict[str, Array] = {}
-    for name, (dtype, shape) in document["arrays"].items():
+    for name, (dtype, shape) in listed.items():
         path = folder / f"{name}.npy"
         try:
             array = np.load(path, mmap_mode="r") if np.prod(shape) else np.zeros(shape, dtype)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}); compile again") from None
         if str(array.dtype) != dtype or list(array.shape) != shape:
             raise ArtifactError(
@@ -125,7 +139,6 @@ def open_store(folder: Path) -> Store:
                 "compile the store again"
             )
         arrays[name] = array
-    ranges = {split: (int(first), int(last)) for split, (first, last) in document["ranges"].items()}
     return Store(folder, arrays, ranges)
 
 
@@ -136,25 +149,26 @@ def compile_store(engine: Engine, shop: Shop, transform: Transform, folder: Path
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    (partial / "keys").mkdir(parents=True)
     writer = _Writer(partial, {})
     try:
+        (partial / "keys").mkdir(parents=True)
         _number_rows(engine, shop)
         _write_texts(engine, shop, transform, writer)
         _write_items(engine, shop, transform, writer)
         _write_users(engine, shop, transform, writer)
         _write_history(engine, transform, writer)
         ranges = _write_exposures(engine, transform, writer)
+        document = {"arrays": writer.arrays, "ranges": ranges}
+        (partial / "store.json").write_text(json.dumps(document, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise DataError(
             f"{folder}: writing the store failed ({error.strerror or error}); nothing was kept, "
             "free some disk or give another folder"
         ) from None
-    document = {"arrays": writer.arrays, "ranges": ranges}
-    (partial / "store.json").write_text(json.dumps(document, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # gone already if all went well
     return open_store(folder)
 
 
@@ -173,11 +187,24 @@ class _Writer:
         if 0 in shape:
             return np.zeros(shape, dtype)
         array: Array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        _reserve(path)
         return array
 
     def save(self, name: str, values: Array) -> None:
         """A whole array at once."""
         self.make(name, values.shape, values.dtype)[...] = values
+
+
+def _reserve(path: Path) -> None:
+    """Take the file's disk now: on a full disk, writing to a mapped file kills the process."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise  # any other says that this file system cannot reserve
 
 
 def _number_rows(engine: Engine, shop: Shop) -> None:
@@ -228,22 +255,26 @@ def _write_titles(
 ) -> None:
     rows: list[tuple[Any, ...]] = []
     if shop.items and shop.items.spans and transform.text:
-        annotated = name_of(shop.items.annotated) if shop.items.annotated else "NULL"
+        annotated = f"i.{name_of(shop.items.annotated)}" if shop.items.annotated else "NULL"
         rows = engine.rows(
-            f"SELECT tr.row, ir.row, ts.split, it.text, i.{name_of(shop.items.spans)}, {annotated} "
-            f"FROM items i JOIN item_rows ir ON ir.item = i.{name_of(shop.items.key)} "
+            f"SELECT tr.row, ir.row, ts.split, it.text, i.{name_of(shop.items.spans)}, "
+            f"{annotated}, ir.item FROM items i "
+            f"JOIN item_rows ir ON ir.item = i.{name_of(shop.items.key)} "
             "JOIN item_text it ON it.item = ir.item JOIN text_rows tr ON tr.text = it.text "
             "JOIN title_split ts ON ts.item = ir.item ORDER BY ir.row"
         )
     n_attributes = len(transform.attributes)
     tags = writer.make("titles/tags", (len(rows), n_attributes, length), np.int8)
-    for i, (_, _, _, text, spans, annotated_here) in enumerate(rows):
+    for i, (_, _, _, text, spans, annotated_here, item) in enumerate(rows):
         if shop.items and shop.items.annotated:
             known = set(annotated_here or ())
         else:
             known = set(transform.attributes)
         gold = [(span["start"], span["end"], span["attribute"]) for span in spans or ()]
-        tags[i] = tags_of(tokenise(text), gold, transform.attributes, known, length)
+        try:
+            tags[i] = tags_of(tokenise(text), gold, transform.attributes, known, length)
+        except DataError as error:
+            raise DataError(f"items.spans: product {item}: {error}; correct it") from None
     keys = {
         "text": pa.array([row[3] for row in rows], pa.string()),
         "spans": pa.array([list(row[4] or ()) for row in rows], _SPANS),
@@ -264,6 +295,7 @@ def _write_titles(
 
 def _write_items(engine: Engine, shop: Shop, transform: Transform, writer: _Writer) -> None:
     join, select, shown = "", "", ""
+    names: dict[str, None] = {}
     if shop.items:
         key = name_of(shop.items.key)
         join = f"LEFT JOIN items t ON t.{key} = r.item LEFT JOIN item_text x ON x.item = r.item "
@@ -274,7 +306,7 @@ def _write_items(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
         shown = ", ".join(f"t.{name_of(name)}" for name in names if name in present)
     text_row = "coalesce(tr.row, 0)" if shop.items else "0"
     sql = (
-        f"SELECT CAST(r.item AS VARCHAR) AS item, {text_row} AS text_row"
+        f"SELECT CAST(r.item AS VARCHAR) AS {name_of(_KEY)}, {text_row} AS {name_of(_TEXT)}"
         f"{', ' + select if select else ''} FROM item_rows r {join} ORDER BY r.row"
     )
     n = engine.value("SELECT count(*) FROM item_rows")
@@ -283,12 +315,13 @@ def _write_items(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
     fields, numbers = _field_arrays("items", n + 1, transform.items, writer)
     for at, batch in _pieces(engine, sql, first=1):
         end = at + batch.num_rows
-        ids[at:end] = transform.item_ids.encode(batch["item"])
-        text[at:end] = batch["text_row"].to_numpy()
+        ids[at:end] = transform.item_ids.encode(batch[_KEY])
+        text[at:end] = batch[_TEXT].to_numpy()
         fields[at:end], numbers[at:end] = transform.items.encode(_named(batch), batch.num_rows)
     fields[0], numbers[0] = _missing(transform.items)
+    key_name = name_of(_KEY if "item" in names else "item")
     catalogue = engine.table(
-        f"SELECT CAST(r.item AS VARCHAR) AS item{', ' + shown if shown else ''} "
+        f"SELECT CAST(r.item AS VARCHAR) AS {key_name}{', ' + shown if shown else ''} "
         f"FROM item_rows r {join} ORDER BY r.row"
     )
     pq.write_table(catalogue, writer.folder / "keys" / "items.parquet")
@@ -299,7 +332,8 @@ def _write_users(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
     selects = [
         fields.select("t") for fields in (transform.users, transform.profile) if fields.names
     ]
-    columns = ", ".join(["CAST(r.user AS VARCHAR) AS user_key", "s.split AS user_split", *selects])
+    own = [f"CAST(r.user AS VARCHAR) AS {name_of(_KEY)}", f"s.split AS {name_of(_SPLIT)}"]
+    columns = ", ".join([*own, *selects])
     sql = (
         f"SELECT {columns} FROM user_rows r {join} "
         "LEFT JOIN user_split s ON s.user = r.user ORDER BY r.row"
@@ -314,8 +348,8 @@ def _write_users(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
     for at, batch in _pieces(engine, sql, first=1):
         end = at + batch.num_rows
         named = _named(batch)
-        ids[at:end] = transform.user_ids.encode(batch["user_key"])
-        split[at:end] = [split_code(name) for name in batch["user_split"].to_pylist()]
+        ids[at:end] = transform.user_ids.encode(batch[_KEY])
+        split[at:end] = [split_code(name) for name in batch[_SPLIT].to_pylist()]
         fields[at:end], numbers[at:end] = transform.users.encode(named, batch.num_rows)
         for j, name in enumerate(transform.profile.names):
             coder = transform.profile.coders[j]
@@ -409,9 +443,11 @@ def _write_exposures(
 
 def _write_queries(engine: Engine, writer: _Writer) -> None:
     """The history of a query ends at the last event strictly before it: no sample sees itself."""
+    # An ASOF join takes any one of the events of a moment, and the last of them is wanted.
     sql = (
         "SELECT q.user_row, epoch_us(q.time) AS time, coalesce(h.position, -1) AS position "
-        "FROM queries q ASOF LEFT JOIN history_rows h "
+        "FROM queries q ASOF LEFT JOIN (SELECT user_row, time, max(position) AS position "
+        "FROM history_rows GROUP BY user_row, time) h "
         "ON h.user_row = q.user_row AND h.time < q.time ORDER BY q.query"
     )
     n = engine.value("SELECT count(*) FROM queries")
@@ -422,7 +458,7 @@ def _write_queries(engine: Engine, writer: _Writer) -> None:
     for at, batch in _pieces(engine, sql):
         end = at + batch.num_rows
         user[at:end] = batch["user_row"].to_numpy()
-        time[at:end] = batch["time"].to_numpy()
+        time[at:end] = batch["time"].fill_null(0).to_numpy()
         position = batch["position"].to_numpy()
         # Positions count from 1 over the sorted events, so a position is also one past its event.
         end_of[at:end] = np.where(position < 0, start[user[at:end]], position)

@@ -163,8 +163,8 @@ def fit_transform(
     """Fit every column on the training split of the prepared relations, and on nothing else.
 
     Ids, columns and titles are those of items and users with a training exposure; a shop
-    without exposures takes the items whose title is in the training split. Profile classes
-    come from users whose labels may teach.
+    whose exposures name no item takes the items whose title is in the training split. Profile
+    classes come from users whose labels may teach.
     """
     _keep_seen(engine, shop)
     items_seen, users_seen = "SELECT item FROM seen_items", "SELECT user FROM seen_users"
@@ -230,7 +230,7 @@ def _keep_seen(engine: Engine, shop: Shop) -> None:
         "CREATE OR REPLACE TABLE seen_users AS SELECT user, count(*) AS n FROM exposures "
         "WHERE split = 'train' AND user IS NOT NULL GROUP BY user"
     )
-    if shop.items and not shop.events:
+    if shop.items and not (shop.events and shop.events.item):
         engine.run("INSERT INTO seen_items SELECT item, 1 FROM title_split WHERE split = 'train'")
 
 

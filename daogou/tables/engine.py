@@ -27,7 +27,7 @@ class Engine:
             f"SET threads = {threads}",
             f"SET temp_directory = {quoted(self._folder.name)}",
             "SET preserve_insertion_order = true",
-            "SET TimeZone = 'UTC'",
+            "SET GLOBAL TimeZone = 'UTC'",  # a plain SET holds for one cursor
             "SET enable_progress_bar = false",
             "SET autoinstall_known_extensions = false",
             "SET autoload_known_extensions = false",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from daogou.errors import ConfigError
-from daogou.tables.engine import Engine, name_of
+from daogou.tables.engine import Engine, name_of, quoted
 from daogou.tables.read import form_of, glance
 
 _SAMPLE: Final = 200_000
@@ -328,7 +328,8 @@ def _pick(tables: list[_Table], score: Callable[[_Table], float]) -> _Table | No
 
 def _likely_events(engine: Engine, table: _Table) -> float:
     roles = [table.find(words) for words in (_USERS, _ITEMS, _TIMES, _KINDS)]
-    is_log = all(roles)
+    # One kind of event alone has no outcome to learn.
+    is_log = all(roles) and bool(roles[3] and roles[3].values > 1)
     if not is_log and not _label_columns(engine, table):
         return 0
     words = ("event", "interaction", "behavi", "log", "action")
@@ -433,21 +434,26 @@ def _event_lines(engine: Engine, table: _Table) -> list[str]:
     user, item, time, kind = (table.find(words) for words in (_USERS, _ITEMS, _TIMES, _KINDS))
     labels = _label_columns(engine, table)
     request, weight = table.find(_REQUESTS), table.find(_WEIGHTS)
-    name = table.find(("exposureid", "impressionid"))
     lines = [f"# {note}" for note in table.notes]
     lines.append(f"path = {_text(table.path)}")
     roles = {"user": user, "item": item, "time": time, "request": request, "weight": weight}
-    is_log = bool(user and item and time and kind)
+    is_log = bool(user and item and time and kind and kind.values > 1)
     unfit: set[str] = set()
+    shown = "true"
     if is_log and kind:
-        roles |= {"kind": kind, "id": name}
+        roles["kind"] = kind
+        funnel, more = _funnel_lines(engine, table, kind)
+        shown = f"CAST({name_of(kind.name)} AS VARCHAR) = {quoted(funnel[0])}"
+    name = table.find(("exposureid", "impressionid", "id", "eventid", "rowid", "index", "column0"))
+    if name and name.word not in (role.word for role in roles.values() if role):
+        roles["id"] = name if _names_rows(engine, table, name, shown) else None
+        unfit |= {name.name}
     lines += [f"{role} = {_text(column.name)}" for role, column in roles.items() if column]
     used = {column.name for column in roles.values() if column}
     if is_log and kind:
-        funnel, more = _funnel_lines(engine, table, kind)
         lines += more
         # What no exposure carries is only known afterwards: an order's number, a price paid.
-        unfit = _unknown_when_shown(engine, table, kind, funnel[0])
+        unfit |= _unknown_when_shown(engine, table, shown)
     else:
         lines.append(f"labels = {_list(labels)}  # columns of 0 and 1, independent of each other")
         used |= set(labels)
@@ -455,7 +461,7 @@ def _event_lines(engine: Engine, table: _Table) -> list[str]:
         (each for each in table.columns if each.name not in used | unfit), table.rows, _LIMIT
     )
     comments += [
-        f"# left out: {each!r} is empty on every exposure, so it is known too late"
+        f"# left out: {each!r} numbers rows or is empty on every exposure"
         for each in sorted(unfit - used)
     ]
     lines.append(f"context = {_list(context)}  # inputs known when the item is shown")
@@ -506,19 +512,23 @@ def _funnel_lines(engine: Engine, table: _Table, kind: _Column) -> tuple[list[st
     lines = [f"funnel = {_list(funnel)}  # {why}"]
     if rest:
         lines.append(f"# kinds left out of the funnel: {json.dumps(', '.join(rest))}")
-    if len(funnel) < 2:
-        lines.append("# a funnel needs a second kind of event, which this sample does not have")
     lines.append(
         "# window_h = { click = 24 }  # hours within which a stage counts; 24 if not given"
     )
     return funnel, lines
 
 
-def _unknown_when_shown(engine: Engine, table: _Table, kind: _Column, shown: str) -> set[str]:
+def _names_rows(engine: Engine, table: _Table, column: _Column, shown: str) -> bool:
+    """Whether every exposure has a value of its own."""
+    name = name_of(column.name)
+    rows, values = engine.rows(
+        f"SELECT count(*), count(DISTINCT {name}) FROM {table.relation} WHERE {shown}"
+    )[0]
+    return bool(rows == values)
+
+
+def _unknown_when_shown(engine: Engine, table: _Table, shown: str) -> set[str]:
     """Columns that are empty on every exposure."""
     counts = ", ".join(f"count({name_of(column.name)})" for column in table.columns)
-    row = engine.rows(
-        f"SELECT {counts} FROM {table.relation} WHERE CAST({name_of(kind.name)} AS VARCHAR) = ?",
-        [shown],
-    )[0]
+    row = engine.rows(f"SELECT {counts} FROM {table.relation} WHERE {shown}")[0]
     return {column.name for column, count in zip(table.columns, row, strict=True) if not count}

@@ -257,13 +257,18 @@ def _rewrite(engine: Engine, split: str) -> int:
         name_of(name) for name in engine.columns("exposures") if name not in ("exposure", "split")
     )
     engine.run(
-        f"CREATE OR REPLACE TABLE placed AS SELECT exposure AS place, {columns}, "
-        f"{split} AS split FROM exposures"
+        f"CREATE OR REPLACE TABLE placed AS SELECT exposure, {columns}, {split} AS split "
+        "FROM exposures"
     )
     dropped = int(engine.value("SELECT count(*) FROM placed WHERE split IS NULL"))
+    if not dropped:  # the numbers stand; sorting again would cost as much as the funnel did
+        engine.run("DROP TABLE exposures")
+        engine.run("ALTER TABLE placed RENAME TO exposures")
+        return 0
     engine.run(
-        "CREATE OR REPLACE TABLE exposures AS SELECT row_number() OVER (ORDER BY place) - 1 "
-        f"AS exposure, {columns}, split FROM placed WHERE split IS NOT NULL ORDER BY place"
+        "CREATE OR REPLACE TABLE exposures AS SELECT row_number() OVER (ORDER BY exposure) - 1 "
+        f"AS exposure, {columns}, split FROM placed WHERE split IS NOT NULL "
+        "ORDER BY placed.exposure"
     )
     engine.run("DROP TABLE placed")
     return dropped

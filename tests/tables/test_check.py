@@ -250,7 +250,7 @@ def test_a_copy_of_the_label_among_the_inputs_fails(engine: Engine, tmp_path: Pa
     # A wide table: y is the label, `paid` its copy under other words, `order` filled only if y.
     n = 1200
     y = [i % 7 == 0 for i in range(n)]
-    columns = {
+    columns: dict[str, list[Any]] = {
         "y": [int(each) for each in y],
         "paid": ["yes" if each else "no" for each in y],
         "order": [i if each else None for i, each in enumerate(y)],

@@ -60,7 +60,7 @@ def test_three_tables_of_a_shop_are_found_with_their_roles(tmp_path: Path) -> No
     assert (shop.users.columns, shop.users.profile) == (("city",), ("gender", "age_band"))
     assert shop.events.funnel == ("view", "click", "add_to_cart", "purchase")
     assert shop.events.context == ("device",)
-    assert "# left out: 'order_no' is empty on every exposure" in text
+    assert "# left out: 'order_no' numbers rows or is empty on every exposure" in text
     with Engine(threads=1) as engine:
         assert prepare(engine, shop).funnel.exposures == 300
 
@@ -230,6 +230,29 @@ def test_odd_names_are_quoted_so_that_they_parse(tmp_path: Path) -> None:
     shop, _ = proposed(tmp_path)
     assert shop.items
     assert shop.items.columns == ("产品", 'say "hi" \\ now')
+
+
+def test_a_column_that_names_exposures_is_their_id_and_no_input(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "log.csv",
+        "id,user_id,item_id,ts,event",
+        *(f"{i // 2},{i % 9},{i % 7},{1700000000 + i},{['view', 'buy'][i % 2]}" for i in range(60)),
+    )
+    shop, _ = proposed(tmp_path)
+    assert shop.events
+    assert (shop.events.id, shop.events.context) == ("id", ())
+
+
+def test_a_log_of_one_kind_has_nothing_to_learn(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "orders.csv",
+        "user_id,item_id,ts,event",
+        *(f"{i % 9},{i % 7},{1700000000 + i},buy" for i in range(60)),
+    )
+    with pytest.raises(ConfigError, match=r"among: orders\.csv"):
+        proposed(tmp_path)
 
 
 def test_a_folder_of_parts_is_one_table(tmp_path: Path) -> None:

@@ -1,0 +1,470 @@
+"""The tiny shop as arrays, by hand; what is refused; what a full disk leaves behind."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from daogou.errors import ArtifactError, DataError
+from daogou.features import store as store_module
+from daogou.features.store import NO_SPLIT, Store, compile_store, open_store, split_code
+from daogou.features.transform import Transform
+from daogou.tables import Engine, prepare
+from tests.shops import (
+    EVENTS,
+    ITEMS,
+    N_EXPOSURES,
+    RANGES,
+    START,
+    TOML,
+    USERS,
+    compile_shop,
+    event,
+    fit_shop,
+    item,
+    write_shop,
+)
+
+Made = tuple[Transform, Store]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return compile_shop(write_shop(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture
+def own(made: Made, tmp_path: Path) -> Path:
+    """A copy of the store's folder, to be damaged."""
+    shutil.copytree(made[1].folder, tmp_path / "store")
+    return tmp_path / "store"
+
+
+def us(hour: float) -> int:
+    """Microseconds since 1970 of an hour of the shop."""
+    return (START - datetime(1970, 1, 1) + timedelta(hours=hour)) // timedelta(microseconds=1)
+
+
+# ---- by hand ----------------------------------------------------------------------------
+
+
+def test_exposures_stand_by_split_then_time_then_user(made: Made) -> None:
+    _, store = made
+    assert store.ranges == RANGES
+    assert store["exposures/item"].tolist() == [1, 2, 1, 2, 3, 1, 4, 4]
+    assert store["queries/user"][store["exposures/query"]].tolist() == [1, 1, 2, 2, 1, 2, 1, 3]
+    hours = (0, 0, 30, 30, 60, 100, 200, 200)
+    assert store["exposures/time"].tolist() == [us(hour) for hour in hours]
+    assert store["exposures/weight"].tolist() == [1.0] * N_EXPOSURES
+
+
+def test_labels_are_one_zero_or_missing(made: Made) -> None:
+    labels = made[1]["exposures/labels"]
+    assert labels.tolist() == [
+        *([1, 1], [0, 0], [0, 0], [1, 0], [1, -1]),
+        *([1, 0],),
+        *([1, 0], [0, 0]),
+    ]
+    assert labels.dtype == np.int8
+
+
+def test_products_and_users_unseen_in_training_keep_a_row_and_lose_the_id(made: Made) -> None:
+    _, store = made
+    assert store.item_keys == ["", "10", "11", "12", "13"]
+    assert store.item_rows == {"10": 1, "11": 2, "12": 3, "13": 4}
+    assert store["items/id"].tolist() == [0, 1, 2, 3, 0]
+    assert store["items/text"].tolist()[4] > 0, "a new product still has its title"
+    assert store.user_rows == {"1": 1, "2": 2, "3": 3}
+    assert store["users/id"].tolist() == [0, 1, 2, 0]
+
+
+def test_row_zero_is_missing_everywhere(made: Made) -> None:
+    transform, store = made
+    rows, ranks = transform.items.encode({}, 1)
+    assert store["items/fields"][0].tolist() == rows[0].tolist()
+    assert store["items/numbers"][0].tolist() == ranks[0].tolist()
+    assert (store["items/id"][0], store["items/text"][0], store["users/id"][0]) == (0, 0, 0)
+    assert (store["users/profile"][0].tolist(), store["users/split"][0]) == ([-1], NO_SPLIT)
+    assert not store["texts/tokens"][0].any()
+    assert store.history_slice(0) == slice(0, 0)
+
+
+def test_columns_are_coded_as_the_transform_codes_them(made: Made) -> None:
+    _, store = made
+    # category: 0 unknown, 1 shoes, 2 hats; price from row 3: missing, below 15, to 25, above.
+    assert store["items/fields"].tolist() == [[0, 3], [1, 4], [1, 5], [2, 6], [0, 6]]
+    assert store["users/fields"].tolist() == [[0], [1], [2], [0]]
+    # device: 0 unknown, 1 phone, 2 desk; position from row 3: missing, 1, 2 and beyond.
+    assert store["exposures/fields"].tolist() == [
+        *([1, 4], [1, 5], [2, 4], [2, 5], [1, 4], [0, 5], [1, 4], [0, 5]),
+    ]
+
+
+def test_profiles_say_the_class_and_which_split_may_read_it(made: Made) -> None:
+    _, store = made
+    assert store["users/split"].tolist() == [NO_SPLIT, 0, 1, 2]
+    assert store["users/profile"].tolist() == [[-1], [0], [-1], [-1]]  # M and X were not taught
+
+
+def test_histories_are_sorted_by_user_and_time(made: Made) -> None:
+    _, store = made
+    first, second = store.history_slice(1), store.history_slice(2)
+    assert store["history/item"][first].tolist() == [1, 1, 3, 4]
+    assert store["history/action"][first].tolist() == [0, 1, 0, 0]  # click, buy, click, click
+    assert store["history/time"][first].tolist() == [us(1), us(2), us(60), us(201)]
+    assert store["history/item"][second].tolist() == [2, 1]
+    assert store.history_slice(3) == slice(6, 6)
+
+
+def test_gold_titles_are_tagged_and_split(made: Made) -> None:
+    transform, store = made
+    assert store["titles/item"].tolist() == [1, 2, 3, 4]
+    assert store["titles/split"].tolist() == [0, 0, 1, 2]
+    assert store["titles/tags"].tolist() == [[[1, 0, -1, -1]]] * 4  # colour, word, nothing
+    assert transform.text is not None
+    coded = transform.text.encode(["red boot"])[0]
+    assert store["texts/tokens"][store["titles/text"][0]].tolist() == coded.tolist()
+
+
+def test_the_shop_gets_its_own_names_back(made: Made) -> None:
+    _, store = made
+    assert store.catalogue.column_names == ["item", "title", "category", "price"]
+    assert store.catalogue["title"].to_pylist()[3] == "mauve scarf"
+    keys = store.exposure_keys("test")
+    assert keys.select(["user", "item", "request"]).to_pydict() == {
+        "user": ["1", "3"],
+        "item": ["13", "13"],
+        "request": ["r6", "r5"],
+    }
+    assert [len(store.exposure_keys(split)) for split in RANGES] == [5, 1, 2]
+
+
+def test_split_codes_are_their_places_and_nothing_else_has_one() -> None:
+    assert [split_code(name) for name in ("train", "validation", "test")] == [0, 1, 2]
+    assert [split_code(name) for name in (None, "", "dev")] == [NO_SPLIT] * 3
+
+
+# ---- history strictly before ------------------------------------------------------------
+
+
+def ends(store: Store) -> dict[int, int]:
+    """How many events of its user each exposure may look back on."""
+    query = store["exposures/query"]
+    start = store["users/start"][store["queries/user"][query]]
+    return dict(enumerate((store["queries/end"][query] - start).tolist()))
+
+
+def test_an_exposure_sees_only_what_came_before_its_moment(made: Made) -> None:
+    # 4 does not see the click of its own moment, 6 does; 5 sees the click of hour 31.
+    assert ends(made[1]) == {0: 0, 1: 0, 2: 0, 3: 0, 4: 2, 5: 1, 6: 3, 7: 0}
+
+
+def test_planted_future_events_never_enter_a_history(tmp_path: Path) -> None:
+    planted = [
+        event(hour + late, user, product, kind, None)
+        for late in (0, 1e-9, 0.001)  # the same moment, and a microsecond and a blink after it
+        for hour, user in ((0, 1), (30, 2), (60, 1), (100, 2), (200, 1), (200, 3))
+        for product in (11, 12)
+        for kind in ("click", "buy")
+    ]
+    _, store = compile_shop(write_shop(tmp_path, events=[*EVENTS, *planted]))
+    query = store["exposures/query"]
+    end, user = store["queries/end"][query], store["queries/user"][query]
+    before, times = store["users/start"], store["history/time"]
+    for row, moment in enumerate(store["exposures/time"].tolist()):
+        seen = times[before[user[row]] : end[row]]
+        unseen = times[end[row] : before[user[row] + 1]]
+        assert (seen < moment).all()
+        assert (unseen >= moment).all(), "nothing that was before is withheld either"
+
+
+def test_all_events_of_one_earlier_moment_are_seen(tmp_path: Path) -> None:
+    same = [event(50, 1, 10 + i % 4, "click", None) for i in range(9)]
+    _, store = compile_shop(write_shop(tmp_path, events=[*EVENTS, *same]))
+    assert ends(store)[4] == 2 + 9
+
+
+# ---- ordinary bad input -----------------------------------------------------------------
+
+
+def test_ids_above_two_to_the_53_keep_their_last_digit(tmp_path: Path) -> None:
+    big = 2**53
+    assert float(big) == float(big + 1), "or this test would show nothing"
+    new = {10: big, 11: big + 1, 12: 2**63 - 1, 13: -(2**63)}
+    users = {1: big + 1, 2: big, 3: 2**63 - 1}
+    _, store = compile_shop(
+        write_shop(
+            tmp_path,
+            items=[row | {"item_id": new[row["item_id"]]} for row in ITEMS],
+            users=[row | {"user_id": users[row["user_id"]]} for row in USERS],
+            events=[
+                row | {"item_id": new[row["item_id"]], "user_id": users[row["user_id"]]}
+                for row in EVENTS
+            ],
+        )
+    )
+    assert set(store.item_keys) == {"", *map(str, new.values())}
+    assert store.catalogue["title"].to_pylist()[store.item_rows[str(big)] - 1] == "red boot"
+    assert store.catalogue["title"].to_pylist()[store.item_rows[str(big + 1)] - 1] == "blue boot"
+    assert set(store.user_rows) == set(map(str, users.values()))
+    keys = store.exposure_keys("train")
+    assert keys["item"].to_pylist() == [str(new[old]) for old in (10, 11, 10, 11, 12)]
+    assert keys["user"].to_pylist() == [str(users[old]) for old in (1, 1, 2, 2, 1)]
+
+
+def test_text_ids_and_text_that_looks_like_a_number_stay_as_they_are(tmp_path: Path) -> None:
+    new = {10: "007", 11: "7", 12: "7.0", 13: "商品 ' \""}
+    _, store = compile_shop(
+        write_shop(
+            tmp_path,
+            items=[row | {"item_id": new[row["item_id"]]} for row in ITEMS],
+            events=[row | {"item_id": new[row["item_id"]]} for row in EVENTS],
+        )
+    )
+    assert set(store.item_keys) == {"", *new.values()}
+    assert store.exposure_keys("test")["item"].to_pylist() == [new[13]] * 2
+
+
+def test_events_may_name_users_and_products_that_no_table_has(tmp_path: Path) -> None:
+    extra = [event(10, 77, 88, "shown", "r9"), event(11, 77, 88, "click", "r9")]
+    _, store = compile_shop(write_shop(tmp_path, events=[*EVENTS, *extra]))
+    assert store.item_keys[-1] == "88" and store.user_rows["77"] == 4
+    assert store["items/fields"][5].tolist() == store["items/fields"][0].tolist()
+    assert store["items/text"][5] == 0
+    assert (store["users/split"][4], store["users/profile"][4, 0]) == (NO_SPLIT, -1)
+    assert store["items/id"][5] > 0, "it was seen in training, so its id is known"
+
+
+def test_a_title_of_ten_thousand_characters_is_cut_and_an_empty_one_is_empty(
+    tmp_path: Path,
+) -> None:
+    items = [
+        item(10, "long " + "红" * 10_000, "train"),
+        item(11, "x" * 10_000, "train"),
+        item(12, None, "validation"),
+        item(13, "  ", "test"),
+    ]
+    _, store = compile_shop(write_shop(tmp_path, items=items))
+    tokens = store["texts/tokens"][store["items/text"]]
+    assert tokens[:, :, 0].astype(bool).sum(1).tolist() == [0, 4, 1, 0, 0]
+    assert store["titles/tags"][0].tolist() == [[1, 0, 0, 0]]
+
+
+def test_missing_and_infinite_numbers_are_ordinary(tmp_path: Path) -> None:
+    prices = (float("nan"), None, float("inf"), 3.0)
+    items = [row | {"price": price} for row, price in zip(ITEMS, prices, strict=True)]
+    _, store = compile_shop(write_shop(tmp_path, items=items))
+    assert np.isfinite(store["items/numbers"]).all()
+    assert store["items/fields"][1].tolist()[1] == store["items/fields"][0].tolist()[1]
+
+
+def test_columns_may_have_the_names_that_the_store_uses_itself(tmp_path: Path) -> None:
+    own = ("item", "text", "row", "text_row", "split", "user", "time", "weight", "query")
+    items = [row | {name: f"{name} {i}" for name in own} for i, row in enumerate(ITEMS)]
+    users = [row | {name: f"{name} {i}" for name in own} for i, row in enumerate(USERS)]
+    events = [row | dict.fromkeys(own, "same") for row in EVENTS]
+    listed = json.dumps(list(own))
+    toml = TOML.replace('["category", "price"]', listed).replace('["city"]', listed)
+    toml = toml.replace('["device", "position"]', listed).replace('["title"]', '["item"]')
+    shop = write_shop(tmp_path, items=items, users=users, events=events, toml=toml)
+    _, store = compile_shop(shop)
+    assert store.item_keys == ["", "10", "11", "12", "13"]
+    assert store.catalogue["item"].to_pylist() == ["item 0", "item 1", "item 2", "item 3"]
+    assert store.user_rows == {"1": 1, "2": 2, "3": 3}
+    assert store["exposures/item"].tolist() == [1, 2, 1, 2, 3, 1, 4, 4]
+
+
+def test_the_column_of_annotated_attributes_may_be_called_text(tmp_path: Path) -> None:
+    items = [row | {"text": ["colour"] if i else []} for i, row in enumerate(ITEMS)]
+    toml = TOML.replace('spans = "spans"', 'spans = "spans"\nannotated = "text"')
+    _, store = compile_shop(write_shop(tmp_path, items=items, toml=toml))
+    assert store["titles/tags"].tolist() == [[[-1] * 4]] + [[[1, 0, -1, -1]]] * 3
+
+
+def test_a_span_that_is_no_span_is_refused_with_its_product(tmp_path: Path) -> None:
+    items = [*ITEMS[:3], ITEMS[3] | {"spans": [{"start": 4, "end": 4, "attribute": "colour"}]}]
+    with pytest.raises(DataError, match=r"items\.spans: product 13: span \[4, 4\) of 'colour'"):
+        compile_shop(write_shop(tmp_path, items=items))
+
+
+def test_a_wide_table_with_users_and_without_times_has_no_history(tmp_path: Path) -> None:
+    rows = [{"u": i % 3, "i": i % 5, "a": i % 2} for i in range(60)]
+    toml = '[events]\npath = "events.parquet"\nuser = "u"\nitem = "i"\nlabels = ["a"]\n'
+    _, store = compile_shop(write_shop(tmp_path, items=(), users=(), events=rows, toml=toml))
+    assert (store.n_users, store.n_items, len(store["history/item"])) == (3, 5, 0)
+    assert set(ends(store).values()) == {0}
+
+
+def test_a_flat_table_has_neither_users_nor_products(tmp_path: Path) -> None:
+    rows = [{"x": i % 3, "a": None if i % 4 else i % 2} for i in range(60)]
+    toml = '[events]\npath = "events.parquet"\nlabels = ["a"]\ncontext = ["x"]\n'
+    _, store = compile_shop(write_shop(tmp_path, items=(), users=(), events=rows, toml=toml))
+    assert (store.n_users, store.n_items) == (0, 0)
+    assert set(store["exposures/query"].tolist()) == {-1}
+    assert set(store["exposures/labels"].ravel().tolist()) == {0, -1}
+
+
+# ---- what is refused --------------------------------------------------------------------
+
+
+def test_a_store_opened_again_holds_the_same_arrays(made: Made) -> None:
+    _, store = made
+    again = open_store(store.folder)
+    assert again.ranges == store.ranges
+    assert all(np.array_equal(again[name], store[name]) for name in store.arrays)
+
+
+def test_the_arrays_of_a_store_cannot_be_written(made: Made) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        made[1]["exposures/labels"][0, 0] = 0
+
+
+def test_a_half_written_store_is_refused(own: Path) -> None:
+    (own / "store.json").unlink()
+    with pytest.raises(ArtifactError, match=r"store: no store\.json, so the store is unfinished"):
+        open_store(own)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def scribble(path: Path) -> None:
+    path.write_bytes(b"\x00" * path.stat().st_size)
+
+
+def pickled(path: Path) -> None:
+    np.save(path, np.array([print], dtype=object), allow_pickle=True)
+
+
+@pytest.mark.parametrize("harm", [cut, empty, scribble, pickled, Path.unlink])
+def test_a_damaged_array_is_refused_by_name(own: Path, harm: Callable[[Path], Any]) -> None:
+    harm(own / "queries" / "end.npy")
+    with pytest.raises(ArtifactError, match=r"queries/end\.npy: cannot be read .*compile again"):
+        open_store(own)
+
+
+@pytest.mark.parametrize("other", [np.zeros(5, np.int64), np.zeros(6, np.int32)])
+def test_an_array_of_another_shape_or_type_is_refused_by_name(own: Path, other: Any) -> None:
+    np.save(own / "queries" / "end.npy", other)
+    with pytest.raises(ArtifactError, match=r"end\.npy: int.* the store says int64 \[6\]; compile"):
+        open_store(own)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"arrays": {}, "ranges": {"train": 3}}'])
+def test_a_damaged_list_of_arrays_is_refused(own: Path, text: str) -> None:
+    (own / "store.json").write_text(text)
+    with pytest.raises(ArtifactError, match=r"store\.json: damaged .*; compile the store again"):
+        open_store(own)
+
+
+def test_a_store_without_the_shops_names_is_refused(own: Path) -> None:
+    (own / "keys" / "users.parquet").unlink()
+    with pytest.raises(ArtifactError, match=r"keys: no users\.parquet; compile the store again"):
+        open_store(own)
+
+
+# ---- a full disk ------------------------------------------------------------------------
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if "store" in path.name)
+
+
+def full(*_: Any, **__: Any) -> Any:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_said_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = write_shop(tmp_path)
+    monkeypatch.setattr(store_module, "open_memmap", full)
+    with pytest.raises(DataError, match=r"store: writing .* failed \(No space left on device\); n"):
+        compile_shop(shop)
+    assert left(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_late_leaves_the_store_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = write_shop(tmp_path)
+    _, before = compile_shop(shop)
+    labels = before["exposures/labels"].copy()
+    for name in ("_write_exposures", "os.replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"daogou.features.store.{name}", full)
+            with pytest.raises(DataError, match="free some disk or give another folder"):
+                compile_shop(shop)
+        assert ".partial" not in "".join(left(tmp_path))
+        if name == "_write_exposures":
+            assert np.array_equal(open_store(shop.root / "store")["exposures/labels"], labels)
+
+
+def test_any_other_error_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(store_module, "_write_exposures", broken)
+    with pytest.raises(KeyError, match="ours"):
+        compile_shop(write_shop(tmp_path))
+    assert left(tmp_path) == []
+
+
+def test_what_a_killed_run_left_is_swept_away(tmp_path: Path) -> None:
+    rest = tmp_path / "store.partial" / "keys"
+    rest.mkdir(parents=True)
+    (rest / "items.parquet").write_text("half")
+    compile_shop(write_shop(tmp_path))
+    assert left(tmp_path) == ["store"]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve disk")
+def test_disk_is_taken_before_a_mapped_file_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda _, start, size: taken.append(size))
+    compile_shop(write_shop(tmp_path))
+    sizes = [path.stat().st_size for path in (tmp_path / "store").rglob("*.npy")]
+    assert sorted(taken) == sorted(sizes)
+
+
+def test_a_disk_that_cannot_reserve_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(*_: Any) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", cannot, raising=False)
+    _, store = compile_shop(write_shop(tmp_path))
+    assert store.n_items == 4
+
+
+# ---- serving ----------------------------------------------------------------------------
+
+
+def test_another_shops_rows_go_through_the_same_transform(tmp_path: Path) -> None:
+    shop = write_shop(tmp_path)
+    transform = fit_shop(shop)
+    fresh = [*ITEMS[:3], item(14, "red scarf", "test", category="shoes", price=10.0)]
+    events = [row | {"item_id": 14 if row["item_id"] == 13 else row["item_id"]} for row in EVENTS]
+    later = write_shop(tmp_path / "later", items=fresh, events=events)
+    with Engine(threads=1) as engine:
+        prepare(engine, later)
+        store = compile_store(engine, later, transform, tmp_path / "later" / "store")
+    assert store["items/id"].tolist() == [0, 1, 2, 3, 0]
+    assert store["items/fields"][4].tolist() == store["items/fields"][1].tolist()

@@ -1,0 +1,217 @@
+"""Which tasks a shop's tables allow, and every way to describe a table wrongly."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daogou.errors import ConfigError
+from daogou.schema import (
+    DEFAULT_WEIGHTS,
+    FAMILIES,
+    Events,
+    Items,
+    Shop,
+    Task,
+    TaskSetting,
+    Users,
+    check_shop,
+    find_tasks,
+)
+
+ITEMS = Items("i.parquet", "item_id", text=("title",), attributes=("colour",), spans="spans")
+USERS = Users("u.parquet", "user_id", columns=("city",), profile=("gender", "age"))
+LOG = Events(
+    "e.parquet",
+    user="user_id",
+    item="item_id",
+    time="ts",
+    kind="event",
+    funnel=("shown", "click", "cart", "buy"),
+)
+WIDE = Events("e.parquet", labels=("click", "buy"), context=("scene",))
+
+
+def named(tasks: tuple[Task, ...]) -> dict[str, tuple[str, str | None, float]]:
+    return {task.name: (task.family, task.given, task.weight) for task in tasks}
+
+
+def test_three_tables_allow_every_task_and_lack_none() -> None:
+    tasks, absent = find_tasks(ITEMS, USERS, LOG, {})
+    assert named(tasks) == {
+        "click": ("funnel", None, 1.0),
+        "cart": ("funnel", "click", 1.0),
+        "buy": ("funnel", "cart", 1.0),
+        "match": ("match", None, 0.3),
+        "profile.gender": ("profile", None, 0.1),
+        "profile.age": ("profile", None, 0.1),
+        "extract": ("extract", None, 0.1),
+    }
+    assert absent == {}
+
+
+def test_a_wide_table_has_independent_labels() -> None:
+    tasks, absent = find_tasks(None, None, WIDE, {})
+    assert named(tasks) == {"click": ("funnel", None, 1.0), "buy": ("funnel", None, 1.0)}
+    assert absent == {
+        "match": "[events] needs user, item and a funnel or labels",
+        "profile": "[events] needs user, item and time: profiles read behaviour",
+        "extract": "[items] needs text and attributes",
+    }
+
+
+def test_a_wide_table_can_say_which_label_comes_first() -> None:
+    tasks, _ = find_tasks(None, None, WIDE, {"buy": TaskSetting(given="click")})
+    assert named(tasks)["buy"] == ("funnel", "click", 1.0)
+
+
+def test_titles_alone_make_an_extraction_shop() -> None:
+    tasks, absent = find_tasks(ITEMS, None, None, {})
+    assert [task.name for task in tasks] == ["extract"]
+    assert set(absent) == {"funnel", "match", "profile"}
+    assert set(absent.values()) == {"there is no [events] table"}
+
+
+def test_users_without_behaviour_have_no_profile_task() -> None:
+    _, absent = find_tasks(None, USERS, replace(LOG, user=None), {})
+    assert absent["profile"].startswith("[events] needs user, item and time")
+
+
+def test_an_events_table_that_names_no_stage_teaches_nothing() -> None:
+    tasks, absent = find_tasks(None, None, Events("e.parquet", user="u", item="i"), {})
+    assert tasks == ()
+    assert absent["funnel"] == "[events] names no funnel and no labels"
+
+
+def test_every_family_has_a_task_or_a_reason() -> None:
+    for items in (None, ITEMS):
+        for users in (None, USERS):
+            for events in (None, LOG, WIDE):
+                tasks, absent = find_tasks(items, users, events, {})
+                assert {task.family for task in tasks} | set(absent) == set(FAMILIES)
+                assert not {task.family for task in tasks} & set(absent)
+
+
+def test_a_marginal_task_has_no_stage_before_it() -> None:
+    tasks, _ = find_tasks(None, None, LOG, {"buy": TaskSetting(loss="marginal")})
+    assert named(tasks)["buy"] == ("funnel", None, 1.0)
+    assert named(tasks)["cart"] == ("funnel", "click", 1.0)
+
+
+def test_a_task_can_be_switched_off_and_weighed() -> None:
+    settings = {"match": TaskSetting(enabled=False), "extract": TaskSetting(weight=0.0)}
+    tasks, _ = find_tasks(ITEMS, USERS, LOG, settings)
+    assert "match" not in named(tasks)
+    assert named(tasks)["extract"][2] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("purchse", TaskSetting(), r"tasks\.purchse: no 'purchse' here"),
+        ("buy", TaskSetting(loss="marginl"), r"buy\.loss: .*did you mean 'marginal'"),
+        ("buy", TaskSetting(weight=-1.0), r"tasks\.buy\.weight: -1\.0; give a finite number, 0 or"),
+        ("buy", TaskSetting(weight=float("nan")), r"tasks\.buy\.weight: nan; give a finite"),
+        ("buy", TaskSetting(weight=float("inf")), r"tasks\.buy\.weight: inf; give a finite"),
+        ("click", TaskSetting(given="buy"), r"tasks\.click\.given: no 'buy' here; known: none"),
+        ("buy", TaskSetting(given="buy"), r"tasks\.buy\.given: no 'buy' here; known: cart, click"),
+        ("match", TaskSetting(given="click"), r"tasks\.match\.given: no 'click' here"),
+    ],
+)
+def test_a_wrong_task_setting_is_named(name: str, setting: TaskSetting, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        find_tasks(ITEMS, USERS, LOG, {name: setting})
+
+
+def test_all_wrong_task_settings_are_named_at_once() -> None:
+    settings = {
+        "clik": TaskSetting(),
+        "buy": TaskSetting(weight=-2.0),
+        "cart": TaskSetting(loss=""),
+    }
+    with pytest.raises(ConfigError) as caught:
+        find_tasks(ITEMS, USERS, LOG, settings)
+    assert len(str(caught.value).split("\n")) == 3
+
+
+CASES: list[tuple[Items | None, Users | None, Events | None, str]] = [
+    (None, None, None, "no table: give at least one of [items], [users], [events]"),
+    (None, None, replace(LOG, labels=("a",)), "events: give funnel (a log) or labels"),
+    (None, None, Events("e.parquet"), "events: give funnel = [...] with kind = ..., or labels"),
+    (None, None, replace(LOG, kind=None), "events.kind: a funnel needs it; name the column"),
+    (None, None, replace(LOG, user=None), "events.user: a funnel needs it"),
+    (None, None, replace(LOG, item=None), "events.item: a funnel needs it"),
+    (None, None, replace(LOG, time=None), "events.time: a funnel needs it"),
+    (None, None, replace(LOG, funnel=("shown",)), "events.funnel: needs an exposure and at least"),
+    (None, None, replace(LOG, window_h={"clik": 1.0}), "events.window_h.clik: no 'clik' here (did"),
+    (None, None, replace(LOG, window_h={"shown": 1.0}), "events.window_h.shown: no 'shown' here"),
+    (None, None, replace(LOG, window_h={"buy": 0.0}), "events.window_h.buy: 0.0 hours; a window"),
+    (None, None, replace(LOG, window_h={"buy": float("nan")}), "window_h.buy: nan hours; a window"),
+    (None, None, replace(LOG, window_h={"buy": float("inf")}), "window_h.buy: inf hours; a window"),
+    (None, None, replace(LOG, funnel=("shown", "buy", "buy")), "events: 'buy' is listed twice"),
+    (None, None, replace(WIDE, labels=("a", "match")), "events: 'match' is the name of a task"),
+    (
+        None,
+        None,
+        replace(WIDE, context=("buy",)),
+        "events.context: 'buy' is also a label; an input",
+    ),
+    (None, replace(USERS, columns=("age",)), None, "users.columns: 'age' is also in users.profile"),
+    (replace(ITEMS, text=()), None, None, "items.spans: spans point into items.text"),
+    (replace(ITEMS, attributes=()), None, None, "items.attributes: list the attributes"),
+    (replace(ITEMS, spans=None, annotated="a"), None, None, "items.annotated: says which spans"),
+]
+
+
+@pytest.mark.parametrize(("items", "users", "events", "message"), CASES, ids=lambda case: str(case))
+def test_a_wrong_description_is_said_in_one_sentence(
+    items: Items | None, users: Users | None, events: Events | None, message: str
+) -> None:
+    problems = check_shop(items, users, events)
+    assert len(problems) == 1
+    assert message in problems[0]
+
+
+def test_a_right_description_has_no_problem() -> None:
+    assert check_shop(ITEMS, USERS, LOG) == []
+    assert check_shop(ITEMS, None, None) == []
+    assert check_shop(None, None, WIDE) == []
+
+
+def test_all_wrong_descriptions_are_said_at_once() -> None:
+    events = replace(LOG, user=None, time=None, window_h={"buy": -1.0})
+    assert len(check_shop(replace(ITEMS, text=()), replace(USERS, columns=("age",)), events)) == 5
+
+
+def test_a_window_is_a_day_unless_the_shop_says_otherwise() -> None:
+    events = replace(LOG, window_h={"click": 2})
+    assert events.window_of("click") == 2.0
+    assert events.window_of("buy") == 24.0
+
+
+def test_a_history_is_of_the_stages_unless_the_shop_names_kinds() -> None:
+    assert LOG.history_kinds == ("click", "cart", "buy")
+    assert replace(LOG, history=("view",)).history_kinds == ("view",)
+    assert WIDE.history_kinds == ()
+
+
+def test_an_unknown_task_is_named_with_the_nearest() -> None:
+    shop = Shop(Path(), tasks=(Task("click", "funnel"), Task("match", "match")))
+    assert shop.task("match").family == "match"
+    assert [task.name for task in shop.of_family("funnel")] == ["click"]
+    with pytest.raises(ConfigError, match=r"tasks\.clik: .*did you mean 'click'"):
+        shop.task("clik")
+
+
+@given(st.lists(st.sampled_from("abcdef"), unique=True, min_size=1))
+def test_each_stage_is_given_the_one_before_it(stages: list[str]) -> None:
+    events = replace(LOG, funnel=("shown", *stages))
+    tasks, _ = find_tasks(None, None, events, {})
+    funnel = [(task.name, task.given) for task in tasks if task.family == "funnel"]
+    assert funnel == list(zip(stages, [None, *stages], strict=False))
+
+
+def test_every_family_has_a_weight() -> None:
+    assert set(DEFAULT_WEIGHTS) == set(FAMILIES)
