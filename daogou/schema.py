@@ -23,6 +23,7 @@ class Items:
     key: str
     text: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()  # numbers among the inputs that only name a kind
     attributes: tuple[str, ...] = ()  # what extraction learns to fill
     spans: str | None = None  # gold spans of text[0]: a list of {start, end, attribute}
     annotated: str | None = None  # which attributes were labelled on a row; null = none
@@ -36,6 +37,7 @@ class Users:
     path: str
     key: str
     columns: tuple[str, ...] = ()  # inputs
+    categories: tuple[str, ...] = ()  # numbers among them that only name a kind
     profile: tuple[str, ...] = ()  # what profiling predicts; never an input
     split: str | None = None  # overrides the split by user hash
 
@@ -53,6 +55,7 @@ class Events:
     labels: tuple[str, ...] = ()  # a wide table's label columns, instead of kind and funnel
     window_h: Mapping[str, float] = field(default_factory=dict)
     context: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()  # numbers among the context that only name a kind
     history: tuple[str, ...] = ()  # kinds that enter a user's history; empty = funnel[1:]
     request: str | None = None  # ties an exposure and its events exactly; groups a slate
     id: str | None = None  # names an exposure
@@ -252,6 +255,17 @@ def check_shop(items: Items | None, users: Users | None, events: Events | None) 
             "answer would leak, keep it in one of the two"
             for name in sorted(both)
         ]
+    inputs = {
+        "items": (items.categories, items.columns) if items else ((), ()),
+        "users": (users.categories, users.columns) if users else ((), ()),
+        "events": (events.categories, events.context) if events else ((), ()),
+    }
+    problems += [
+        f"{table}.categories: {unknown(name, known)}"
+        for table, (named, known) in inputs.items()
+        for name in named
+        if name not in known
+    ]
     if items:
         if items.spans and not items.text:
             problems.append("items.spans: spans point into items.text, which is not given")

@@ -1,6 +1,6 @@
 """Relations to a fitted transform: what every column of a shop becomes, decided once on train."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,11 @@ from daogou.tables.engine import Engine, name_of
 
 VERSION: Final = 1
 MAX_TOKENS: Final = 64  # a title is cut here unless text_length says otherwise
-_NUMBERS: Final = ("INT", "FLOAT", "DOUBLE", "DECIMAL", "REAL", "HUGEINT")
+_NUMBERS: Final = (
+    "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT",
+    "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
+    "FLOAT", "DOUBLE", "DECIMAL",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -171,10 +175,12 @@ def fit_transform(
     items = _fit_fields(
         engine, "items", shop.items.columns if shop.items else (), buckets, min_count,
         where=f"{name_of(shop.items.key)} IN ({items_seen})" if shop.items else "",
+        categories=shop.items.categories if shop.items else (),
     )  # fmt: skip
     users = _fit_fields(
         engine, "users", shop.users.columns if shop.users else (), buckets, min_count,
         where=f"{name_of(shop.users.key)} IN ({users_seen})" if shop.users else "",
+        categories=shop.users.categories if shop.users else (),
     )  # fmt: skip
     profile = _fit_fields(
         engine, "users", shop.users.profile if shop.users else (), 0, 1,
@@ -185,6 +191,7 @@ def fit_transform(
     context = _fit_fields(
         engine, "exposures", shop.events.context if shop.events else (), buckets, min_count,
         where="split = 'train'", prefix="context_",
+        categories=shop.events.categories if shop.events else (),
     )  # fmt: skip
     text_columns = shop.items.text if shop.items else ()
     return Transform(
@@ -248,15 +255,20 @@ def _fit_fields(
     *,
     where: str,
     prefix: str = "",
+    categories: Collection[str] = (),
 ) -> Fields:
-    """Fit each named column of a relation; with ``buckets = 0`` every column is a vocabulary."""
+    """Fit each named column: a number as quantiles, anything else as a vocabulary.
+
+    A number named in ``categories`` is a vocabulary too; with ``buckets = 0`` every column is.
+    """
     if not names:
         return Fields((), ())
     types = engine.columns(relation)
     coders: list[Vocab | Numeric] = []
     for name in names:
         column = name_of(prefix + name)
-        if buckets and types[prefix + name].startswith(_NUMBERS):
+        is_number = types[prefix + name].startswith(_NUMBERS) and name not in categories
+        if buckets and is_number:
             table = engine.table(
                 f"SELECT CAST({column} AS DOUBLE) AS value FROM {relation} WHERE {where}"
             )

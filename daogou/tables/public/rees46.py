@@ -44,6 +44,7 @@ seed = 0
 path = "items.parquet"
 key = "product_id"
 columns = ["category_id", "category_code", "brand", "price"]
+categories = ["category_id"]
 
 [events]
 path = "events.parquet"
