@@ -6,6 +6,7 @@ A run folder holds ``manifest.json`` (written last), ``model.safetensors``, ``tr
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -86,6 +87,7 @@ def save(
             **record,
             "files": {str(path.relative_to(folder)): sha256(path) for path in _files(folder)},
         }
+        document = plain(document)
         document["digest"] = _digest(document)
         _write(folder / "manifest.json", json.dumps(document, ensure_ascii=False, indent=1))
     except OSError as error:
@@ -155,6 +157,25 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if digest != _digest(document):
         raise ArtifactError(f"{path}: altered since the run was saved; restore it or fit again")
     return document
+
+
+def plain(value: Any) -> Any:
+    """A document as JSON has it: undefined numbers become null, tuples lists, paths text.
+
+    >>> plain({"auc": float("nan"), "n": 3})
+    {'auc': None, 'n': 3}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, bool) or value is None or isinstance(value, str | int):
+        return value
+    if hasattr(value, "item"):  # a number of numpy's
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value)
 
 
 def sha256(path: Path) -> str:

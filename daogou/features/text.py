@@ -4,9 +4,10 @@ import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -71,16 +72,21 @@ def tokenise(raw: str) -> list[Token]:
 class TextVocab:
     """A fitted reading of titles. Made by `fit_text`; never changes afterwards.
 
-    Every token becomes one row of one table for each of `CHANNELS`: the word; the hashed pairs with
-    its left and its right neighbour; its hashed first and last three letters (words of four letters
-    and more); its shape (script, length, capitals); and its place in the longest listed value that
-    covers it. The channels' rows do not overlap.
+    Every token becomes one row of one table for each of `CHANNELS`: the word; the pairs it makes
+    with its left and with its right neighbour; its first and its last three letters (words of four
+    letters and more); its shape (script, length, capitals); and its place in the longest listed
+    value that covers it. The channels' rows do not overlap. Pairs and affixes are known by hash.
+
+    A listed value that one title alone taught is not looked up in that title: there it would only
+    repeat the gold, and a model that learns from such titles trusts the list too much.
     """
 
     words: Mapping[str, int]  # word -> row, from 2 on
-    n_hash: int  # buckets of each hashed channel
+    pairs: tuple[int, ...]  # hashes of the frequent pairs, ascending
+    affixes: tuple[int, ...]  # hashes of the frequent first and last letters, ascending
     length: int  # tokens kept of a title
-    listed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute -> values
+    # attribute -> value -> hash of the one title that taught it, 0 if several did
+    listed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def n_channels(self) -> int:
@@ -95,109 +101,123 @@ class TextVocab:
     @cached_property
     def _offsets(self) -> tuple[int, ...]:
         """The first row of each channel."""
-        n_words = 2 + len(self.words)
-        hashed = tuple(n_words + i * self.n_hash for i in range(_N_HASHED + 1))
-        return (0, *hashed, hashed[-1] + _N_SHAPES)
+        sizes = (2 + len(self.words), *2 * [len(self.pairs)], *2 * [len(self.affixes)], _N_SHAPES)
+        return (0, *(int(end) for end in np.cumsum(sizes)))
+
+    @cached_property
+    def _known_pairs(self) -> npt.NDArray[np.uint64]:
+        return np.array(self.pairs, dtype=np.uint64)
+
+    @cached_property
+    def _known_affixes(self) -> Mapping[int, int]:
+        return {code: number for number, code in enumerate(self.affixes)}
 
     @cached_property
     def _trie(self) -> dict[str, Any]:
-        """Nested dicts, token by token; at the key "" the number of the value's attribute."""
+        """Nested dicts, token by token; at the key "" a value's attribute number and title."""
         root: dict[str, Any] = {}
         for number, values in enumerate(self.listed.values()):
-            for value in values:
+            for value, title in values.items():
                 node = root
                 for token in tokenise(value):
                     node = node.setdefault(token.text, {})
-                node.setdefault("", number)
-        root.pop("", None)
+                node.setdefault("", (number, title))
         return root
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.int32]:
         """Rows of the titles' tokens, int32 ``[N, L, F]``; `PADDING` beyond a title's end.
 
-        Channel 0 is `PADDING` exactly where there is no token. Titles are cut to ``length`` tokens.
+        Channel 0 is `PADDING` exactly where there is no token; the others are where they have
+        nothing to say. Titles are cut to ``length`` tokens.
         """
         ids = np.zeros((len(texts), self.length, self.n_channels), dtype=np.int32)
-        pieces = _Numbers()
-        titles = [[pieces[each] for each in _TOKEN.findall(text)[: self.length]] for text in texts]
-        counts = np.fromiter(map(len, titles), dtype=np.int64, count=len(titles))
-        if not counts.sum():
+        laid = _lay_out(texts, self.length)
+        if not len(laid.piece):
             return ids
-        flat = np.fromiter((each for title in titles for each in title), np.int64, counts.sum())
-        title = np.repeat(np.arange(len(titles)), counts)
-        place = np.arange(len(flat)) - np.repeat(np.cumsum(counts) - counts, counts)
-        rows, codes = self._piece_rows(list(pieces))
-        code = codes[flat]
-        left = np.where(place > 0, np.roll(code, 1), 0)
-        right = np.where(place < counts[title] - 1, np.roll(code, -1), 0)
-        found = np.zeros((len(flat), self.n_channels), dtype=np.int64)
-        found[:, [0, 3, 4, 5]] = rows[flat]
-        found[:, 1] = self._offsets[1] + _pair(left, code) % np.uint64(self.n_hash)
-        found[:, 2] = self._offsets[2] + _pair(code, right) % np.uint64(self.n_hash)
+        words = [normalised(piece) for piece in laid.pieces]
+        found = np.zeros((len(laid.piece), self.n_channels), dtype=np.int64)
+        found[:, [0, 3, 4, 5]] = self._piece_rows(laid.pieces, words)[laid.piece]
+        left, right = _pairs(laid, words)
+        found[:, 1] = self._pair_rows(left, self._offsets[1])
+        found[:, 2] = self._pair_rows(right, self._offsets[2])
         if self.listed:
-            texts_of = [normalised(piece) for piece in pieces]
-            found[:, 6] = [
-                row for each in titles for row in self._listed_rows([texts_of[i] for i in each])
-            ]
-        ids[title, place] = found
+            found[:, 6] = self._listed_rows(texts, laid, words)
+        ids[laid.title, laid.place] = found
         return ids
 
-    def _piece_rows(
-        self, pieces: Sequence[str]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-        """Word, prefix, suffix and shape rows ``[P, 4]`` of raw pieces; their hashes ``[P]``."""
+    def _piece_rows(self, pieces: Sequence[str], words: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Word, prefix, suffix and shape rows ``[P, 4]`` of raw pieces and their ``words``."""
         rows = np.zeros((len(pieces), 4), dtype=np.int64)
-        codes = np.zeros(len(pieces), dtype=np.uint64)
-        for i, piece in enumerate(pieces):
-            text = normalised(piece)
-            rows[i, 0] = self.words.get(text, UNKNOWN)
-            if len(text) > 3 and text[0].isalpha():
-                rows[i, 1] = self._offsets[3] + _hash("^" + text[:3]) % self.n_hash
-                rows[i, 2] = self._offsets[4] + _hash("$" + text[-3:]) % self.n_hash
-            rows[i, 3] = self._offsets[5] + _shape(piece, text)
-            codes[i] = _hash(text) + 1
-        return rows, codes
-
-    def _listed_rows(self, words: Sequence[str]) -> list[int]:
-        """For each token its row in the channel of listed values: longest match, left to right."""
-        rows = [PADDING] * len(words)
-        offset, root = self._offsets[6], self._trie
-        i = 0
-        while i < len(words):
-            end, number = i, 0
-            node = root.get(words[i])
-            j = i
-            while node is not None:
-                j += 1
-                if "" in node:
-                    end, number = j, node[""]
-                node = node.get(words[j]) if j < len(words) else None
-            first = offset + _PLACES * number
-            for k in range(i, end):
-                rows[k] = first + (k == i) + 2 * (k == end - 1)
-            i = max(end, i + 1)
+        for i, (piece, word) in enumerate(zip(pieces, words, strict=True)):
+            rows[i, 0] = self.words.get(word, UNKNOWN)
+            for column, code in enumerate(_affixes(word), start=1):
+                number = self._known_affixes.get(code)
+                if number is not None:
+                    rows[i, column] = self._offsets[2 + column] + number
+            rows[i, 3] = self._offsets[5] + _shape(piece, word)
         return rows
+
+    def _pair_rows(self, codes: npt.NDArray[np.uint64], first: int) -> npt.NDArray[np.int64]:
+        """Rows from ``first`` on of the known pairs, `PADDING` for the others."""
+        known = self._known_pairs
+        if not len(known):
+            return np.zeros(len(codes), dtype=np.int64)
+        number = np.searchsorted(known, codes).clip(max=len(known) - 1)
+        rows: npt.NDArray[np.int64] = np.where(known[number] == codes, first + number, PADDING)
+        return rows
+
+    def _listed_rows(self, texts: Sequence[str], laid: "_Laid", words: Sequence[str]) -> list[int]:
+        """For each token its row in the channel of listed values: longest match, left to right."""
+        rows = [PADDING] * len(laid.piece)
+        line = [words[each] for each in laid.piece.tolist()]
+        end = 0
+        for text, count in zip(texts, laid.counts.tolist(), strict=True):
+            start, end = end, end + count
+            title = _hash(normalised(text))
+            place = start
+            while place < end:
+                after, number = self._longest(line, place, end, title)
+                first = self._offsets[6] + _PLACES * number
+                for k in range(place, after):
+                    rows[k] = first + (k == place) + 2 * (k == after - 1)
+                place = max(after, place + 1)
+        return rows
+
+    def _longest(self, line: Sequence[str], start: int, end: int, title: int) -> tuple[int, int]:
+        """Where the longest value at ``start`` ends, or ``start``; and its attribute's number."""
+        after, number = start, 0
+        node = self._trie.get(line[start])
+        place = start + 1
+        while node is not None:
+            value = node.get("")
+            if value is not None and value[1] != title:
+                after, number = place, value[0]
+            node = node.get(line[place]) if place < end else None
+            place += 1
+        return after, number
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` needs to make an equal vocabulary."""
         return {
             "words": list(self.words),
-            "n_hash": self.n_hash,
+            "pairs": list(self.pairs),
+            "affixes": list(self.affixes),
             "length": self.length,
-            "listed": {name: list(values) for name, values in self.listed.items()},
+            "listed": {name: dict(values) for name, values in self.listed.items()},
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "TextVocab":
         """The vocabulary that `to_json` wrote. Raises ArtifactError if a part is missing."""
-        missing = {"words", "n_hash", "length", "listed"} - set(document)
+        missing = {"words", "pairs", "affixes", "length", "listed"} - set(document)
         if missing:
             raise ArtifactError(f"text vocabulary: no {', '.join(sorted(missing))}; fit again")
         return cls(
             words={word: row for row, word in enumerate(document["words"], start=2)},
-            n_hash=int(document["n_hash"]),
+            pairs=tuple(document["pairs"]),
+            affixes=tuple(document["affixes"]),
             length=int(document["length"]),
-            listed={name: tuple(values) for name, values in document["listed"].items()},
+            listed={name: dict(values) for name, values in document["listed"].items()},
         )
 
 
@@ -205,37 +225,84 @@ def fit_text(
     texts: Iterable[str],
     *,
     length: int,
-    min_count: int = 1,
-    n_hash: int = 16384,
+    min_count: int = 2,
+    pair_count: int = 5,
+    n_pairs: int = 65536,
+    gold: Iterable[tuple[str, Iterable[Span]]] = (),
     gazetteer: Mapping[str, Iterable[str]] | None = None,
 ) -> TextVocab:
-    """Give a row to each word seen at least ``min_count`` times, most frequent first.
+    """Give rows to the words, pairs and affixes that are frequent enough in ``texts``.
 
-    ``gazetteer`` lists values by attribute, from training titles and the catalogue only.
+    A word is kept if seen at least ``min_count`` times, a pair or an affix ``pair_count`` times,
+    and of pairs the ``n_pairs`` most frequent: what is seen once or twice is learnt by heart and
+    never met again. Values are listed from ``gold``, training titles (as they will be encoded) with
+    their spans, and from ``gazetteer``, values by attribute of a catalogue; both must be free of
+    validation and test. A value of several attributes is listed for the one it is gold for most.
 
-    >>> vocab = fit_text(["red boot", "red hat"], length=4, min_count=2)
+    >>> vocab = fit_text(["red boot", "red hat"], length=4)
     >>> dict(vocab.words), vocab.encode(["Red coat"])[0, :, 0].tolist()
     ({'red': 2}, [2, 1, 0, 0])
     """
-    for name, value in (("length", length), ("n_hash", n_hash), ("min_count", min_count)):
+    given = {"length": length, "n_pairs": n_pairs, "min_count": min_count, "pair_count": pair_count}
+    for name, value in given.items():
         if value < 1:
             raise ConfigError(f"text.{name}: {value}; give 1 or more")
-    pieces: Counter[str] = Counter()
-    for text in texts:
-        pieces.update(_TOKEN.findall(text))
-    counts: Counter[str] = Counter()
-    for piece, count in pieces.items():
-        counts[normalised(piece)] += count
-    kept = sorted(
-        (word for word, count in counts.items() if count >= min_count),
-        key=lambda word: (-counts[word], word),
-    )
+    words: Counter[str] = Counter()
+    affixes: Counter[int] = Counter()
+    pairs = _Tally()
+    several = iter(texts)
+    while chunk := list(islice(several, _CHUNK)):
+        laid = _lay_out(chunk, length)
+        spelt = [normalised(piece) for piece in laid.pieces]
+        # A title's last token has no right neighbour to count it: its right pair is added.
+        left, right = _pairs(laid, spelt)
+        last = laid.place == laid.counts[laid.title] - 1
+        pairs.add(np.concatenate([left, right[last]]))
+        counted = np.bincount(laid.piece, minlength=len(spelt)).tolist()
+        for word, count in zip(spelt, counted, strict=True):
+            words[word] += count
+            for code in _affixes(word):
+                affixes[code] += count
+    kept = sorted((word for word, n in words.items() if n >= min_count), key=_often(words))
     return TextVocab(
         words={word: row for row, word in enumerate(kept, start=2)},
-        n_hash=n_hash,
+        pairs=pairs.frequent(pair_count, n_pairs),
+        affixes=tuple(sorted(code for code, n in affixes.items() if n >= pair_count)),
         length=length,
-        listed={name: tuple(sorted(set(values))) for name, values in (gazetteer or {}).items()},
+        listed=_list_values(gold, gazetteer or {}),
     )
+
+
+def _often(counts: Mapping[str, int]) -> Callable[[str], tuple[int, str]]:
+    """A sort key: most frequent first, then by spelling."""
+    return lambda word: (-counts[word], word)
+
+
+def _list_values(
+    gold: Iterable[tuple[str, Iterable[Span]]], gazetteer: Mapping[str, Iterable[str]]
+) -> dict[str, dict[str, int]]:
+    """Attribute -> value -> the hash of the one title that taught it, 0 if several did."""
+    taught: dict[str, Counter[str]] = {}  # value -> attribute -> titles
+    only: dict[str, int] = {}
+    for text, spans in gold:
+        title = _hash(normalised(text))
+        for attribute, value in {(name, _spelt(text[start:end])) for start, end, name in spans}:
+            taught.setdefault(value, Counter())[attribute] += 1
+            only[value] = title if only.get(value, title) == title else 0
+    for attribute, values in gazetteer.items():
+        for value in values:
+            taught.setdefault(_spelt(value), Counter())[attribute] += 1
+            only[_spelt(value)] = 0
+    listed: dict[str, dict[str, int]] = {}
+    for value in sorted(taught.keys() - {""}):
+        names = taught[value]
+        attribute = min(names, key=_often(names))
+        listed.setdefault(attribute, {})[value] = only[value]
+    return dict(sorted(listed.items()))
+
+
+def _spelt(value: str) -> str:
+    return " ".join(token.text for token in tokenise(value))
 
 
 def tags_of(
@@ -325,12 +392,32 @@ def find_values(text: str, values_by_attribute: Mapping[str, str | Iterable[str]
     return sorted(spans)
 
 
-_N_HASHED = 4  # left, right, prefix, suffix
+_CHUNK = 65536  # titles whose pairs are counted at a time
 _PLACES = 4  # inside, first, last, whole
 _LENGTHS = 6
 _KINDS = ("han", "kana", "hangul", "letter", "digit", "other")
 _CASES = 3
 _N_SHAPES = len(_KINDS) * _LENGTHS * _CASES
+
+
+class _Laid(NamedTuple):
+    """The tokens of several titles, one after another."""
+
+    pieces: list[str]  # distinct raw tokens
+    piece: npt.NDArray[np.int64]  # [P] each token's number among them
+    title: npt.NDArray[np.int64]  # [P] its title
+    place: npt.NDArray[np.int64]  # [P] its place in the title
+    counts: npt.NDArray[np.int64]  # [N] tokens of each title
+
+
+def _lay_out(texts: Sequence[str], length: int) -> _Laid:
+    numbers = _Numbers()
+    titles = [[numbers[each] for each in _TOKEN.findall(text)[:length]] for text in texts]
+    counts = np.fromiter(map(len, titles), dtype=np.int64, count=len(titles))
+    piece = np.fromiter((each for title in titles for each in title), np.int64, counts.sum())
+    title = np.repeat(np.arange(len(titles)), counts)
+    place = np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return _Laid(list(numbers), piece, title, place, counts)
 
 
 class _Numbers(dict[str, int]):
@@ -341,17 +428,55 @@ class _Numbers(dict[str, int]):
         return number
 
 
+class _Tally:
+    """How often each code came, without keeping every coming."""
+
+    def __init__(self) -> None:
+        self.codes = np.zeros(0, dtype=np.uint64)
+        self.counts = np.zeros(0, dtype=np.int64)
+
+    def add(self, codes: npt.NDArray[np.uint64]) -> None:
+        together = np.concatenate([self.codes, codes])
+        weights = np.concatenate([self.counts, np.ones(len(codes), dtype=np.int64)])
+        self.codes, number = np.unique(together, return_inverse=True)
+        self.counts = np.bincount(number, weights=weights, minlength=len(self.codes)).astype("i8")
+
+    def frequent(self, count: int, n: int) -> tuple[int, ...]:
+        """The at most ``n`` codes that came most often and ``count`` times or more, ascending."""
+        order = np.lexsort((self.codes, -self.counts))[:n]
+        kept = order[self.counts[order] >= count]
+        return tuple(np.sort(self.codes[kept]).tolist())
+
+
 def _hash(text: str) -> int:
-    """The same on every machine and in every run, unlike `hash`."""
-    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+    """The same on every machine and in every run, unlike `hash`; never 0."""
+    return zlib.crc32(text.encode("utf-8", "surrogatepass")) + 1
+
+
+def _pairs(
+    laid: _Laid, words: Sequence[str]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Each token's hashed pairs with its left and with its right neighbour, ``[P]`` each."""
+    codes = np.fromiter(map(_hash, words), dtype=np.uint64, count=len(words))[laid.piece]
+    before = np.where(laid.place > 0, np.roll(codes, 1), np.uint64(0))
+    last = laid.place == laid.counts[laid.title] - 1
+    after = np.where(last, np.uint64(0), np.roll(codes, -1))
+    return _pair(before, codes), _pair(codes, after)
 
 
 def _pair(left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """A hash of two hashes, in order: the finaliser of splitmix64 over both."""
+    """A hash of two hashes, in order: the finaliser of splitmix64 over both, to 48 bits."""
     mixed = left * np.uint64(0x9E3779B97F4A7C15) + right
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    return (mixed ^ (mixed >> np.uint64(31))) >> np.uint64(16)
+
+
+def _affixes(word: str) -> tuple[int, ...]:
+    """Hashes of a word's first and last three letters; none of a short word or a number."""
+    if len(word) < 4 or not word[0].isalpha():
+        return ()
+    return _hash("^" + word[:3]), _hash("$" + word[-3:])
 
 
 def _shape(piece: str, text: str) -> int:

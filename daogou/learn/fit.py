@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from daogou.model.joint import JointModel
 from daogou.model.mixers import MIXERS
 from daogou.schema import Shop
 from daogou.tables import Counts, prepare
+from daogou.tables.check import Finding, check
 from daogou.tables.engine import Engine
 
 Progress = Callable[[str, int, int, str], None]  # what, done, of how many, a few words
@@ -45,14 +46,14 @@ class Settings:
     learning_rate: float = 0.002  # AdamW, dense layers
     row_learning_rate: float = 0.1  # row-wise Adagrad, tables
     weight_decay: float = 0.01  # AdamW
-    row_l2: float = 0.0  # pull on touched rows, divided by how often each was touched
+    row_l2: float = 0.003  # pull on touched rows, divided by how often each was touched
     l1: float = 0.0  # lambda * Omega on dense weights: l1 * sum |w| + l2 / 2 * sum w^2
     l2: float = 0.0
     clip: float = 5.0  # largest norm of the dense gradient
     history_length: int = 50
     extra_items: int = 256  # drawn evenly from the catalogue into each batch, for matching
     titles_per_step: int = 32  # in a shop of titles alone
-    title_passes: float = 2.0  # how often an epoch of exposures sees each annotated title
+    title_passes: float = 8.0  # how often an epoch of exposures sees each annotated title
     balancer: str = "fixed"
     gram_every: int = 10  # steps between Grams, for balancers that ask for one
     watch: str = "joint"  # "joint", or a task's name: whose validation loss picks the epoch
@@ -61,6 +62,7 @@ class Settings:
     text_length: int = 0  # tokens of a title; 0 = what 99 % of the training titles need
     threads: int = 0  # of torch; 0 leaves it alone
     memory_limit: str = "2GB"  # of DuckDB
+    waive: tuple[str, ...] = ()  # names of failed checks that may pass
 
 
 @dataclass
@@ -199,6 +201,7 @@ def _compiled(
     with Engine(memory_limit=settings.memory_limit) as engine:
         progress("prepare", 0, 3, "reading tables")
         counts: Counts = prepare(engine, shop)
+        _sound(check(engine, shop, counts), settings.waive)
         progress("prepare", 1, 3, "fitting the transform")
         transform = fit_transform(
             engine,
@@ -216,6 +219,15 @@ def _compiled(
     partial.write_text(json.dumps(transform.to_json(), ensure_ascii=False), encoding="utf-8")
     os.replace(partial, done)
     return transform, store, prepared
+
+
+def _sound(findings: Iterable[Finding], waived: Collection[str]) -> None:
+    """A check that fails stops the fit, unless it is waived by name."""
+    failed = [found for found in findings if found.level == "FAIL" and found.name not in waived]
+    if failed:
+        lines = [f"check {found.name}: {found.text}" for found in failed]
+        names = ", ".join(dict.fromkeys(f'"{found.name}"' for found in failed))
+        raise DataError("\n".join([*lines, f"to fit all the same: --set 'fit.waive=[{names}]'"]))
 
 
 def _teachable(shop: Shop, store: Store) -> None:
@@ -270,7 +282,7 @@ def _train(
             "validation": {name: _task_document(loss) for name, loss in losses.items()},
         }
         with (run / "events.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps(_finite(record)) + "\n")
+            log.write(json.dumps(artifact.plain(record)) + "\n")
         progress("epoch", state.epoch, settings.epochs, f"joint score {score:.4f}")
     return state
 
@@ -431,14 +443,3 @@ def _save(
 
 def _task_document(loss: TaskLoss) -> dict[str, Any]:
     return {"loss": loss.loss, "constant": loss.constant, "n": loss.n}
-
-
-def _finite(value: Any) -> Any:
-    """The same document with undefined numbers as null, which is what JSON has for them."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

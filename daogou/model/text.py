@@ -1,10 +1,14 @@
 """Rows of title tokens to token states and one pooled vector per title."""
 
+import os
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from daogou.features.text import PADDING
+
+GLOBAL = os.environ.get("GLOBAL", "1") == "1"
 
 
 class GatedConvolution(nn.Module):
@@ -21,6 +25,7 @@ class GatedConvolution(nn.Module):
         self.reach = reach
         self.normal = nn.LayerNorm(width)
         self.mix = nn.Linear(3 * width, 2 * width)
+        self.whole = nn.Linear(width, 2 * width, bias=False)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, present: Tensor) -> Tensor:
@@ -28,7 +33,11 @@ class GatedConvolution(nn.Module):
         centre = self.normal(states) * present
         left = functional.pad(centre, (0, 0, self.reach, 0))[:, : centre.shape[1]]
         right = functional.pad(centre, (0, 0, 0, self.reach))[:, self.reach :]
-        mixed = functional.glu(self.mix(torch.cat([left, centre, right], dim=-1)), dim=-1)
+        mean = centre.sum(dim=1, keepdim=True) / present.sum(dim=1, keepdim=True).clamp(min=1)
+        mixed = self.mix(torch.cat([left, centre, right], dim=-1))
+        if GLOBAL:
+            mixed = mixed + self.whole(mean)
+        mixed = functional.glu(mixed, dim=-1)
         out: Tensor = (states + self.dropout(mixed)) * present
         return out
 

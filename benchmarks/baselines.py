@@ -1,0 +1,421 @@
+"""A compiled store to what other methods make of it: popularity, LightGBM and linear models.
+
+Everything here reads the rows, splits, labels and weights that the joint model reads. Boosted trees
+get the joint model's inputs flat and raw: categories as the codes of the store (a word unseen in
+training is unknown to both), numbers as the shop wrote them, titles as a few components, and the
+user's history as counts and ages of what came strictly before the moment, of the candidate itself
+and of whatever shares a column's value with it. Rates by product are cross-fitted: a training row
+sees those of the other users' training rows, a later row those of all of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from daogou.artifact import Artifact
+from daogou.errors import DataError, MissingExtra
+from daogou.features.store import SPLITS, Store
+from daogou.features.transform import Transform, as_numbers
+from daogou.features.vocab import Vocab
+from daogou.schema import Shop
+from daogou.tables import prepare
+from daogou.tables.engine import Engine, name_of
+
+try:
+    import lightgbm
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+except ImportError as error:
+    raise MissingExtra(
+        f"{error.name}: needed by the benchmarks; pip install 'daogou[baselines]'"
+    ) from None
+
+Array = NDArray[Any]
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+PRIOR: Final = 20.0  # exposures at the base rate that each product starts with
+FOLDS: Final = 5  # of users, for cross-fitted rates
+COMPONENTS: Final = 16  # of the titles
+_HOUR_US: Final = 3_600_000_000
+_LEAVES: Final = (15, 63)  # the better one on validation is kept
+_TREES: Final[Mapping[str, Any]] = {
+    "objective": "binary",
+    "learning_rate": 0.05,
+    "min_data_in_leaf": 50,
+    "feature_fraction": 0.8,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "max_bin": 255,
+    "verbose": -1,
+    "deterministic": True,
+    "force_row_wise": True,
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Flat inputs of exposures: ``values [n, F]``, NaN missing; some columns only name a kind."""
+
+    values: NDArray[np.float32]
+    names: tuple[str, ...]
+    categories: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A shop's numbers as it wrote them, float64, by table and then column, in store order."""
+
+    items: Mapping[str, Floats]  # [I + 1]
+    users: Mapping[str, Floats]  # [U + 1]
+    context: Mapping[str, Floats]  # [n]
+
+
+# ---- inputs ---------------------------------------------------------------------------
+
+
+def read_raw(shop: Shop, transform: Transform, store: Store) -> Raw:
+    """The numbers behind the store's ranks, read once more from the shop's tables.
+
+    Raises DataError if the tables no longer yield the store's exposures.
+    """
+    context = _numeric(transform.context.names, transform.context.coders)
+    users = _numeric(transform.users.names, transform.users.coders)
+    items = _numeric(transform.items.names, transform.items.coders)
+    of_context: dict[str, Floats] = {}
+    of_users: dict[str, Floats] = {}
+    if context or users:
+        with Engine() as engine:
+            prepare(engine, shop)
+            of_context = _context(engine, context, store)
+            if users and shop.users:
+                of_users = _of_users(engine, shop.users.key, users, store)
+    of_items = {
+        name: np.concatenate([[np.nan], as_numbers(store.catalogue[name].combine_chunks())])
+        for name in items
+    }
+    return Raw(of_items, of_users, of_context)
+
+
+def inputs_of(store: Store, transform: Transform, raw: Raw, text: Sequence[str] = ()) -> Inputs:
+    """What the joint model knows of every exposure, made flat, ``[n, F]``.
+
+    ``text`` names the catalogue's title columns.
+    """
+    n = len(store["exposures/item"])
+    named: list[tuple[str, Array, bool]] = []
+
+    def add(name: str, values: Array, is_category: bool = False) -> None:
+        named.append((name, values, is_category))
+
+    query = np.asarray(store["exposures/query"])
+    item = np.asarray(store["exposures/item"])
+    user = np.where(query >= 0, store["queries/user"][query], 0) if len(query) else query
+    for name, codes in _codes(transform.context, store["exposures/fields"]).items():
+        add(f"context {name}", codes, True)
+    for name, numbers in raw.context.items():
+        add(f"context {name}", numbers)
+    for name, codes in _codes(transform.users, store["users/fields"]).items():
+        add(f"user {name}", codes[user], True)
+    for name, numbers in raw.users.items():
+        add(f"user {name}", numbers[user])
+    item_codes = _codes(transform.items, store["items/fields"])
+    for name, codes in item_codes.items():
+        add(f"item {name}", codes[item], True)
+    for name, numbers in raw.items.items():
+        add(f"item {name}", numbers[item])
+    if item.any():
+        seen, rates = product_rates(store)
+        add("item exposures", seen)
+        for j, stage in enumerate(transform.stages):
+            add(f"item {stage} rate", rates[:, j])
+        for k, component in enumerate(title_components(store, text).T):
+            add(f"title {k}", component[item])
+    if len(store["history/item"]) and (query >= 0).all():
+        history = history_of(store, transform.actions, item_codes)
+        for name, values in history.items():
+            add(name, values)
+    values = np.empty((n, len(named)), dtype=np.float32)
+    for j, (_, column, _) in enumerate(named):
+        values[:, j] = column
+    return Inputs(
+        values,
+        tuple(name for name, _, _ in named),
+        tuple(j for j, (_, _, is_category) in enumerate(named) if is_category),
+    )
+
+
+def history_of(
+    store: Store, actions: Sequence[str], item_codes: Mapping[str, Array]
+) -> dict[str, Floats]:
+    """Counts and ages in hours of a user's events before each exposure's moment, ``[n]`` each.
+
+    For all events of each action, for those of the candidate itself and for those of products
+    that share the candidate's value in a column; an age without an event is NaN.
+    """
+    query, item = np.asarray(store["exposures/query"]), np.asarray(store["exposures/item"])
+    user = store["queries/user"][query]
+    end, now = store["queries/end"][query], store["queries/time"][query]
+    owner = np.repeat(np.arange(store.n_users + 1), np.diff(store["users/start"]))
+    event_item, action = np.asarray(store["history/item"]), np.asarray(store["history/action"])
+    time = np.asarray(store["history/time"])
+    found: dict[str, Floats] = {}
+
+    def add(name: str, groups: Array, asked: Array, where: Array) -> None:
+        counts, last = before(groups, asked, end, where)
+        found[f"{name}, count"] = counts
+        hours = (now - time[np.maximum(last, 0)]) / _HOUR_US
+        found[f"{name}, age"] = np.where(last >= 0, hours, np.nan)
+
+    for code, kind in enumerate(actions):
+        of_kind = np.flatnonzero(action == code)
+        add(f"user {kind}", owner, user, of_kind)
+        wide = store.n_items + 1
+        add(f"same item {kind}", owner * wide + event_item, user * wide + item, of_kind)
+    everything = np.arange(len(event_item))
+    for column, codes in item_codes.items():
+        wide = int(codes.max()) + 1
+        groups, asked = owner * wide + codes[event_item], user * wide + codes[item]
+        add(f"same {column}", groups, asked, everything)
+        if len(actions) > 1:
+            add(f"same {column} {actions[-1]}", groups, asked,
+                np.flatnonzero(action == len(actions) - 1))  # fmt: skip
+    return found
+
+
+def before(groups: Array, asked: Array, end: Array, where: Array) -> tuple[Floats, Rows]:
+    """How many events of a group stand before ``end``, and where the last of them stands or -1.
+
+    ``groups [H]`` of the events, ``asked [n]`` the group each row wants, ``end [n]`` one past the
+    last event it may read, ``where`` the events that count.
+
+    >>> counts, last = before(np.array([7, 8, 7, 7]), np.array([7, 8, 9]), np.array([3, 1, 4]),
+    ...                       np.arange(4))
+    >>> counts.tolist(), last.tolist()
+    ([2.0, 0.0, 0.0], [2, -1, -1])
+    """
+    distinct, dense = np.unique(groups[where], return_inverse=True)
+    place = np.minimum(np.searchsorted(distinct, asked), max(len(distinct) - 1, 0))
+    known = distinct[place] == asked if len(distinct) else np.zeros(len(asked), dtype=bool)
+    wide = len(groups) + 1
+    order = np.argsort(dense, kind="stable")
+    keys = dense[order].astype(np.int64) * wide + where[order]
+    low = np.searchsorted(keys, place.astype(np.int64) * wide)
+    high = np.searchsorted(keys, place.astype(np.int64) * wide + end)
+    counts = np.where(known, high - low, 0)
+    last = np.full(len(asked), -1, dtype=np.int64)
+    some = counts > 0
+    last[some] = where[order][high[some] - 1]
+    return counts.astype(np.float64), last
+
+
+def product_rates(store: Store) -> tuple[Floats, Floats]:
+    """Training exposures ``[n]`` and smoothed stage rates ``[n, S]`` of each exposure's product.
+
+    A training row sees the training rows of the other folds of users, so its own label and its
+    user's never reach it; a later row sees all of them. Counts are scaled to a full log.
+    """
+    first, last = store.ranges["train"]
+    item = np.asarray(store["exposures/item"])
+    query = np.asarray(store["exposures/query"])
+    user = np.where(query >= 0, store["queries/user"][query], np.arange(len(query)))
+    fold = user % FOLDS
+    labels, weight = np.asarray(store["exposures/labels"]), np.asarray(store["exposures/weight"])
+    seen, rates = np.zeros(len(item)), np.zeros(labels.shape)
+    for k in range(FOLDS + 1):  # the last round serves validation and test
+        teaches = np.arange(first, last)
+        asks = np.arange(last, len(item))
+        if k < FOLDS:
+            asks = teaches[fold[teaches] == k]
+            teaches = teaches[fold[teaches] != k]
+        scale = (last - first) / max(len(teaches), 1)
+        mass = np.bincount(item[teaches], weight[teaches], store.n_items + 1)
+        seen[asks] = scale * mass[item[asks]]
+        for j in range(labels.shape[1]):
+            rates[asks, j] = smoothed(
+                item[teaches], labels[teaches, j], weight[teaches], store.n_items + 1
+            )[item[asks]]
+    return seen, rates
+
+
+def smoothed(rows: Array, labels: Array, weight: Array, n: int) -> Floats:
+    """Share of positives by row, ``[n]``, each starting with `PRIOR` exposures at the base rate.
+
+    >>> smoothed(np.array([0, 0]), np.array([1, 0]), np.ones(2), 2).tolist()
+    [0.5, 0.5]
+    """
+    known = labels >= 0
+    rows, mass, up = rows[known], weight[known], (labels == 1)[known]
+    base = mass[up].sum() / mass.sum() if mass.sum() else 0.0
+    positives = np.bincount(rows, mass * up, n)
+    rates: Floats = (positives + PRIOR * base) / (np.bincount(rows, mass, n) + PRIOR)
+    return rates
+
+
+def title_components(store: Store, text: Sequence[str]) -> Floats:
+    """Components of the catalogue's titles, ``[I + 1, k]``, fitted on products seen in training."""
+    if not text:
+        return np.zeros((store.n_items + 1, 0))
+    columns = [store.catalogue[name].cast(pa.string()).to_pylist() for name in text]
+    titles = ["", *(" ".join(word or "" for word in row) for row in zip(*columns, strict=True))]
+    seen = np.flatnonzero(store["items/id"])
+    counts = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), min_df=3, max_features=20_000)
+    table = counts.fit(titles[row] for row in seen).transform(titles)
+    k = min(COMPONENTS, table.shape[1] - 1)
+    found: Floats = TruncatedSVD(k, random_state=0).fit(table[seen]).transform(table)
+    return found
+
+
+# ---- models ---------------------------------------------------------------------------
+
+
+def popularity(store: Store, split: str) -> Floats:
+    """Each exposure's product's smoothed training rate of each stage, ``[n, S]``."""
+    first, last = store.ranges["train"]
+    at = slice(*store.ranges[split])
+    labels = store["exposures/labels"]
+    rates = [
+        smoothed(
+            store["exposures/item"][first:last], labels[first:last, j],
+            store["exposures/weight"][first:last], store.n_items + 1,
+        )[store["exposures/item"][at]]
+        for j in range(labels.shape[1])
+    ]  # fmt: skip
+    return np.stack(rates, axis=1)
+
+
+def most_taken(store: Store) -> Floats:
+    """Training positives of the first stage by product, ``[I]`` (row 1 first): one list for all."""
+    first, last = store.ranges["train"]
+    taken = store["exposures/labels"][first:last, 0] == 1
+    counts = np.bincount(store["exposures/item"][first:last][taken], minlength=store.n_items + 1)
+    return counts[1:].astype(np.float64)
+
+
+def lightgbm_single(
+    store: Store, inputs: Inputs, target: Array, *, seed: int = 0, threads: int = 1
+) -> tuple[Floats, Floats]:
+    """Chances of one label on validation and test, from trees that learnt it alone.
+
+    ``target [n]`` is 1, 0 or -1 where undefined; those rows neither teach nor choose. Trees are
+    added until 50 more no longer lower the validation loss; of two sizes the better one on
+    validation is kept. Ke et al., "LightGBM", NeurIPS 2017.
+    """
+    parts = []
+    for split in SPLITS[:2]:
+        rows = np.arange(*store.ranges[split])
+        rows = rows[target[rows] >= 0]
+        parts.append(
+            lightgbm.Dataset(
+                inputs.values[rows],
+                label=target[rows],
+                weight=store["exposures/weight"][rows],
+                feature_name=[f"f{j}" for j in range(len(inputs.names))],
+                categorical_feature=list(inputs.categories),
+                reference=parts[0] if parts else None,
+                free_raw_data=False,
+            )
+        )
+    best: Any = None
+    for leaves in _LEAVES:
+        trees = lightgbm.train(
+            {**_TREES, "num_leaves": leaves, "num_threads": threads, "seed": seed},
+            parts[0],
+            num_boost_round=500,
+            valid_sets=[parts[1]],
+            callbacks=[lightgbm.early_stopping(50, verbose=False)],
+        )
+        loss = trees.best_score["valid_0"]["binary_logloss"]
+        if best is None or loss < best[0]:
+            best = (loss, trees)
+    validation, test = (
+        np.asarray(best[1].predict(inputs.values[slice(*store.ranges[split])]), dtype=np.float64)
+        for split in SPLITS[1:]
+    )
+    return validation, test
+
+
+def inputs_of_run(run: Artifact) -> Inputs:
+    """The flat inputs of a run's own store."""
+    text = run.shop.items.text if run.shop.items else ()
+    return inputs_of(run.store, run.transform, read_raw(run.shop, run.transform, run.store), text)
+
+
+def profile_linear(
+    counts: Array, answers: Array, teaches: Array, asked: Array
+) -> Floats:
+    """Chance of a yes, ``[asked]``, from a logistic regression on log counts, standardised.
+
+    ``counts [U, F]`` of what each user bought by kind, ``answers [U]`` 1 or 0. The strength of
+    the penalty is the best of four by likelihood over folds of the teaching rows.
+    """
+    scaler = StandardScaler()
+    learnt = scaler.fit_transform(np.log1p(counts[teaches]))
+    place = np.random.default_rng(0).permutation(len(teaches)) % FOLDS
+    strengths = (0.0003, 0.001, 0.003, 0.01)
+    losses = []
+    for strength in strengths:
+        nats = 0.0
+        for k in range(FOLDS):
+            inner = LogisticRegression(C=strength, max_iter=500)
+            inner.fit(learnt[place != k], answers[teaches][place != k])
+            chance = inner.predict_proba(learnt[place == k])[:, 1]
+            right = np.where(answers[teaches][place == k] == 1, chance, 1 - chance)
+            nats -= float(np.log(np.clip(right, 1e-7, 1)).sum())
+        losses.append(nats)
+    model = LogisticRegression(C=strengths[int(np.argmin(losses))], max_iter=500)
+    model.fit(learnt, answers[teaches])
+    found: Floats = model.predict_proba(scaler.transform(np.log1p(counts[asked])))[:, 1]
+    return found
+
+
+# ---- reading --------------------------------------------------------------------------
+
+
+def _codes(fields: Any, rows: Array) -> dict[str, Array]:
+    """Codes of the category columns, 0 unknown, by name."""
+    places = enumerate(zip(fields.names, fields.coders, fields.offsets, strict=True))
+    return {
+        name: np.asarray(rows[:, j]) - offset
+        for j, (name, coder, offset) in places
+        if isinstance(coder, Vocab)
+    }
+
+
+def _numeric(names: Sequence[str], coders: Sequence[Any]) -> list[str]:
+    return [
+        name for name, coder in zip(names, coders, strict=True) if not isinstance(coder, Vocab)
+    ]
+
+
+def _context(engine: Engine, names: Sequence[str], store: Store) -> dict[str, Floats]:
+    if not names:
+        return {}
+    place = "CASE split WHEN 'train' THEN 0 WHEN 'validation' THEN 1 ELSE 2 END"
+    columns = ", ".join(f"TRY_CAST({name_of('context_' + name)} AS DOUBLE)" for name in names)
+    table = engine.table(f"SELECT id, {columns} FROM exposures ORDER BY {place}, exposure")
+    keys = pa.concat_tables(store.exposure_keys(split).select(["id"]) for split in SPLITS)
+    if not table.column(0).combine_chunks().equals(keys["id"].combine_chunks()):
+        raise DataError(
+            f"{store.folder}: the shop's tables now yield other exposures than this store holds; "
+            "fit again"
+        )
+    return {name: as_numbers(table.column(j + 1)) for j, name in enumerate(names)}
+
+
+def _of_users(
+    engine: Engine, key: str, names: Sequence[str], store: Store
+) -> dict[str, Floats]:
+    columns = ", ".join(f"TRY_CAST({name_of(name)} AS DOUBLE)" for name in names)
+    table = engine.table(f"SELECT CAST({name_of(key)} AS VARCHAR), {columns} FROM users")
+    rows = [store.user_rows[name] for name in table.column(0).to_pylist()]
+    found = {name: np.full(store.n_users + 1, np.nan) for name in names}
+    for j, name in enumerate(names):
+        found[name][rows] = as_numbers(table.column(j + 1))
+    return found

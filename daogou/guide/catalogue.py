@@ -1,0 +1,196 @@
+"""A catalogue's columns to the rows that a filter keeps and the values that a reason names."""
+
+import difflib
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from daogou.artifact import Artifact
+from daogou.errors import ConfigError, unknown
+from daogou.features.vocab import Vocab
+
+Array = NDArray[Any]
+_MOST_VALUES: Final = 50_000  # a column with more is a name, not something products share
+_MOST_KEYS: Final = 20_000  # how many ids are compared to find one like a misspelt one
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What the shop wrote about its products. Made by `fit_catalogue`."""
+
+    keys: list[str]  # by row, row 0 is the unknown one
+    rows: Mapping[str, int]
+    columns: Mapping[str, pa.Array]  # the product of row r at r - 1
+    title: str | None  # the column to call a product by
+    shared: Mapping[str, Mapping[str, float]]  # column -> value -> its share of the catalogue
+
+    @property
+    def n_items(self) -> int:
+        """Products."""
+        return len(self.keys) - 1
+
+    def row(self, item: object) -> int:
+        """Row of a product by the shop's own id; 0 where the catalogue lacks it."""
+        return self.rows.get(str(item), 0)
+
+    def known_row(self, item: object) -> int:
+        """Like `row`, but raises ConfigError for a product that the catalogue lacks."""
+        row = self.row(item)
+        if not row:
+            near = self._like(str(item))
+            hint = f" (did you mean {near!r}?)" if near else ""
+            raise ConfigError(
+                f"item: no {str(item)!r} among the {self.n_items} products{hint}; "
+                "give the id of a product of the catalogue"
+            )
+        return row
+
+    def value(self, column: str, row: int) -> Any:
+        """What the shop wrote about a product; None for the unknown one."""
+        return self.columns[column][row - 1].as_py() if row else None
+
+    def name(self, row: int) -> str:
+        """What to call a product: its title, or its id where it has none."""
+        title = self.value(self.title, row) if self.title else None
+        return str(title) if title else self.keys[row]
+
+    def keep(
+        self, category: str | None, price_max: float | None, where: Mapping[str, object] | None
+    ) -> NDArray[np.bool_] | None:
+        """Which rows pass, bool ``[I + 1]`` (the unknown row never does); None without a filter.
+
+        ``category`` and ``price_max`` ask the column of that name, or else the first whose name
+        holds the word. ``where`` maps a column to the value wanted, or to a list of them; None
+        is a missing value. Raises ConfigError for a column that is not there.
+        """
+        masks: list[Array] = []
+        if category is not None:
+            masks.append(self._is_among(self._named("category"), [category]))
+        if price_max is not None:
+            masks.append(self._is_at_most(self._named("price"), price_max))
+        for column, wanted in (where or {}).items():
+            if column not in self.columns:
+                raise ConfigError(f"where.{column}: {unknown(column, self.columns)}")
+            if isinstance(wanted, Mapping | bytes):
+                raise ConfigError(f"where.{column}: a value or a list is wanted, found {wanted!r}")
+            many = isinstance(wanted, Collection) and not isinstance(wanted, str)
+            masks.append(self._is_among(column, list(cast(Any, wanted)) if many else [wanted]))
+        if not masks:
+            return None
+        return np.concatenate([[False], np.logical_and.reduce(masks)])
+
+    def _named(self, word: str) -> str:
+        if word in self.columns:
+            return word
+        for name in self.columns:
+            if word in name.lower():
+                return name
+        raise ConfigError(f"{word}: {unknown(word, self.columns)}")
+
+    def _is_among(self, column: str, wanted: list[object]) -> Array:
+        values = self.columns[column]
+        if pa.types.is_nested(values.type):
+            raise ConfigError(f"where.{column}: holds {values.type}, which no single value equals")
+        found = np.zeros(len(values), dtype=bool)
+        if None in wanted:
+            found |= pc.is_null(values).to_numpy(zero_copy_only=False)
+        given = [value for value in wanted if value is not None]
+        if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
+            numbers = [_number(f"where.{column}", value) for value in given]
+            return np.asarray(found | np.isin(_as_floats(values), numbers))
+        spelt = pa.array([_spelt(value) for value in given], pa.string())
+        among = pc.is_in(pc.cast(values, pa.string()), value_set=spelt)
+        return np.asarray(found | among.to_numpy(zero_copy_only=False))
+
+    def _is_at_most(self, column: str, most: float) -> Array:
+        number = _number("price_max", most)
+        values = self.columns[column]
+        if pa.types.is_nested(values.type) or pa.types.is_string(values.type):
+            raise ConfigError(
+                f"price_max: column {column!r} holds {values.type}, not numbers; "
+                "write prices as numbers, or filter with where"
+            )
+        return np.asarray(np.nan_to_num(_as_floats(values), nan=np.inf) <= number)
+
+    def _like(self, item: str) -> str | None:
+        known = self.keys[1:]
+        if len(known) > _MOST_KEYS:
+            known = [key for key in known if key[:2] == item[:2]][:_MOST_KEYS]
+        close = difflib.get_close_matches(item, known, n=1)
+        return close[0] if close else None
+
+
+def fit_catalogue(artifact: Artifact) -> Catalogue:
+    """Read an artifact's catalogue, and count the values that its products share.
+
+    Those are of the columns that the model reads as words and of the attributes; a price never
+    counts as a thing in common.
+    """
+    store, transform = artifact.store, artifact.transform
+    table = store.catalogue
+    columns = {
+        name: table.column(place).combine_chunks()
+        for place, name in enumerate(table.column_names)
+        if place
+    }
+    coded = zip(transform.items.names, transform.items.coders, strict=True)
+    words = [name for name, coder in coded if isinstance(coder, Vocab)]
+    shared: dict[str, Mapping[str, float]] = {}
+    for name in dict.fromkeys([*words, *transform.attributes]):
+        if name in columns and "price" not in name.lower():
+            shares = _shares(columns[name])
+            if shares:
+                shared[name] = shares
+    title = transform.text_columns[0] if transform.text_columns else None
+    return Catalogue(
+        store.item_keys, store.item_rows, columns, title if title in columns else None, shared
+    )
+
+
+def _shares(values: pa.Array) -> dict[str, float]:
+    """Share of each value; empty where the column is one of names or of lists."""
+    if pa.types.is_nested(values.type) or not len(values):
+        return {}
+    counts = pc.value_counts(pc.cast(values.drop_null(), pa.string()))
+    if len(counts) > _MOST_VALUES:
+        return {}
+    return {
+        value: count / len(values)
+        for value, count in zip(
+            counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True
+        )
+    }
+
+
+def _as_floats(values: pa.Array) -> NDArray[np.float64]:
+    # An integer too large for a float is rounded: here it is compared, never used as an id.
+    floats: NDArray[np.float64] = pc.cast(values, pa.float64(), safe=False).to_numpy(
+        zero_copy_only=False
+    )
+    return floats
+
+
+def _spelt(value: object) -> str:
+    """A value as the text that Arrow makes of it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    # Half a surrogate pair is no text that a table could hold, so it may become any other.
+    return str(value).encode("utf-8", "replace").decode("utf-8")
+
+
+def _number(where: str, value: object) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number):
+        raise ConfigError(f"{where}: a number is wanted, found {value!r}")
+    return number

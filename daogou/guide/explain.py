@@ -1,0 +1,337 @@
+"""A user, a product and a score to reasons for it, and to what each input contributed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from daogou.features.batch import Queries
+from daogou.features.columns import Columns
+from daogou.features.numeric import Numeric
+from daogou.features.transform import Fields
+from daogou.guide import words
+from daogou.guide.catalogue import Catalogue
+from daogou.guide.score import Past, Scorer, Shoppers, funnel_chances, nobody, read_users
+from daogou.model.heads.funnel import FunnelHead
+from daogou.model.meet import Meet
+
+Array = NDArray[Any]
+HALF_LIFE_DAYS: Final = 14.0  # an event this old counts half as much for what a user prefers
+DAY_US: Final = 86_400_000_000
+_POPULAR: Final = 0.5  # a product liked more than this share of the others may be called popular
+_MOST_REASONS: Final = 3
+_FLOOR: Final = 1e-7  # keeps log-odds finite
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """One input of a score, what it said, and the chances ``[T]`` had it been missing."""
+
+    feature: str
+    value: object
+    without: Tensor
+
+
+def attention(meet: Meet, v: Tensor, events: Tensor, action: Tensor, user: Tensor) -> Tensor:
+    """How much of its attention each candidate gives each event, ``[B, L]``.
+
+    The weights inside `Meet.attend`: they add up to less than 1, the rest goes to nothing.
+    """
+    events, known = events[:, : meet.attend_length], action[:, : meet.attend_length] > 0
+    scores = torch.einsum("bd,bld->bl", meet.ask(v), meet.key(events)[user]) / v.shape[1] ** 0.5
+    scores = scores.masked_fill(~known[user], -torch.inf)
+    nothing = scores.new_zeros(len(scores), 1)
+    return torch.cat([scores, nothing], dim=1).softmax(1)[:, :-1]
+
+
+def preferences(catalogue: Catalogue, past: Past) -> dict[str, dict[str, float]]:
+    """Of each column that products share, the values in a user's past and their shares.
+
+    Shares add up to 1 over a column; an event counts ``0.5 ** (age / 14 days)``. Largest first,
+    equal ones by name; columns without any value in the past are left out.
+    """
+    age_days = np.maximum(past.now - past.time, 0) / DAY_US
+    weights = 0.5 ** (age_days / HALF_LIFE_DAYS)
+    # A past so long ago that all its weights vanish still says what was preferred then.
+    weights = weights / weights.max() if len(weights) and weights.max() > 0 else weights + 1.0
+    found: dict[str, dict[str, float]] = {}
+    for column in catalogue.shared:
+        masses: dict[str, float] = {}
+        for row, weight in zip(past.item.tolist(), weights.tolist(), strict=True):
+            value = catalogue.value(column, row)
+            if value is not None:
+                masses[str(value)] = masses.get(str(value), 0.0) + weight
+        total = sum(masses.values())
+        if total > 0:
+            ranked = sorted(masses.items(), key=lambda pair: (-pair[1], pair[0]))
+            found[column] = {value: mass / total for value, mass in ranked}
+    return found
+
+
+@torch.inference_mode()
+def reasons(
+    scorer: Scorer,
+    catalogue: Catalogue,
+    queries: Queries,
+    shoppers: Shoppers | None,
+    rows: Sequence[int],
+    *,
+    popularity: Array,
+    lang: str,
+) -> list[list[dict[str, Any]]]:
+    """For each of some products why one user might want it, at most three reasons each.
+
+    ``history``: the product in the past that the score's attention weighs most, if more than
+    evenly; its weight is that share of the attention. ``attribute``: a value that the past holds
+    more often than the catalogue does; its weight is its share of the past. ``popular``: more
+    than half of the catalogue is liked less; its weight is that share. A new user's unpopular
+    product has no reason, and none is made up.
+
+    ``popularity [I + 1]`` is the share of the catalogue that each row beats.
+    """
+    past = scorer.past(queries) if shoppers is not None else None
+    weights = _attention(scorer, shoppers, rows) if past is not None and len(past.item) else None
+    liked = preferences(catalogue, past) if past is not None else {}
+    found: list[list[dict[str, Any]]] = []
+    for place, row in enumerate(rows):
+        some: list[dict[str, Any]] = []
+        if past is not None and weights is not None:
+            some += _from_history(scorer, catalogue, past, weights[place], row, lang)
+        some += _from_values(catalogue, liked, row, lang)
+        if popularity[row] > _POPULAR:
+            text = words.because_of_many(float(popularity[row]), lang)
+            some.append({"kind": "popular", "text": text, "weight": float(popularity[row])})
+        found.append(some[:_MOST_REASONS])
+    return found
+
+
+def _attention(
+    scorer: Scorer, shoppers: Shoppers | None, rows: Sequence[int]
+) -> NDArray[np.float64] | None:
+    """Attention of candidates over one user's events, ``[B, L]``; None where there is no funnel."""
+    model = scorer.artifact.model
+    if shoppers is None or "funnel" not in model.heads or scorer.vectors is None:
+        return None
+    events = shoppers.encoded.events
+    assert events is not None
+    meet = cast(FunnelHead, model.heads["funnel"]).meet
+    nobody_else = torch.zeros(len(rows), dtype=torch.int64)
+    v = scorer.vectors[torch.tensor(rows, dtype=torch.int64)]
+    weights = attention(meet, v, events, shoppers.columns["action"], nobody_else)
+    return weights.double().numpy()
+
+
+def _from_history(
+    scorer: Scorer,
+    catalogue: Catalogue,
+    past: Past,
+    weights: NDArray[np.float64],
+    row: int,
+    lang: str,
+) -> list[dict[str, Any]]:
+    n = min(len(past.item), len(weights))
+    items, place = np.unique(past.item[:n], return_inverse=True)
+    totals = np.bincount(place, weights=weights[:n])
+    counts = np.bincount(place)
+    best = int(totals.argmax())
+    if totals[best] <= counts[best] / (n + 1):  # no more than an even share
+        return []
+    # Of several events with one product the strongest deed is the one to name.
+    action = int(past.action[:n][place == best].max())
+    text = words.because_of_history(
+        scorer.artifact.transform.actions[action],
+        catalogue.name(int(items[best])),
+        int(items[best]) == row,
+        lang,
+    )
+    weight = min(float(totals[best]), 1.0)
+    return [{"kind": "history", "text": text, "weight": weight}]
+
+
+def _from_values(
+    catalogue: Catalogue, liked: Mapping[str, Mapping[str, float]], row: int, lang: str
+) -> list[dict[str, Any]]:
+    best: tuple[float, str, str, float] | None = None
+    for column, shares in liked.items():
+        value = str(catalogue.value(column, row))
+        share = shares.get(value, 0.0)
+        gain = share - catalogue.shared[column].get(value, 0.0)
+        if gain > 0 and (best is None or gain > best[0]):
+            best = gain, column, value, share
+    if best is None:
+        return []
+    _, column, value, share = best
+    text = words.because_of_value(column, value, lang)
+    return [{"kind": "attribute", "text": text, "weight": min(share, 1.0)}]
+
+
+@torch.inference_mode()
+def contributions(
+    scorer: Scorer,
+    catalogue: Catalogue,
+    asked: tuple[str, Queries],
+    row: int,
+    given: Mapping[str, object] | None,
+) -> tuple[Tensor, list[Contribution]]:
+    """Chances ``[T]`` of one user, product and context, and what they were without each input.
+
+    Occlusion: an input (an id, one column, the title, the whole history, one column of the
+    context) is replaced by its missing value, the one the model has for rows that lack it, and
+    everything is scored again, in one batch. Effects need not add up: two inputs that say the
+    same hide each other. Inputs that are missing already are left out.
+    """
+    artifact = scorer.artifact
+    model, transform = artifact.model, artifact.transform
+    context = scorer.context(given, 1)
+    said = [name for name, value in (given or {}).items() if value is not None]
+    inputs: list[tuple[str, object]] = []
+    at: list[tuple[int, int, int]] = [(0, 0, 0)]  # user, item and context variant of each row
+    encoded_items, shoppers, n_history = None, None, 0
+    if scorer.vectors is not None:
+        variants, names = _item_variants(scorer, catalogue, row)
+        shoppers = scorer.shoppers(asked[1])
+        if shoppers is not None:
+            history = shoppers.columns["history"][0]
+            n_history = len(history)
+            encoded_items = torch.cat([scorer.vectors[history], variants])
+            columns, user_names = _user_variants(scorer, shoppers.columns, asked[0])
+            shoppers = read_users(model, encoded_items, columns)
+            inputs += user_names
+            at += [(place, 0, 0) for place in range(1, len(user_names) + 1)]
+        else:
+            encoded_items = variants
+        inputs += names
+        at += [(0, place, 0) for place in range(1, len(names) + 1)]
+    rows, ranks = _without_each(transform.context, *context)
+    for name in said:
+        inputs.append((f"context.{name}", (given or {})[name]))
+        at.append((0, 0, 1 + transform.context.names.index(name)))
+    if shoppers is None:
+        shoppers = nobody(encoded_items)
+    places = torch.tensor(at, dtype=torch.int64)
+    chances = funnel_chances(
+        model,
+        shoppers,
+        places[:, 0],
+        places[:, 1] + n_history,
+        (rows[places[:, 2].numpy()], ranks[places[:, 2].numpy()]),
+    )
+    found = [
+        Contribution(feature, value, chances[:, place])
+        for place, (feature, value) in enumerate(inputs, start=1)
+        if value is not None
+    ]
+    return chances[:, 0], found
+
+
+def log_odds(chance: Tensor) -> Tensor:
+    """Log-odds of a chance, kept finite."""
+    return chance.double().clamp(_FLOOR, 1 - _FLOOR).logit()
+
+
+def _item_variants(
+    scorer: Scorer, catalogue: Catalogue, row: int
+) -> tuple[Tensor, list[tuple[str, object]]]:
+    """Vectors of a product as it is and without each of its inputs, and what those are."""
+    store, transform = scorer.artifact.store, scorer.artifact.transform
+    model = scorer.artifact.model
+    item_id, text = int(store["items/id"][row]), int(store["items/text"][row])
+    fields, numbers = _without_each(
+        transform.items, store["items/fields"][row : row + 1], store["items/numbers"][row : row + 1]
+    )
+    n = len(fields)
+    # As it is, without each column, without its id, without its text.
+    pick = np.array([*range(n), 0, 0])
+    ids = np.array([*[item_id] * n, 0, item_id])
+    texts = np.array([*[1] * n, 1, 0])
+    pooled = None
+    if model.text is not None:
+        tokens = np.array(store["texts/tokens"][[0, text]], dtype=np.int64)
+        pooled = model.text(torch.from_numpy(tokens))[1]
+    columns = _columns(id=ids, fields=fields[pick], numbers=numbers[pick], text=texts)
+    title = catalogue.name(row) if text and model.text is not None else None
+    names: list[tuple[str, object]] = [
+        (f"item.{name}", catalogue.value(name, row)) for name in transform.items.names
+    ]
+    names += [
+        ("item.id", catalogue.keys[row] if item_id else None),
+        (f"item.{catalogue.title or 'text'}", title),
+    ]
+    return model.encode_items(columns, pooled), names
+
+
+def _user_variants(
+    scorer: Scorer, columns: Columns, user: str
+) -> tuple[Columns, list[tuple[str, object]]]:
+    """A user as they are and without each of their inputs, their history on rows of its own."""
+    transform = scorer.artifact.transform
+    fields, numbers = _without_each(
+        transform.users, columns["fields"].numpy(), columns["numbers"].numpy()
+    )
+    n = len(fields)
+    user_id = int(columns["id"][0])
+    pick = np.array([*range(n), 0, 0])
+    length = columns["history"].shape[1]
+    events = int((columns["action"][0] > 0).sum())
+    kept = torch.ones(n + 2, 1, dtype=torch.int64)
+    kept[n + 1] = 0
+    variants = Columns(
+        {
+            **_columns(
+                id=np.array([*[user_id] * n, 0, user_id]),
+                fields=fields[pick],
+                numbers=numbers[pick],
+            ).tensors,
+            "history": torch.arange(length).expand(n + 2, length),
+            "action": columns["action"] * kept,
+            "age": columns["age"] * kept,
+        }
+    )
+    said = _said(transform.users, columns["fields"][0].numpy())
+    names: list[tuple[str, object]] = [
+        (f"user.{name}", value) for name, value in zip(transform.users.names, said, strict=True)
+    ]
+    names += [("user.id", user if user_id else None), ("user.history", events or None)]
+    return variants, names
+
+
+def _without_each(fields: Fields, rows: Array, ranks: Array) -> tuple[Array, Array]:
+    """Encoded columns as they are, then once without each: ``[1 + C, C]`` and ``[1 + C, K]``."""
+    missing_rows, missing_ranks = fields.encode({}, 1)
+    n = len(fields.names)
+    rows, ranks = np.repeat(rows, 1 + n, axis=0), np.repeat(ranks, 1 + n, axis=0)
+    number = 0
+    for place, coder in enumerate(fields.coders):
+        rows[1 + place, place] = missing_rows[0, place]
+        if isinstance(coder, Numeric):
+            ranks[1 + place, number] = missing_ranks[0, number]
+            number += 1
+    return rows, ranks
+
+
+def _said(fields: Fields, rows: Array) -> list[str | None]:
+    """What encoded columns ``[C]`` said: a word, or the bounds of a number; None is missing."""
+    found: list[str | None] = []
+    coded = zip(fields.coders, fields.offsets, rows.tolist(), strict=True)
+    for coder, offset, row in coded:
+        place = row - offset
+        if not place:
+            found.append(None)
+        elif isinstance(coder, Numeric):
+            edges = ("", *(f"{edge:g}" for edge in coder.edges), "")
+            found.append(f"{edges[place - 1]}..{edges[place]}")
+        else:
+            found.append(coder.words[place - 1])
+    return found
+
+
+def _columns(**arrays: Array) -> Columns:
+    tensors = {}
+    for name, array in arrays.items():
+        kind = np.float32 if name == "numbers" else np.int64
+        tensors[name] = torch.from_numpy(np.array(array, dtype=kind))
+    return Columns(tensors)

@@ -1,0 +1,86 @@
+"""Titles of any length to the attribute values that stand in them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+import numpy as np
+import torch
+
+from daogou.artifact import Artifact
+from daogou.features.text import Token, spans_of, tokenise
+from daogou.model.heads.extract import ExtractHead
+
+_MOST_OVERLAP: Final = 16  # tokens that neighbouring windows share
+_SIZE: Final = 256  # windows read at once
+
+Span = tuple[int, int, str, float]
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Some tokens of a title; a span counts if it starts at one of the window's own."""
+
+    title: int
+    tokens: list[Token]
+    own: tuple[int, int]  # offsets in the title where starts are this window's business
+
+
+def spans(artifact: Artifact, titles: Sequence[str]) -> list[list[Span]]:
+    """Spans of each title, in order of their start, in code points of the text as given.
+
+    The model reads as many tokens at once as it was trained on. A longer title is read in windows
+    that overlap by up to half; a value belongs to the window in whose middle it begins.
+    """
+    model, vocab = artifact.model, artifact.transform.text
+    assert model.text is not None and vocab is not None
+    head = cast(ExtractHead, model.heads["extract"])
+    windows = [
+        window
+        for title, raw in enumerate(titles)
+        for window in _windows(title, tokenise(raw), vocab.length)
+    ]
+    found: list[list[Span]] = [[] for _ in titles]
+    for first in range(0, len(windows), _SIZE):
+        some = windows[first : first + _SIZE]
+        texts = [titles[w.title][w.tokens[0].start : w.tokens[-1].end] for w in some]
+        rows = vocab.encode(texts)
+        longest = max(int(rows[..., 0].any(0).sum()), 1)
+        with torch.inference_mode():
+            states, _ = model.text(torch.from_numpy(rows[:, :longest].astype(np.int64)))
+            tags, sure = head.decode(head(states))
+        for window, text, tag, confidence in zip(
+            some, texts, tags.numpy(), sure.numpy(), strict=True
+        ):
+            shift = window.tokens[0].start
+            read = spans_of(text, tokenise(text), tag, artifact.transform.attributes, confidence)
+            for start, end, attribute, chance in read:
+                if window.own[0] <= start + shift < window.own[1]:
+                    found[window.title].append((start + shift, end + shift, attribute, chance))
+    return [_apart(each) for each in found]
+
+
+def _windows(title: int, tokens: list[Token], length: int) -> Iterator[_Window]:
+    if not tokens:
+        return
+    overlap = min(_MOST_OVERLAP, length // 2)
+    last = max(len(tokens) - length, 0)
+    starts = [*range(0, last, length - overlap), last]
+    owned = 0
+    for start, after in zip(starts, [*starts[1:], None], strict=True):
+        end = start + length
+        # Two neighbours share their overlap half and half.
+        border = tokens[(after + end) // 2].start if after is not None else tokens[-1].end
+        yield _Window(title, tokens[start:end], (owned, border))
+        owned = border
+
+
+def _apart(found: list[Span]) -> list[Span]:
+    """Spans in order; of two of one attribute that meet at a border the earlier stays."""
+    kept: list[Span] = []
+    ends: dict[str, int] = {}
+    for span in sorted(found):
+        if span[0] >= ends.get(span[2], 0):
+            kept.append(span)
+            ends[span[2]] = span[1]
+    return kept

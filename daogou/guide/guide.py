@@ -1,0 +1,404 @@
+"""A trained run to answers: recommend, match, profile, extract, explain."""
+
+import math
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from daogou import artifact as artifacts
+from daogou.artifact import Artifact, counts_of
+from daogou.errors import ConfigError, DaogouError, unknown
+from daogou.guide import explain, words
+from daogou.guide import extract as titles
+from daogou.guide import profile as profiles
+from daogou.guide.catalogue import Catalogue, fit_catalogue
+from daogou.guide.index import Index
+from daogou.guide.score import Scorer, Shoppers, fit_scorer
+from daogou.model.heads.match import MatchHead
+
+Document = dict[str, Any]
+CANDIDATES: Final = 500  # products that matching hands to ranking
+STAGE_WORTH: Final = 10.0  # a stage counts so many times the one before it
+_FAINT: Final = 0.1  # of the strongest effect; weaker ones are not worth a word
+
+
+def new_request_id() -> str:
+    """A name that no other request has."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A loaded run that answers with JSON-ready documents. Made by `Guide.load`; never changes.
+
+    Ids go in as text or whole numbers and come out as text. A user or product that the run does
+    not know is answered all the same, from what an average newcomer would get, and marked
+    ``"known": false``. A method whose task the run lacks raises ConfigError and says why.
+
+    ``score`` is the weighted mean of the funnel's chances, in [0, 1]. Unless ``weights`` says
+    otherwise a stage counts ten times the one before it, since it is rarer and worth more: the
+    last stage decides, the earlier ones break its ties.
+    """
+
+    artifact: Artifact
+    scorer: Scorer
+    catalogue: Catalogue
+    index: Index | None  # of every row of the catalogue, where the run can match
+    popularity: NDArray[np.float64]  # [I + 1]: the share of the catalogue that a row beats
+    weights: Mapping[str, float]  # stage -> what reaching it is worth; they add up to 1
+    new_id: Callable[[], str]
+
+    @staticmethod
+    def load(
+        run: Path | str,
+        *,
+        verify: bool = True,
+        weights: Mapping[str, float] | None = None,
+        new_id: Callable[[], str] = new_request_id,
+    ) -> "Guide":
+        """The guide of a finished run; the vectors of its catalogue are made here, once.
+
+        ``verify=False`` skips hashing the run's files. ``weights`` as in `weighing`. Raises
+        ArtifactError for a run that is not whole, ConfigError for unfit weights.
+        """
+        return Guide.of(artifacts.load(run, verify=verify), weights=weights, new_id=new_id)
+
+    @staticmethod
+    def of(
+        artifact: Artifact,
+        *,
+        weights: Mapping[str, float] | None = None,
+        new_id: Callable[[], str] = new_request_id,
+    ) -> "Guide":
+        """The guide of an artifact that is loaded already."""
+        scorer = fit_scorer(artifact)
+        index = None
+        if "match" in artifact.model.heads and scorer.vectors is not None:
+            head = cast(MatchHead, artifact.model.heads["match"])
+            with torch.inference_mode():
+                index = Index(head.index(scorer.vectors))
+        return Guide(
+            artifact,
+            scorer,
+            fit_catalogue(artifact),
+            index,
+            _popularity(artifact),
+            _checked(weights, scorer.stages),
+            new_id,
+        )
+
+    def weighing(self, weights: Mapping[str, float] | None) -> "Guide":
+        """The same guide with another idea of what each stage is worth.
+
+        A stage that is not named counts nothing; None is the default. Raises ConfigError for an
+        unknown stage, a negative weight, or nothing but zeros.
+        """
+        return replace(self, weights=_checked(weights, self.scorer.stages))
+
+    def recommend(
+        self,
+        user: object,
+        *,
+        k: int = 10,
+        category: str | None = None,
+        price_max: float | None = None,
+        where: Mapping[str, object] | None = None,
+        context: Mapping[str, object] | None = None,
+        lang: str = "en",
+    ) -> Document:
+        """The ``k`` best products for a user, best first, with reasons (see `explain.reasons`).
+
+        Products that pass the filters (see `Catalogue.keep`) are matched, the best 500 are ranked
+        by score. All are ranked where there are no more than that, or no match task. ``context``
+        is what is known of the moment, by column; the rest is missing. ``fallback`` is
+        "popular" where the user is unknown and the model reads no users at all, so that everybody
+        gets the same; otherwise null. ``degraded`` is false: a server that answers from less
+        than this says so there.
+        """
+        self._needs("funnel", "recommend")
+        words.check_language(lang)
+        _check_count(k)
+        name = _id_of(user, "user")
+        row = self._user_row(name)
+        queries = self.scorer.queries([row])
+        kept = self.catalogue.keep(category, price_max, where)
+        shoppers = self.scorer.shoppers(queries)
+        rows = self._candidates(shoppers, kept, max(k, CANDIDATES))
+        scores, chances = self._score(shoppers, rows, context)
+        best = np.lexsort((rows, -scores))[:k]
+        why = explain.reasons(
+            self.scorer, self.catalogue, queries, shoppers, rows[best].tolist(),
+            popularity=self.popularity, lang=lang,
+        )  # fmt: skip
+        return {
+            "user": name,
+            "known": row > 0,
+            "request_id": self.new_id(),
+            "items": [
+                {
+                    "item": self.catalogue.keys[rows[place]],
+                    "score": float(scores[place]),
+                    "p": self._by_stage(chances[:, place]),
+                    "reasons": reasons,
+                }
+                for place, reasons in zip(best.tolist(), why, strict=True)
+            ],
+            "fallback": "popular" if not row and shoppers is None else None,
+            "degraded": False,
+        }
+
+    def recommend_many(self, users: Iterable[object], **wishes: Any) -> list[Document]:
+        """`recommend` for each user, in order; a user that cannot be is answered ``{"error"}``.
+
+        Wishes that are wrong for everybody raise, as they do there.
+        """
+        return [_or_error(lambda user: self.recommend(user, **wishes), user) for user in users]
+
+    def score(
+        self,
+        user: object,
+        items: Sequence[object],
+        *,
+        context: Mapping[str, object] | None = None,
+        at: int | None = None,
+    ) -> Document:
+        """Score and chances of given products, in the order given.
+
+        ``at`` is a moment in microseconds since 1970: only what the user did strictly before it
+        is read. None is now, after everything in the log.
+        """
+        self._needs("funnel", "score")
+        if at is not None and (not isinstance(at, int) or isinstance(at, bool)):
+            raise ConfigError(f"at: {at!r}; give microseconds since 1970, a whole number")
+        name = _id_of(user, "user")
+        row = self._user_row(name)
+        asked = [_id_of(item, "item") for item in items]
+        rows = np.array([self.catalogue.row(item) for item in asked], dtype=np.int64)
+        shoppers = self.scorer.shoppers(self.scorer.queries([row], at))
+        scores, chances = self._score(shoppers, rows, context)
+        return {
+            "user": name,
+            "known": row > 0,
+            "items": [
+                {
+                    "item": item,
+                    "known": bool(rows[place]),
+                    "score": float(scores[place]),
+                    "p": self._by_stage(chances[:, place]),
+                }
+                for place, item in enumerate(asked)
+            ],
+        }
+
+    def match(self, user: object, items: Sequence[object]) -> Document:
+        """How well products fit a user, best first, each once; scores are inner products.
+
+        A product that the catalogue lacks has the unknown product's score, ``"known": false``.
+        """
+        self._needs("match", "match")
+        name = _id_of(user, "user")
+        row = self._user_row(name)
+        asked = list(dict.fromkeys(_id_of(item, "item") for item in items))
+        rows = [self.catalogue.row(item) for item in asked]
+        shoppers = self.scorer.shoppers(self.scorer.queries([row]))
+        assert self.index is not None and shoppers is not None
+        with torch.inference_mode():
+            query = self._match_query(shoppers)
+            scores = self.index.scores(query, torch.tensor(rows, dtype=torch.int64))[0]
+        lines = [
+            {"item": item, "score": value, "known": known > 0}
+            for item, value, known in zip(asked, scores.tolist(), rows, strict=True)
+        ]
+        return {
+            "user": name,
+            "known": row > 0,
+            "items": sorted(lines, key=lambda line: (-line["score"], line["item"])),
+        }
+
+    def profile(self, user: object, *, lang: str = "en") -> Document:
+        """Who a user probably is, what they prefer, and which events say so (see `portrait`)."""
+        self._needs("profile", "profile")
+        words.check_language(lang)
+        name = _id_of(user, "user")
+        row = self._user_row(name)
+        portrait = profiles.portrait(self.scorer, self.catalogue, self.scorer.queries([row]), lang)
+        return {"user": name, "known": row > 0, **portrait}
+
+    def extract(self, text: str) -> Document:
+        """The attribute values in a title: ``[start, end, attribute, confidence]`` each.
+
+        Offsets are code points of the text as given, end exclusive. Any text will do; one longer
+        than the model reads at once is read in overlapping windows.
+        """
+        self._needs("extract", "extract")
+        if not isinstance(text, str):
+            raise ConfigError(f"text: a text is wanted, found {text!r}")
+        (spans,) = titles.spans(self.artifact, [text])
+        return {"text": text, "spans": [list(span) for span in spans]}
+
+    def extract_many(self, texts: Iterable[object]) -> list[Document]:
+        """`extract` for each text, in order; what is no text is answered ``{"error"}``."""
+        self._needs("extract", "extract")
+        lines = list(texts)
+        readable = [line for line in lines if isinstance(line, str)]
+        spans = iter(titles.spans(self.artifact, readable))
+        return [
+            {"text": line, "spans": [list(span) for span in next(spans)]}
+            if isinstance(line, str)
+            else {"error": f"text: a text is wanted, found {line!r}"}
+            for line in lines
+        ]
+
+    def explain(
+        self,
+        user: object,
+        item: object,
+        *,
+        context: Mapping[str, object] | None = None,
+        lang: str = "en",
+    ) -> Document:
+        """What each input did to a score, largest effect first (see `explain.contributions`).
+
+        ``weight`` is by how much the log-odds of the score fall when the input is missing: above
+        0 it speaks for the product. ``value`` is null where the input has no words of its own.
+        Raises ConfigError, with the nearest id, for a product that the catalogue lacks.
+        """
+        self._needs("funnel", "explain")
+        words.check_language(lang)
+        name, product = _id_of(user, "user"), _id_of(item, "item")
+        queries = self.scorer.queries([self._user_row(name)])
+        row = self.catalogue.known_row(product)
+        chances, found = explain.contributions(
+            self.scorer, self.catalogue, (name, queries), row, context
+        )
+        score = self._fused(chances[:, None])[0]
+        lines = [
+            {
+                "feature": each.feature,
+                "value": each.value,
+                "weight": float(
+                    explain.log_odds(score)
+                    - explain.log_odds(self._fused(each.without[:, None])[0])
+                ),
+            }
+            for each in found
+        ]
+        lines.sort(key=lambda line: -abs(cast(float, line["weight"])))
+        last = self.scorer.stages[-1]
+        by_stage = self._by_stage(chances)
+        return {
+            "user": name,
+            "item": product,
+            "score": float(score),
+            "p": by_stage,
+            "contributions": lines,
+            "text": words.explanation(
+                self.catalogue.name(row), last, by_stage[last], _sides(lines), lang
+            ),
+        }
+
+    def _needs(self, family: str, method: str) -> None:
+        if family not in self.artifact.model.heads:
+            why = self.artifact.shop.absent.get(family, "its tasks are switched off under [tasks]")
+            raise ConfigError(f"{method}: this run learnt no {family} task: {why}")
+
+    def _user_row(self, user: str) -> int:
+        return self.artifact.store.user_rows.get(user, 0)
+
+    def _candidates(
+        self, shoppers: Shoppers | None, kept: NDArray[np.bool_] | None, n: int
+    ) -> NDArray[np.int64]:
+        """Rows to rank: all that pass, or the ``n`` that match best."""
+        allowed = np.ones(self.catalogue.n_items + 1, dtype=bool) if kept is None else kept
+        allowed[0] = False
+        if self.index is None or shoppers is None or int(allowed.sum()) <= n:
+            return np.flatnonzero(allowed)
+        with torch.inference_mode():
+            query = self._match_query(shoppers)
+            _, rows = self.index.nearest(query, n, allowed=torch.from_numpy(allowed))
+        return np.asarray(rows[0].numpy(), dtype=np.int64)
+
+    def _match_query(self, shoppers: Shoppers) -> Tensor:
+        assert shoppers.encoded.users is not None
+        return cast(MatchHead, self.artifact.model.heads["match"]).query(shoppers.encoded.users)
+
+    def _score(
+        self,
+        shoppers: Shoppers | None,
+        rows: NDArray[np.int64],
+        context: Mapping[str, object] | None,
+    ) -> tuple[NDArray[np.float64], Tensor]:
+        """Scores ``[B]`` and chances ``[T, B]`` of rows for one user."""
+        encoded = self.scorer.context(context, len(rows))
+        user = torch.zeros(len(rows), dtype=torch.int64)
+        chances = self.scorer.chances(shoppers, user, torch.from_numpy(rows), encoded)
+        return self._fused(chances).numpy(), chances
+
+    def _fused(self, chances: Tensor) -> Tensor:
+        """Score ``[B]`` of chances ``[T, B]``."""
+        worth = torch.tensor([self.weights[stage] for stage in self.scorer.stages]).double()
+        return worth @ chances.double()
+
+    def _by_stage(self, chances: Tensor) -> dict[str, float]:
+        return dict(zip(self.scorer.stages, chances.tolist(), strict=True))
+
+
+def _popularity(artifact: Artifact) -> NDArray[np.float64]:
+    """The share of the catalogue that each row beats in training positives, ``[I + 1]``."""
+    share = counts_of(artifact.transform, artifact.store).positive_share.numpy()
+    # A product unseen in training reads the unknown id, which must not look popular.
+    share[0] = 0.0
+    taken = share[artifact.store["items/id"]]
+    others = np.sort(taken[1:])
+    return np.searchsorted(others, taken, side="left") / max(len(others), 1)
+
+
+def _checked(weights: Mapping[str, float] | None, stages: Sequence[str]) -> dict[str, float]:
+    """What each stage is worth, adding up to 1."""
+    if weights is None:
+        weights = {stage: STAGE_WORTH**place for place, stage in enumerate(stages)}
+    for name, weight in weights.items():
+        if name not in stages:
+            raise ConfigError(f"weights.{name}: {unknown(name, stages)}")
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not is_number or not 0 <= weight < math.inf:
+            raise ConfigError(f"weights.{name}: {weight!r}; give a number, 0 or more")
+    total = sum(weights.values())
+    if stages and total <= 0:
+        raise ConfigError(f"weights: all are 0; give one of {', '.join(stages)} more than that")
+    return {stage: weights.get(stage, 0.0) / total for stage in stages}
+
+
+def _check_count(k: int) -> None:
+    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        raise ConfigError(f"k: {k!r}; give a whole number, 1 or more")
+
+
+def _id_of(value: object, what: str) -> str:
+    """An id as text, the way the store spells it."""
+    if isinstance(value, bool) or not isinstance(value, str | int | np.integer) or value == "":
+        raise ConfigError(f"{what}: an id is wanted, text or a whole number, found {value!r}")
+    return str(value)
+
+
+def _or_error(answer: Callable[[object], Document], line: object) -> Document:
+    try:
+        _id_of(line, "user")
+    except DaogouError as error:
+        return {"error": str(error)}
+    return answer(line)
+
+
+def _sides(lines: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """The two strongest features for and the one strongest against, if not too faint to say."""
+    least = max((abs(line["weight"]) for line in lines), default=0.0) * _FAINT
+    speaking = [str(line["feature"]) for line in lines if line["weight"] > least]
+    opposing = [str(line["feature"]) for line in lines if line["weight"] < -least]
+    return speaking[:2], opposing[:1]

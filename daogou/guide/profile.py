@@ -1,0 +1,137 @@
+"""A user's past to who they probably are, what they prefer, and which events say so."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, cast
+
+import torch
+from torch import Tensor
+
+from daogou.features.batch import Queries
+from daogou.features.columns import Columns
+from daogou.guide import words
+from daogou.guide.catalogue import Catalogue
+from daogou.guide.explain import DAY_US, preferences
+from daogou.guide.score import Past, Scorer, Shoppers, read_users
+from daogou.model.heads.profile import ProfileHead
+
+_NEW_EVENTS: Final = 3  # with fewer events a user is new
+_LAPSE_DAYS: Final = 30.0
+_LAPSE_SHARE: Final = 1 / 3  # of the log: a short log cannot show thirty days of silence
+_MOST_VALUES: Final = 5
+_MOST_EVIDENCE: Final = 5
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@torch.inference_mode()
+def portrait(scorer: Scorer, catalogue: Catalogue, queries: Queries, lang: str) -> dict[str, Any]:
+    """``columns, preferences, lifecycle, evidence, text`` of one user at one moment.
+
+    ``columns`` has a distribution for each profile column, likeliest value first. The five most
+    preferred values of a column are given; their shares are of all values. ``evidence`` are
+    the products whose events moved a distribution most: all recent events with a product are left
+    out, and ``weight`` is by how much the chance of ``value`` of ``column`` falls.
+    """
+    shoppers = scorer.shoppers(queries)
+    assert shoppers is not None
+    past = scorer.past(queries)
+    variants, products = _without_each(shoppers, past)
+    assert scorer.vectors is not None
+    model, transform = scorer.artifact.model, scorer.artifact.transform
+    head = cast(ProfileHead, model.heads["profile"])
+    found = head.distributions(read_users(model, scorer.vectors, variants).encoded)
+    names = [transform.profile.names[column] for column in head.columns]
+    columns: dict[str, dict[str, float]] = {}
+    for name, chances in zip(names, found, strict=True):
+        pairs = zip(transform.classes(name), chances[0].tolist(), strict=True)
+        columns[name] = dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
+    liked = {
+        column: dict(list(shares.items())[:_MOST_VALUES])
+        for column, shares in preferences(catalogue, past).items()
+    }
+    stage = lifecycle(past, scorer.now - scorer.start)
+    return {
+        "columns": columns,
+        "preferences": liked,
+        "lifecycle": stage,
+        "evidence": _evidence(
+            scorer, catalogue, past, products, dict(zip(names, found, strict=True))
+        ),
+        "text": words.portrait(
+            {name: next(iter(chances.items())) for name, chances in columns.items() if chances},
+            {column: next(iter(shares)) for column, shares in liked.items()},
+            stage,
+            lang,
+        ),
+    }
+
+
+def lifecycle(past: Past, log_us: int) -> str:
+    """``new`` with fewer than three events, ``lapsing`` after a long silence, else ``active``.
+
+    Silence is long from thirty days, or from a third of a log of length ``log_us`` if that is
+    shorter.
+
+    >>> import numpy as np
+    >>> two_days_ago = np.array([0, 0, 0])
+    >>> lifecycle(Past(two_days_ago, two_days_ago, two_days_ago, now=2 * DAY_US), 5 * DAY_US)
+    'lapsing'
+    """
+    if len(past.time) < _NEW_EVENTS:
+        return "new"
+    silence_us = past.now - int(past.time.max())
+    return "lapsing" if silence_us > min(_LAPSE_DAYS * DAY_US, _LAPSE_SHARE * log_us) else "active"
+
+
+def _without_each(shoppers: Shoppers, past: Past) -> tuple[Columns, list[int]]:
+    """One user as they are, then once without each product of their past, newest first."""
+    products = list(dict.fromkeys(past.item.tolist()))
+    n = 1 + len(products)
+    columns = shoppers.columns
+    kept = torch.ones(n, columns["history"].shape[1], dtype=torch.int64)
+    for place, row in enumerate(products, start=1):
+        kept[place] = (columns["history"][0] != row).long()
+    variants = {
+        name: columns[name].expand(n, *columns[name].shape[1:])
+        for name in ("id", "fields", "numbers", "history")
+    }
+    # An event without an action is one past the end of the history: it is not read.
+    variants |= {name: columns[name] * kept for name in ("action", "age")}
+    return Columns(variants), products
+
+
+def _evidence(
+    scorer: Scorer,
+    catalogue: Catalogue,
+    past: Past,
+    products: list[int],
+    distributions: dict[str, Tensor],
+) -> list[dict[str, Any]]:
+    """The products that moved a distribution most, and the value they moved most."""
+    transform = scorer.artifact.transform
+    lines: list[dict[str, Any]] = []
+    for place, row in enumerate(products, start=1):
+        best: tuple[float, str, str] | None = None
+        for column, chances in distributions.items():
+            moved = (chances[0] - chances[place]).tolist()
+            for value, weight in zip(transform.classes(column), moved, strict=True):
+                if best is None or abs(weight) > abs(best[0]):
+                    best = weight, column, value
+        if best is None:
+            continue
+        newest = int((past.item == row).argmax())
+        lines.append(
+            {
+                "item": catalogue.keys[row],
+                "name": catalogue.name(row),
+                "action": transform.actions[int(past.action[newest])],
+                "time": _iso(int(past.time[newest])),
+                "column": best[1],
+                "value": best[2],
+                "weight": best[0],
+            }
+        )
+    return sorted(lines, key=lambda line: -abs(line["weight"]))[:_MOST_EVIDENCE]
+
+
+def _iso(microseconds: int) -> str:
+    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat()

@@ -1,0 +1,216 @@
+"""Users at moments, catalogue rows and a context to chances, from item vectors made once."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from daogou.artifact import Artifact
+from daogou.errors import ConfigError, unknown
+from daogou.features.batch import Batch, Queries, full_queries, make_batch
+from daogou.features.columns import Columns
+from daogou.features.vocab import Vocab
+from daogou.model import predict
+from daogou.model.encoded import Encoded
+from daogou.model.heads.funnel import FunnelHead
+from daogou.model.joint import JointModel
+
+Array = NDArray[Any]
+_NO_COLUMNS: Final = Columns({})
+
+
+@dataclass(frozen=True)
+class Shoppers:
+    """Users at moments, read once.
+
+    ``columns`` are those of a batch's ``users``; ``columns["history"]`` holds rows of
+    ``encoded.items``, and those are the rows of the catalogue unless somebody says otherwise.
+    """
+
+    columns: Columns
+    encoded: Encoded
+
+
+@dataclass(frozen=True)
+class Past:
+    """One user's events that the model reads, newest first: ``[L]`` each, no padding."""
+
+    item: Array  # catalogue rows
+    action: Array  # places in the transform's actions
+    time: Array  # microseconds
+    now: int  # the moment from which ages count
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """An artifact with the vectors of its whole catalogue. Made by `fit_scorer`."""
+
+    artifact: Artifact
+    vectors: Tensor | None  # [I + 1, D], row 0 the unknown product; None in a flat shop
+    now: int  # just after the last event of the log, microseconds
+    start: int  # the first event of the log
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The funnel tasks, in the order of their chances."""
+        return tuple(task.name for task in self.artifact.model.tasks if task.family == "funnel")
+
+    def queries(self, users: Sequence[int], at: int | None = None) -> Queries:
+        """User rows at moment ``at`` (microseconds), their histories strictly before it.
+
+        None is the end of the log, with everything known.
+        """
+        rows = np.asarray(users, dtype=np.int64)
+        store = self.artifact.store
+        start = store["users/start"]
+        if at is None:
+            return Queries(rows, start[rows + 1], np.full(len(rows), self.now, dtype=np.int64))
+        time = store["history/time"]
+        ends = [
+            start[row] + np.searchsorted(time[start[row] : start[row + 1]], at, side="left")
+            for row in rows.tolist()
+        ]
+        return Queries(rows, np.array(ends, dtype=np.int64), np.full(len(rows), at, dtype=np.int64))
+
+    def past(self, queries: Queries, place: int = 0) -> Past:
+        """The events of one query that the model reads."""
+        store = self.artifact.store
+        row, end = int(queries.user[place]), int(queries.end[place])
+        first = max(int(store["users/start"][row]), end - self.artifact.history_length)
+        read = {
+            name: np.array(store[f"history/{name}"][first:end][::-1], dtype=np.int64)
+            for name in ("item", "action", "time")
+        }
+        return Past(**read, now=int(queries.time[place]))
+
+    @torch.inference_mode()
+    def shoppers(self, queries: Queries) -> Shoppers | None:
+        """Users read from the item vectors; None in a shop whose model knows no users."""
+        if self.artifact.model.user is None or self.vectors is None:
+            return None
+        store = self.artifact.store
+        # Padding changes nothing but the time it takes.
+        longest = int((queries.end - store["users/start"][queries.user]).max(initial=1))
+        length = min(max(longest, 1), self.artifact.history_length)
+        batch = make_batch(store, queries=queries, history_length=length)
+        history = batch.items["row"][batch.users["history"]]
+        columns = Columns({**batch.users.tensors, "history": history})
+        return read_users(self.artifact.model, self.vectors, columns)
+
+    @torch.inference_mode()
+    def chances(
+        self, shoppers: Shoppers | None, user: Tensor, item: Tensor, context: tuple[Array, Array]
+    ) -> Tensor:
+        """Chance of each stage over all exposures, ``[T, B]``, on the served path.
+
+        ``user [B]`` are places among the shoppers, ``item [B]`` rows of the catalogue; of
+        ``context`` the rows are ``[B, C]`` and the ranks ``[B, K]``.
+        """
+        if shoppers is None:
+            shoppers = nobody(self.vectors)
+        return funnel_chances(self.artifact.model, shoppers, user, item, context)
+
+    def context(self, given: Mapping[str, object] | None, n: int) -> tuple[Array, Array]:
+        """A context said in words, encoded for ``n`` exposures; what is not said is missing.
+
+        Raises ConfigError for a column that the shop's context does not have, or for a word where
+        a number is wanted.
+        """
+        fields = self.artifact.transform.context
+        columns: dict[str, pa.ChunkedArray] = {}
+        for name, value in (given or {}).items():
+            if name not in fields.names:
+                raise ConfigError(f"context.{name}: {unknown(name, fields.names)}")
+            coder = fields.coders[fields.names.index(name)]
+            columns[name] = _encodable(f"context.{name}", value, is_word=isinstance(coder, Vocab))
+        rows, ranks = fields.encode(columns, 1)
+        return np.repeat(rows, n, axis=0), np.repeat(ranks, n, axis=0)
+
+    @torch.inference_mode()
+    def exposure_chances(self, rows: Array) -> Tensor:
+        """Chances ``[T, n]`` of exposures of the store, as serving would have scored them."""
+        store = self.artifact.store
+        query, place = np.unique(store["exposures/query"][rows], return_inverse=True)
+        known = query >= 0
+        queries = Queries(
+            *(store[f"queries/{name}"][query[known]] for name in ("user", "end", "time"))
+        )
+        user = torch.from_numpy(place - int((~known).sum()))
+        item = torch.from_numpy(store["exposures/item"][rows].astype(np.int64))
+        context = (store["exposures/fields"][rows], store["exposures/numbers"][rows])
+        return self.chances(self.shoppers(queries), user, item, context)
+
+
+def fit_scorer(artifact: Artifact) -> Scorer:
+    """Encode the catalogue of an artifact once."""
+    store = artifact.store
+    vectors = None
+    if artifact.model.item is not None:
+        vectors = predict.item_vectors(artifact.model, store)
+    now = int(full_queries(store, np.zeros(1, dtype=np.int64)).time[0])
+    times = store["history/time"]
+    return Scorer(artifact, vectors, now, int(times.min()) if len(times) else now)
+
+
+def read_users(model: JointModel, items: Tensor, columns: Columns) -> Shoppers:
+    """Users whose ``columns["history"]`` are rows of ``items [I, D]``, encoded."""
+    assert model.user is not None
+    events = model.user.read_history(items, columns["history"], columns["action"], columns["age"])
+    h = model.user(events, columns["action"])
+    u = model.user.user(h, columns["id"], columns["fields"], columns["numbers"])
+    return Shoppers(columns, Encoded(None, items, events, h, u))
+
+
+def nobody(items: Tensor | None) -> Shoppers:
+    """No user at all: what a shop without users has in their place."""
+    return Shoppers(_NO_COLUMNS, Encoded(items=items))
+
+
+def funnel_chances(
+    model: JointModel,
+    shoppers: Shoppers,
+    user: Tensor,
+    item: Tensor,
+    context: tuple[Array, Array],
+) -> Tensor:
+    """The funnel head's chances ``[T, B]`` of users ``[B]`` meeting items ``[B]``."""
+    head = cast(FunnelHead, model.heads["funnel"])
+    fields, numbers = context
+    exposures = Columns(
+        {
+            "item": item,
+            "user": user,
+            "fields": torch.from_numpy(np.array(fields, dtype=np.int64)),
+            "numbers": torch.from_numpy(np.array(numbers, dtype=np.float32)),
+        }
+    )
+    batch = Batch(
+        exposures, shoppers.columns, _NO_COLUMNS, _NO_COLUMNS, _NO_COLUMNS, torch.zeros(0)
+    )
+    return head.chances(shoppers.encoded, batch)[0]
+
+
+def _encodable(where: str, value: object, *, is_word: bool) -> pa.ChunkedArray:
+    """One value as the column that the transform encodes; words as the tables spell them."""
+    if value is None:
+        return pa.chunked_array([pa.array([None], pa.string() if is_word else pa.float64())])
+    if not is_word:
+        try:
+            number = float(cast(Any, value))
+        except (TypeError, ValueError):
+            raise ConfigError(f"{where}: a number is wanted, found {value!r}") from None
+        number = number if math.isfinite(number) else math.nan
+        return pa.chunked_array([pa.array([number], pa.float64())])
+    if isinstance(value, bool):
+        value = str(value).lower()
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
+    # Half a surrogate pair is no text that a table could hold, so it may become any unseen word.
+    text = str(value).encode("utf-8", "replace").decode("utf-8")
+    return pa.chunked_array([pa.array([text], pa.string())])

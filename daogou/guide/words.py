@@ -1,0 +1,129 @@
+"""Facts about a user and a product to sentences, in English or Chinese."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from daogou.errors import ConfigError, unknown
+
+LANGUAGES: Final = ("en", "zh")
+
+_COLUMNS: Final[Mapping[str, str]] = {
+    "category": "类目", "brand": "品牌", "colour": "颜色", "color": "颜色", "material": "材质",
+    "style": "款式", "size": "尺码", "price": "价格", "title": "标题", "city": "城市",
+    "gender": "性别", "age_band": "年龄段", "tier": "等级", "history": "浏览记录",
+    "position": "位置", "device": "设备", "scene": "场景",
+}  # fmt: skip
+_DEEDS: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
+    (("purchase", "buy", "order", "pay"), "bought", "买过"),
+    (("cart", "basket"), "put in your cart", "加购过"),
+    (("fav", "like", "collect", "wish"), "liked", "收藏过"),
+)
+_LIFECYCLE: Final = {"new": "新用户", "active": "活跃", "lapsing": "流失风险"}
+
+
+def check_language(lang: str) -> None:
+    """Raise ConfigError unless sentences can be said in ``lang``."""
+    if lang not in LANGUAGES:
+        raise ConfigError(f"lang: {unknown(lang, LANGUAGES)}")
+
+
+def column_name(column: str, lang: str) -> str:
+    """What to call a column.
+
+    >>> column_name("age_band", "en"), column_name("brand", "zh")
+    ('age band', '品牌')
+    """
+    return _COLUMNS.get(column, column) if lang == "zh" else column.replace("_", " ")
+
+
+def deed(action: str, lang: str) -> str:
+    """What a user did to a product, of which an event of kind ``action`` remains.
+
+    >>> deed("purchase", "en"), deed("click", "zh")
+    ('bought', '看过')
+    """
+    for parts, english, chinese in _DEEDS:
+        if any(part in action.lower() for part in parts):
+            return chinese if lang == "zh" else english
+    return "看过" if lang == "zh" else "looked at"
+
+
+def because_of_history(action: str, name: str, is_same: bool, lang: str) -> str:
+    """Why: an event of the user's past."""
+    if lang == "zh":
+        return f"因为你{deed(action, lang)}{'这件商品' if is_same else f'「{name}」'}"
+    return f"because you {deed(action, lang)} {'this before' if is_same else name}"
+
+
+def because_of_value(column: str, value: str, lang: str) -> str:
+    """Why: a value that the product has in common with the user's past."""
+    if lang == "zh":
+        return f"你常选的{column_name(column, lang)}：{value}"
+    return f"you often choose {column_name(column, lang)} {value}"
+
+
+def because_of_many(share: float, lang: str) -> str:
+    """Why: most other products are liked less."""
+    percent = f"{100 * share:.0f}"
+    if lang == "zh":
+        return f"热门：比 {percent}% 的商品更受欢迎"
+    return f"popular: liked more than {percent} % of the catalogue"
+
+
+def explanation(
+    name: str, stage: str, chance: float, features: tuple[Sequence[str], Sequence[str]], lang: str
+) -> str:
+    """One sentence on a score; ``features`` are those that speak for it and those against."""
+    speaking, opposing = ([_feature(each, lang) for each in side] for side in features)
+    if lang == "zh":
+        text = f"「{name}」的 {stage} 概率为 {100 * chance:.1f}%"
+        text += f"；有利因素：{'、'.join(speaking)}" if speaking else ""
+        text += f"；不利因素：{'、'.join(opposing)}" if opposing else ""
+        return text + "。"
+    text = f"{name}: the chance of {stage} is {100 * chance:.1f} %"
+    text += f"; for it: {', '.join(speaking)}" if speaking else ""
+    text += f"; against it: {', '.join(opposing)}" if opposing else ""
+    return text + "."
+
+
+def portrait(
+    likeliest: Mapping[str, tuple[str, float]],
+    preferred: Mapping[str, str],
+    lifecycle: str,
+    lang: str,
+) -> str:
+    """One sentence on a user: the likeliest value of each column, what they prefer, how active.
+
+    >>> portrait({"gender": ("F", 0.81)}, {"brand": "Acme"}, "active", "en")
+    'An active user; probably gender F (81 %); prefers brand Acme.'
+    """
+    zh = lang == "zh"
+    guesses = [
+        f"{column_name(column, lang)}{' ' if not zh else ''}{value}"
+        + (f"（{100 * chance:.0f}%）" if zh else f" ({100 * chance:.0f} %)")
+        for column, (value, chance) in likeliest.items()
+    ]
+    likes = [
+        f"{column_name(column, lang)}{' ' if not zh else ''}{value}"
+        for column, value in preferred.items()
+    ]
+    if zh:
+        parts = [_LIFECYCLE[lifecycle] if lifecycle == "new" else f"{_LIFECYCLE[lifecycle]}用户"]
+        parts += [f"可能是{'、'.join(guesses)}"] if guesses else []
+        parts += [f"偏好{'、'.join(likes)}"] if likes else []
+        return "；".join(parts) + "。"
+    parts = [f"{'An' if lifecycle == 'active' else 'A'} {lifecycle} user"]
+    parts += [f"probably {', '.join(guesses)}"] if guesses else []
+    parts += [f"prefers {', '.join(likes)}"] if likes else []
+    return "; ".join(parts) + "."
+
+
+def _feature(feature: str, lang: str) -> str:
+    owner, _, column = feature.partition(".")
+    if column == "id":
+        names = {
+            "item": ("商品本身", "the product itself"),
+            "user": ("用户本身", "who the user is"),
+        }
+        return names[owner][0 if lang == "zh" else 1]
+    return column_name(column, lang)

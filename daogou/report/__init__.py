@@ -1,0 +1,1 @@
+"""Documents to what a person reads: tables in the terminal."""

@@ -1,0 +1,123 @@
+"""What every mixer in the table must do."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from daogou.model.mixers import MIXERS
+from tests.laws import check_rows_are_apart
+
+N_INPUTS, WIDTH = 6, 8
+Weights = Mapping[str, Tensor]
+
+
+def make(name: str, n_tasks: int, *, dropout: float = 0.0) -> nn.Module:
+    """A mixer with gates that are no longer uniform."""
+    torch.manual_seed(0)
+    mixer = MIXERS[name](N_INPUTS, n_tasks, width=WIDTH, dropout=dropout)
+    assert isinstance(mixer, nn.Module)
+    for weight in mixer.parameters():
+        nn.init.normal_(weight, std=0.5)
+    return mixer
+
+
+def blocks(tensor: Tensor, order: list[int], dim: int = 0) -> Tensor:
+    """A tensor whose blocks along a dimension, one per task, come in another order."""
+    pieces = tensor.chunk(len(order), dim)
+    return torch.cat([pieces[task] for task in order], dim)
+
+
+def rename_single(weights: Weights, order: list[int]) -> Weights:
+    return {name: blocks(weight, order) for name, weight in weights.items()}
+
+
+def rename_nothing(weights: Weights, order: list[int]) -> Weights:
+    return weights
+
+
+def rename_mmoe(weights: Weights, order: list[int]) -> Weights:
+    return {
+        name: blocks(weight, order) if name.startswith("gates.") else weight
+        for name, weight in weights.items()
+    }
+
+
+def rename_ple(weights: Weights, order: list[int]) -> Weights:
+    """Own experts and gates move with their task, and every gate's entries with the experts."""
+    renamed: dict[str, Tensor] = {}
+    n_own = weights["levels.0.own.layers.0.weight"].shape[0]
+    for name, weight in weights.items():
+        _, level, part, *rest = name.split(".")
+        if part == "own":
+            renamed[name] = blocks(weight, order)
+        elif part in ("gates", "shared_gate"):
+            if part == "gates":
+                source = ".".join(["levels", level, "gates", str(order[int(rest[0])]), *rest[1:]])
+                weight = weights[source]
+            renamed[name] = torch.cat([blocks(weight[:n_own], order), weight[n_own:]])
+        else:
+            renamed[name] = weight
+    return renamed
+
+
+# How each mixer's weights are named anew when its tasks are: a new mixer adds a line.
+RENAMED: Mapping[str, Callable[[Weights, list[int]], Weights]] = {
+    "single": rename_single,
+    "shared_bottom": rename_nothing,
+    "mmoe": rename_mmoe,
+    "ple": rename_ple,
+}
+
+
+@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("n_tasks", [1, 2, 5])
+@pytest.mark.parametrize("n_rows", [0, 1, 7])
+def test_gives_one_representation_per_task_and_row(name: str, n_tasks: int, n_rows: int) -> None:
+    mixer = make(name, n_tasks)
+    assert mixer.n_outputs == WIDTH
+    assert mixer(torch.randn(n_rows, N_INPUTS)).shape == (n_tasks, n_rows, WIDTH)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_row_i_depends_on_row_i_alone(name: str) -> None:
+    check_rows_are_apart(make(name, 3).eval(), torch.randn(5, N_INPUTS), rows_of=1)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_renaming_the_tasks_permutes_the_output(name: str) -> None:
+    mixer, renamed = make(name, 3).eval(), make(name, 3).eval()
+    order = [2, 0, 1]
+    renamed.load_state_dict(dict(RENAMED[name](mixer.state_dict(), order)))
+    inputs = torch.randn(5, N_INPUTS)
+    torch.testing.assert_close(renamed(inputs), mixer(inputs)[order])
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_the_gradient_reaches_every_weight_of_every_expert(name: str) -> None:
+    mixer = make(name, 3).eval()
+    outputs = mixer(torch.randn(50, N_INPUTS))
+    (outputs * torch.randn(outputs.shape)).sum().backward()
+    for weight_name, weight in mixer.named_parameters():
+        assert weight.grad is not None, weight_name
+        by_expert = weight.grad.flatten(1) if weight.dim() == 3 else weight.grad.view(1, -1)
+        assert (by_expert.abs().amax(1) > 0).all(), weight_name
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_is_finite_with_dropout_and_odd_inputs(name: str) -> None:
+    mixer = make(name, 3, dropout=0.9).train()
+    inputs = torch.cat([torch.randn(200, N_INPUTS), torch.zeros(1, N_INPUTS)])
+    inputs[0] = 1e4
+    outputs = mixer(inputs)
+    assert outputs.isfinite().all()
+    outputs.sum().backward()
+    assert all(weight.grad.isfinite().all() for weight in mixer.parameters())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_answers_are_the_same_twice_outside_training(name: str) -> None:
+    mixer = make(name, 2, dropout=0.5).eval()
+    inputs = torch.randn(5, N_INPUTS)
+    assert torch.equal(mixer(inputs), mixer(inputs))

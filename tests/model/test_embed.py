@@ -1,0 +1,62 @@
+"""Tables whose gradients are sparse, and numbers as waves, by hand."""
+
+import math
+
+import pytest
+import torch
+
+from daogou.model.embed import N_WAVES, Fields, forget, table
+
+
+def test_a_table_has_gradients_for_touched_rows_alone() -> None:
+    rows = table(10, 4)
+    rows(torch.tensor([3, 7, 3])).sum().backward()
+    assert rows.weight.grad is not None
+    assert rows.weight.grad.is_sparse
+    assert rows.weight.grad.coalesce().indices().tolist() == [[3, 7]]
+
+
+def test_fields_without_columns_are_empty() -> None:
+    fields = Fields(0, 0, 0, 8)
+    assert fields.n_outputs == 0
+    assert fields(torch.zeros(3, 0, dtype=torch.int64), torch.zeros(3, 0)).shape == (3, 0)
+
+
+@pytest.mark.parametrize(("n_columns", "n_numbers"), [(1, 0), (3, 0), (3, 2), (2, 2)])
+def test_fields_give_what_they_promise(n_columns: int, n_numbers: int) -> None:
+    fields = Fields(20, n_columns, n_numbers, 8)
+    rows = torch.randint(0, 20, (5, n_columns))
+    assert fields(rows, torch.rand(5, n_numbers)).shape == (5, fields.n_outputs)
+
+
+def test_categories_lie_side_by_side_in_order() -> None:
+    fields = Fields(4, 2, 0, 2)
+    assert fields.table is not None
+    fields.table.weight.data.copy_(torch.tensor([[1.0, 2], [3, 4], [5, 6], [7, 8]]))
+    assert fields(torch.tensor([[3, 0]]), torch.zeros(1, 0)).tolist() == [[7.0, 8, 1, 2]]
+
+
+def test_a_number_is_its_rank_its_square_and_waves() -> None:
+    # Rank 1/4, from -1 to 1: -1/2, its square 1/4. Angles pi/4, pi/2, pi, 2 pi:
+    # sines 0.7071, 1, 0, 0 and cosines 0.7071, 0, -1, 1.
+    fields = Fields(1, 1, 1, 1)
+    assert fields.table is not None
+    fields.table.weight.data.zero_()
+    found = fields(torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[0.25]]))[0, 1:]
+    half = math.sqrt(0.5)
+    wanted = torch.tensor([-0.5, 0.25, half, 1, 0, 0, half, 0, -1, 1])
+    assert N_WAVES == 4
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+
+
+def test_ids_are_forgotten_in_training_alone() -> None:
+    ids = torch.arange(1, 6)
+    assert torch.equal(forget(ids, 0.9, training=False), ids)
+    assert torch.equal(forget(ids, 0.0, training=True), ids)
+    assert forget(ids, 1.0, training=True).tolist() == [0] * 5
+
+
+def test_as_many_ids_are_forgotten_as_asked() -> None:
+    torch.manual_seed(0)
+    found = forget(torch.ones(20_000, dtype=torch.int64), 0.1, training=True)
+    assert (found == 0).float().mean().item() == pytest.approx(0.1, abs=0.01)

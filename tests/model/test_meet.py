@@ -1,0 +1,101 @@
+"""A candidate meeting a user, by hand."""
+
+import math
+
+import pytest
+import torch
+
+from daogou.features.batch import Batch
+from daogou.features.columns import Columns
+from daogou.model.embed import Fields
+from daogou.model.encoded import Encoded
+from daogou.model.meet import Meet
+from tests.model.hand import batch, set_identity
+
+# One user with two events, (1, 0) and (0, 1), and one with none; two items.
+EVENTS = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]])
+ACTION = torch.tensor([[1, 2], [0, 0]])
+ITEMS = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+USERS = torch.tensor([[3.0, 5.0], [7.0, 9.0]])
+
+
+def given(item: list[int], user: list[int]) -> Batch:
+    users = Columns({"action": ACTION})
+    return batch([[0]] * len(item), item=item, user=user, users=users)
+
+
+def encoded() -> Encoded:
+    return Encoded(items=ITEMS, events=EVENTS, h=USERS, users=USERS)
+
+
+@pytest.fixture
+def meet() -> Meet:
+    made = Meet(2, has_items=True, has_users=True, context=None)
+    set_identity(made.ask)
+    set_identity(made.key)
+    return made
+
+
+def test_attention_goes_to_what_resembles_the_candidate(meet: Meet) -> None:
+    # Scores of v = (2, 0) with the events, over sqrt 2: sqrt 2 and 0; the empty one 0.
+    # With e = exp(sqrt 2), the events weigh e / (e + 2) and 1 / (e + 2).
+    e = math.exp(math.sqrt(2))
+    found = meet.attend(ITEMS[1:], EVENTS, ACTION, torch.tensor([0]))
+    torch.testing.assert_close(found, torch.tensor([[e / (e + 2), 1 / (e + 2)]]))
+
+
+def test_the_input_is_item_user_products_and_attended(meet: Meet) -> None:
+    e = math.exp(math.sqrt(2))
+    a, b = e / (e + 2), 1 / (e + 2)
+    found = meet(encoded(), given([1], [0]))
+    torch.testing.assert_close(
+        found, torch.tensor([[2.0, 0.0, 3.0, 5.0, 6.0, 0.0, a, b, 2 * a, 0.0]])
+    )
+
+
+def test_a_user_without_history_attends_to_nothing(meet: Meet) -> None:
+    found = meet(encoded(), given([1], [1]))
+    assert found[0, 6:].tolist() == [0.0, 0.0, 0.0, 0.0]
+    assert found.isfinite().all()
+
+
+def test_events_past_the_attended_length_are_not_read() -> None:
+    short = Meet(2, has_items=True, has_users=True, context=None, attend_length=1)
+    set_identity(short.ask)
+    set_identity(short.key)
+    e = math.exp(math.sqrt(2))
+    found = short.attend(ITEMS[1:], EVENTS, ACTION, torch.tensor([0]))
+    torch.testing.assert_close(found, torch.tensor([[e / (e + 1), 0.0]]))
+
+
+def test_each_exposure_reads_its_own_user_and_item(meet: Meet) -> None:
+    both = meet(encoded(), given([1, 0], [0, 1]))
+    torch.testing.assert_close(both[:1], meet(encoded(), given([1], [0])))
+    torch.testing.assert_close(both[1:], meet(encoded(), given([0], [1])))
+
+
+@pytest.mark.parametrize("has_items", [True, False])
+@pytest.mark.parametrize("has_users", [True, False])
+@pytest.mark.parametrize("has_context", [True, False])
+def test_its_width_is_what_it_promises(has_items: bool, has_users: bool, has_context: bool) -> None:
+    context = Fields(3, 2, 1, 4) if has_context else None
+    meet = Meet(2, has_items=has_items, has_users=has_users, context=context)
+    if not (has_items or has_users or has_context):
+        assert meet.n_outputs == 0
+        return
+    seen = Encoded(
+        items=ITEMS if has_items else None,
+        events=EVENTS if has_items and has_users else None,
+        users=USERS if has_users else None,
+    )
+    exposures = given([1, 0], [0, 1])
+    columns = {
+        **exposures.exposures.tensors,
+        "fields": torch.zeros(2, 2, dtype=torch.int64),
+        "numbers": torch.zeros(2, 1),
+    }
+    with_context = Batch(
+        Columns(columns), exposures.users, exposures.items,
+        exposures.texts, exposures.titles, exposures.extra,
+    )  # fmt: skip
+    assert meet(seen, with_context).shape == (2, meet.n_outputs)
