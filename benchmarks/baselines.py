@@ -116,7 +116,7 @@ def inputs_of(store: Store, transform: Transform, raw: Raw, text: Sequence[str] 
 
     query = np.asarray(store["exposures/query"])
     item = np.asarray(store["exposures/item"])
-    user = np.where(query >= 0, store["queries/user"][query], 0) if len(query) else query
+    user = _users(store, query)
     for name, codes in _codes(transform.context, store["exposures/fields"]).items():
         add(f"context {name}", codes, True)
     for name, numbers in raw.context.items():
@@ -224,8 +224,8 @@ def product_rates(store: Store) -> tuple[Floats, Floats]:
     first, last = store.ranges["train"]
     item = np.asarray(store["exposures/item"])
     query = np.asarray(store["exposures/query"])
-    user = np.where(query >= 0, store["queries/user"][query], np.arange(len(query)))
-    fold = user % FOLDS
+    user = _users(store, query)
+    fold = np.where(user > 0, user, np.arange(len(query))) % FOLDS
     labels, weight = np.asarray(store["exposures/labels"]), np.asarray(store["exposures/weight"])
     seen, rates = np.zeros(len(item)), np.zeros(labels.shape)
     for k in range(FOLDS + 1):  # the last round serves validation and test
@@ -386,6 +386,13 @@ def _codes(fields: Any, rows: Array) -> dict[str, Array]:
         for j, (name, coder, offset) in places
         if isinstance(coder, Vocab)
     }
+
+
+def _users(store: Store, query: Array) -> Rows:
+    """The user row of each exposure; 0 in a shop without users."""
+    user = np.zeros(len(query), dtype=np.int64)
+    user[query >= 0] = store["queries/user"][query[query >= 0]]
+    return user
 
 
 def _numeric(names: Sequence[str], coders: Sequence[Any]) -> list[str]:

@@ -18,7 +18,8 @@ FLOORS = [
     {"artifact"},
     {"learn", "guide", "report"},
     {"serve", "scale"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 ]
 LEVEL = {unit: level for level, units in enumerate(FLOORS) for unit in units}
 ROOT = Path(__file__).parent.parent

@@ -53,15 +53,22 @@ def fit_numeric(values: NDArray[np.float64], *, buckets: int = 32) -> Numeric:
     [0.0, 1.0, 0.5]
     """
     finite = values[np.isfinite(values)]
-    distinct = np.unique(finite)
+    distinct, counts = np.unique(finite, return_counts=True)
     if len(distinct) <= buckets:
         edges = (distinct[1:] + distinct[:-1]) / 2
         return Numeric(tuple(edges.tolist()), tuple(distinct.tolist()))
-    levels = np.quantile(finite, np.linspace(0, 1, buckets + 1))
-    # A number that fills a bucket alone (a price of 0) is cut off from those above it too.
-    heavy = np.searchsorted(distinct, levels[1:][np.diff(levels) == 0])
+    # A number that fills a bucket alone (a gain of 0) is cut off from those beside it, and the
+    # rest share the other buckets: quantiles of all would spend nearly every one on that number.
+    heavy = np.flatnonzero(counts * buckets > len(finite))
+    rest = finite[~np.isin(finite, distinct[heavy])]
+    n_rest = max(buckets - len(heavy), 1)
     after = distinct[heavy[heavy < len(distinct) - 1] + 1]
-    inner = np.unique(np.concatenate([levels[1:-1], after]))
+    inner = np.unique(np.concatenate([_levels(rest, n_rest)[1:-1], distinct[heavy], after]))
     inner = inner[inner > distinct[0]]
-    knots = np.unique(np.quantile(finite, np.linspace(0, 1, 4 * buckets + 1)))
+    knots = np.unique(np.concatenate([_levels(rest, 4 * n_rest), distinct[heavy]]))
     return Numeric(tuple(inner.tolist()), tuple(knots.tolist()))
+
+
+def _levels(values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """``n + 1`` quantiles, from the least to the greatest; none of nothing."""
+    return np.quantile(values, np.linspace(0, 1, n + 1)) if len(values) else values

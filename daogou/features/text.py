@@ -316,8 +316,8 @@ def tags_of(
 
     -1 beyond the title's end and in the whole row of an attribute that is not ``annotated``.
     A span that cuts a token is widened to it; of two spans of one attribute that meet in a token,
-    the earlier keeps it. Spans beyond ``length`` tokens are cut. Raises DataError if a span does
-    not lie within the tokens.
+    the earlier keeps it. Spans beyond ``length`` tokens are cut. Raises DataError if a span is
+    empty or begins before the text.
     """
     tags = np.full((len(attributes), length), MASKED, dtype=np.int8)
     kept = tokens[:length]

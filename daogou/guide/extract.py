@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final, cast
 
 import numpy as np
 import torch
 
 from daogou.artifact import Artifact
-from daogou.features.text import Token, spans_of, tokenise
+from daogou.features.text import PADDING, Token, spans_of, tokenise
 from daogou.model.heads.extract import ExtractHead
 
 _MOST_OVERLAP: Final = 16  # tokens that neighbouring windows share
@@ -40,23 +41,30 @@ def spans(artifact: Artifact, titles: Sequence[str]) -> list[list[Span]]:
         for title, raw in enumerate(titles)
         for window in _windows(title, tokenise(raw), vocab.length)
     ]
+    # Windows of one length are read together: padding would stretch the chain of tags, and a
+    # title's answer must not depend on its neighbours.
+    windows.sort(key=lambda window: len(window.tokens))
     found: list[list[Span]] = [[] for _ in titles]
-    for first in range(0, len(windows), _SIZE):
-        some = windows[first : first + _SIZE]
-        texts = [titles[w.title][w.tokens[0].start : w.tokens[-1].end] for w in some]
-        rows = vocab.encode(texts)
-        longest = max(int(rows[..., 0].any(0).sum()), 1)
-        with torch.inference_mode():
-            states, _ = model.text(torch.from_numpy(rows[:, :longest].astype(np.int64)))
-            tags, sure = head.decode(head(states))
-        for window, text, tag, confidence in zip(
-            some, texts, tags.numpy(), sure.numpy(), strict=True
-        ):
-            shift = window.tokens[0].start
-            read = spans_of(text, tokenise(text), tag, artifact.transform.attributes, confidence)
-            for start, end, attribute, chance in read:
-                if window.own[0] <= start + shift < window.own[1]:
-                    found[window.title].append((start + shift, end + shift, attribute, chance))
+    for n_tokens, group in groupby(windows, key=lambda window: len(window.tokens)):
+        for some in _pieces(list(group)):
+            texts = [titles[w.title][w.tokens[0].start : w.tokens[-1].end] for w in some]
+            rows = torch.from_numpy(vocab.encode(texts)[:, :n_tokens].astype(np.int64))
+            with torch.inference_mode():
+                tags, sure = head.decode(head(model.text(rows)[0]))
+            for place, (window, text) in enumerate(zip(some, texts, strict=True)):
+                shift = window.tokens[0].start
+                read = spans_of(
+                    text,
+                    tokenise(text),
+                    tags[place].numpy(),
+                    artifact.transform.attributes,
+                    sure[place].numpy(),
+                )
+                found[window.title] += [
+                    (start + shift, end + shift, attribute, chance)
+                    for start, end, attribute, chance in read
+                    if window.own[0] <= start + shift < window.own[1]
+                ]
     return [_apart(each) for each in found]
 
 
@@ -73,6 +81,11 @@ def _windows(title: int, tokens: list[Token], length: int) -> Iterator[_Window]:
         border = tokens[(after + end) // 2].start if after is not None else tokens[-1].end
         yield _Window(title, tokens[start:end], (owned, border))
         owned = border
+
+
+def _pieces(windows: list[_Window]) -> Iterator[list[_Window]]:
+    for first in range(0, len(windows), _SIZE):
+        yield windows[first : first + _SIZE]
 
 
 def _apart(found: list[Span]) -> list[Span]:

@@ -29,7 +29,8 @@ class ItemEncoder(nn.Module):
         super().__init__()
         self.ids = table(len(frequencies), width)
         self.fields = fields
-        self.mix = nn.Linear(fields.n_outputs + text_width, width)
+        n_content = fields.n_outputs + text_width
+        self.mix = nn.Linear(n_content, width) if n_content else None
         self.gate_slope = nn.Parameter(torch.tensor(1.0))
         self.gate_shift = nn.Parameter(torch.tensor(0.0))
         self.norm = nn.LayerNorm(width)
@@ -44,5 +45,8 @@ class ItemEncoder(nn.Module):
         if text is not None:
             content = torch.cat([content, text], dim=1)
         gate = torch.sigmoid(self.gate_slope * (self.log_frequency[ids] - 2.0) + self.gate_shift)
-        encoded: Tensor = self.norm(self.mix(content) + gate[:, None] * self.ids(ids))
+        mixed = gate[:, None] * self.ids(ids)
+        if self.mix is not None:
+            mixed = mixed + self.mix(content)
+        encoded: Tensor = self.norm(mixed)
         return encoded

@@ -17,6 +17,7 @@ from daogou.features.batch import (
     split_batches,
 )
 from daogou.features.store import Store
+from daogou.features.text import PADDING
 from daogou.model.encoded import Encoded
 from daogou.model.heads.extract import ExtractHead
 from daogou.model.heads.funnel import FunnelHead
@@ -151,5 +152,6 @@ def title_tags(
         states, _ = model.text(batch.texts["tokens"])
         logits = head(states[batch.titles["text"]])
         loss = head.loss(logits, batch.titles["tags"])
-        tags, sure = head.decode(logits)
+        tokens = batch.texts["tokens"][batch.titles["text"]]
+        tags, sure = head.decode(logits, tokens[..., 0] != PADDING)
         yield rows, tags.numpy(), sure.numpy(), float(loss)

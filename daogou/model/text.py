@@ -1,18 +1,14 @@
 """Rows of title tokens to token states and one pooled vector per title."""
 
-import os
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from daogou.features.text import PADDING
 
-GLOBAL = os.environ.get("GLOBAL", "1") == "1"
-
 
 class GatedConvolution(nn.Module):
-    """A residual block in which each token reads its neighbours through a gate.
+    """A residual block in which each token reads its neighbours and the whole title's mean.
 
     Dauphin et al., "Language Modeling with Gated Convolutional Networks", ICML 2017; unlike the
     paper the window is centred, the block normalises its input (LayerNorm) and keeps a residual.
@@ -35,9 +31,7 @@ class GatedConvolution(nn.Module):
         right = functional.pad(centre, (0, 0, 0, self.reach))[:, self.reach :]
         mean = centre.sum(dim=1, keepdim=True) / present.sum(dim=1, keepdim=True).clamp(min=1)
         mixed = self.mix(torch.cat([left, centre, right], dim=-1))
-        if GLOBAL:
-            mixed = mixed + self.whole(mean)
-        mixed = functional.glu(mixed, dim=-1)
+        mixed = functional.glu(mixed + self.whole(mean), dim=-1)
         out: Tensor = (states + self.dropout(mixed)) * present
         return out
 

@@ -39,7 +39,7 @@ FILES: Final = ("items.parquet", "users.parquet", "events.parquet", "truth", "sh
 
 
 def simulate(
-    folder: Path, preset: str = "default", *, seed: int = 0, **overrides: Any
+    folder: Path | str, preset: str = "default", *, seed: int = 0, **overrides: Any
 ) -> dict[str, Any]:
     """Write a made shop into ``folder`` and say what was written.
 

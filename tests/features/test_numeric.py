@@ -69,9 +69,13 @@ def test_a_column_of_one_number_ranks_everything_in_the_middle() -> None:
 
 def test_a_column_that_is_mostly_one_number_keeps_that_number_apart() -> None:
     values = np.concatenate([np.zeros(900), np.arange(1, 101, dtype=np.float64)])
-    orders = fit_numeric(values, buckets=8)  # the quantiles are 0 up to 7/8, and 100
-    assert orders.edges == (1.0,)
-    assert orders.bucket(column(-1, 0, 0.5, 1, 100)).tolist() == [1, 1, 1, 2, 2]
+    orders = fit_numeric(values, buckets=8)  # 0 takes one, 1 to 100 share the other seven
+    assert orders.bucket(column(-1, 0, 0.5, 1, 100)).tolist() == [1, 1, 1, 2, 8]
+    sizes = np.bincount(orders.bucket(values))[2:]
+    assert sizes.min() >= 14 and sizes.max() <= 15
+    assert orders.rank(column(0, 1, 50.5, 100)).tolist() == pytest.approx(
+        [0, 1 / 29, 0.5 + 0.5 / 29, 1]
+    )
     values = np.concatenate([np.full(900, 50.0), np.arange(100, dtype=np.float64)])
     orders = fit_numeric(values, buckets=40)
     below, alone, above = orders.bucket(column(49, 50, 51)).tolist()

@@ -27,6 +27,7 @@ def inputs(ids: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def test_the_gate_opens_with_how_often_an_id_was_seen() -> None:
     # log(1 + n) - 2 at n = 0, 1, 1000: -2, -1.3069, 4.9088; sigmoids 0.1192, 0.2130, 0.9927.
     item = encoder()
+    assert item.mix is not None
     item.mix.weight.data.zero_()
     item.mix.bias.data.zero_()
     item.ids.weight.data.copy_(torch.tensor([[1.0, 0, 0, 0]] * 3))
@@ -39,6 +40,7 @@ def test_a_vector_is_the_norm_of_content_and_gated_id() -> None:
     item = encoder()
     ids, fields, numbers, text = inputs([1])
     assert item.fields.table is not None
+    assert item.mix is not None
     content = torch.cat([item.fields.table.weight[3], text[0]])
     gate = 1 / (1 + math.exp(2 - math.log(2)))
     mixed = item.mix.weight @ content + item.mix.bias + gate * item.ids.weight[1]
@@ -69,6 +71,15 @@ def test_an_item_without_text_is_its_columns_and_id() -> None:
     item = encoder(text_width=0)
     ids, fields, numbers, _ = inputs([1, 2])
     assert item(ids, fields, numbers, None).shape == (2, 4)
+
+
+def test_an_item_of_which_only_the_id_is_known_is_its_id() -> None:
+    item = ItemEncoder(FREQUENCIES, Fields(0, 0, 0, 2), 0, 4).eval()
+    nothing = torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0)
+    found = item(torch.tensor([1, 2]), *nothing, None)
+    scale = torch.sigmoid(FREQUENCIES[1:].log1p() - 2)[:, None]
+    wanted = functional.layer_norm(scale * item.ids.weight[1:], (4,))
+    torch.testing.assert_close(found, wanted)
 
 
 def test_rows_are_apart() -> None:

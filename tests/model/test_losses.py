@@ -86,9 +86,7 @@ def test_a_sampled_softmax_over_everything_is_the_softmax() -> None:
 
 def test_a_sampled_softmax_counts_each_item_for_those_it_stands_for() -> None:
     # Scores 0. The positive counts once; the other, drawn with chance 1/3, for three: ln 4.
-    found = sampled_softmax(
-        torch.zeros(1, 2), torch.tensor([0]), torch.tensor([0.1, 1 / 3]).log()
-    )
+    found = sampled_softmax(torch.zeros(1, 2), torch.tensor([0]), torch.tensor([0.1, 1 / 3]).log())
     assert found.item() == pytest.approx(math.log(4))
 
 

@@ -33,15 +33,13 @@ class ExtractHead(nn.Module):
         *,
         hidden: int = 64,
         dropout: float = 0.2,
-        chain: bool = True,
     ) -> None:
         super().__init__()
         self.n_attributes = n_attributes
-        self.chain = chain
         self.own = nn.Linear(width, hidden)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(hidden, n_attributes * N_TAGS)
-        self.steps = nn.Parameter(torch.zeros(n_attributes, N_TAGS, N_TAGS), requires_grad=chain)
+        self.steps = nn.Parameter(torch.zeros(n_attributes, N_TAGS, N_TAGS))
         forbidden = torch.zeros(N_TAGS, N_TAGS)
         forbidden[OUTSIDE, INSIDE] = NEVER
         self.register_buffer("forbidden", forbidden, persistent=False)
@@ -65,14 +63,6 @@ class ExtractHead(nn.Module):
         """
         known = tags != MASKED
         n_known = known.sum().clamp(min=1)
-        if not self.chain:
-            total = functional.cross_entropy(
-                logits.reshape(-1, N_TAGS),
-                tags.reshape(-1).long(),
-                ignore_index=MASKED,
-                reduction="sum",
-            )
-            return total / n_known
         rows = known.any(dim=-1)  # [N, A]
         attribute = rows.nonzero()[:, 1]
         lines, gold, known = logits[rows], tags[rows].long().clamp(min=0), known[rows]
@@ -88,13 +78,21 @@ class ExtractHead(nn.Module):
         states = weigh(encoded.tokens[None], weights)[0][batch.titles["text"]]
         return TaskLosses(self.loss(self(states), batch.titles["tags"])[None])
 
-    def decode(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The likeliest legal tags ``[N, A, L]`` int64 and each one's probability ``[N, A, L]``."""
+    @torch.no_grad()
+    def decode(self, logits: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The likeliest legal tags ``[N, A, L]`` int64 and each one's probability ``[N, A, L]``.
+
+        ``present`` is bool ``[N, L]``, true at tokens and false at padding, which is outside and
+        has no say: a title's tags do not depend on the titles beside it. None = all are tokens.
+        """
         n_titles, n_attributes, length, _ = logits.shape
         steps = self.transitions().expand(n_titles, -1, -1, -1).flatten(0, 1)
         lines = logits.flatten(0, 1)
-        tags = viterbi(lines, steps)
-        sure = marginals(lines, steps).gather(-1, tags[..., None])[..., 0]
+        if present is None:
+            present = torch.ones(n_titles, length, dtype=torch.bool, device=logits.device)
+        known = present[:, None].expand(-1, n_attributes, -1).flatten(0, 1)
+        tags = viterbi(lines, steps, known)
+        sure = marginals(lines, steps, known).gather(-1, tags[..., None])[..., 0]
         shape = (n_titles, n_attributes, length)
         return tags.view(shape), sure.view(shape)
 
@@ -121,30 +119,34 @@ def log_partition(lines: Tensor, steps: Tensor, known: Tensor) -> Tensor:
     return alpha.logsumexp(dim=-1)
 
 
-def viterbi(lines: Tensor, steps: Tensor) -> Tensor:
-    """The best legal tags ``[R, L]`` of lines ``[R, L, 3]``."""
+def viterbi(lines: Tensor, steps: Tensor, known: Tensor) -> Tensor:
+    """The best legal tags ``[R, L]`` of lines ``[R, L, 3]``; outside where not known ``[R, L]``."""
     best = _start(lines)
     origins: list[Tensor] = []
+    same = torch.arange(N_TAGS, device=lines.device)
     for place in range(1, lines.shape[1]):
         reached, origin = (best[:, :, None] + steps).max(dim=1)
-        best = reached + lines[:, place]
-        origins.append(origin)
+        here = known[:, place, None]
+        best = torch.where(here, reached + lines[:, place], best)
+        origins.append(torch.where(here, origin, same))
     tag = best.argmax(dim=-1)
     tags = [tag]
     for origin in reversed(origins):
         tag = origin.gather(-1, tag[:, None])[:, 0]
         tags.append(tag)
-    return torch.stack(tags[::-1], dim=-1)
+    return torch.stack(tags[::-1], dim=-1).masked_fill(~known, OUTSIDE)
 
 
-def marginals(lines: Tensor, steps: Tensor) -> Tensor:
-    """Probabilities ``[R, L, 3]`` of each tag at each place, over all legal tag sequences."""
+def marginals(lines: Tensor, steps: Tensor, known: Tensor) -> Tensor:
+    """Probabilities ``[R, L, 3]`` of each tag at each known place, over all legal sequences."""
     forward = [_start(lines)]
     for place in range(1, lines.shape[1]):
-        forward.append((forward[-1][:, :, None] + steps).logsumexp(dim=1) + lines[:, place])
+        reached = (forward[-1][:, :, None] + steps).logsumexp(dim=1) + lines[:, place]
+        forward.append(torch.where(known[:, place, None], reached, forward[-1]))
     backward = [torch.zeros_like(forward[0])]
     for place in range(lines.shape[1] - 1, 0, -1):
         following = backward[-1] + lines[:, place]
-        backward.append((steps + following[:, None, :]).logsumexp(dim=2))
+        reached = (steps + following[:, None, :]).logsumexp(dim=2)
+        backward.append(torch.where(known[:, place, None], reached, backward[-1]))
     both = torch.stack(forward, dim=1) + torch.stack(backward[::-1], dim=1)
     return both.softmax(dim=-1)

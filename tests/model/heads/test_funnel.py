@@ -1,0 +1,161 @@
+"""A funnel of click, cart and buy: what each stage learns from, and what follows for its chance."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from daogou.model.encoded import Encoded
+from daogou.model.heads.funnel import FunnelHead
+from daogou.model.meet import Meet
+from daogou.model.mixers import MMoE
+from tests.model.hand import Copies, batch
+
+GIVEN = (-1, 0, 1)
+CHANCES = st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3)
+
+
+def head(given: tuple[int, ...] = GIVEN, *, columns: tuple[int, ...] = (0, 1, 2)) -> FunnelHead:
+    """A head that sees two numbers of an item and says a logit of 0 until trained."""
+    torch.manual_seed(0)
+    meet = Meet(2, has_items=True, has_users=False, context=None)
+    made = FunnelHead(meet, Copies(len(given), 2), given, columns, tower=4)
+    torch.nn.init.zeros_(made.out.weight)
+    return made
+
+
+def items(n: int = 4) -> Encoded:
+    generator = torch.Generator().manual_seed(1)
+    return Encoded(items=torch.randn(n, 2, generator=generator).requires_grad_())
+
+
+def say(made: FunnelHead, *chances: float) -> None:
+    """Make the towers answer these conditional chances whatever they see."""
+    made.out.bias.data.copy_(torch.tensor(chances).logit().view(-1, 1, 1))
+
+
+def losses(made: FunnelHead, labels: list[list[int]], weight: list[float] | None = None) -> Tensor:
+    given = batch(labels, item=[1] * len(labels), weight=weight or ())
+    return made.losses(items(), given, torch.ones(len(made.given))).values
+
+
+def test_each_stage_is_learnt_where_the_one_before_it_happened() -> None:
+    # click: 4 rows, 2 happened: -ln 1/2 each. cart: the 2 clicked rows, one happened:
+    # (-ln 1/4 - ln 3/4) / 2. buy: the one row with a cart, not bought: -ln (1 - 1/8).
+    made = head()
+    say(made, 0.5, 0.25, 0.125)
+    found = losses(made, [[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]])
+    wanted = [math.log(2), (math.log(4) - math.log(0.75)) / 2, -math.log(7 / 8)]
+    torch.testing.assert_close(found, torch.tensor(wanted))
+
+
+def test_a_missing_label_is_left_out_and_is_no_negative() -> None:
+    # buy of row 0 is not known yet; click of row 1 is not known, so neither is whether cart counts.
+    made = head()
+    say(made, 0.25, 0.25, 0.25)
+    found = losses(made, [[1, 1, -1], [-1, 1, 1], [1, 1, 1]])
+    torch.testing.assert_close(found, torch.full((3,), math.log(4)))
+
+
+@pytest.mark.parametrize("label", [-1, 0])
+def test_a_batch_without_a_label_has_no_loss_and_no_gradient(label: int) -> None:
+    """All labels missing, or no click: then cart and buy are defined nowhere."""
+    made, seen = head(), items()
+    torch.nn.init.normal_(made.out.weight)
+    exposures = batch([[label, -1, -1]] * 3, item=[1, 2, 3])
+    found = made.losses(seen, exposures, torch.ones(3))
+    assert found.values[1:].tolist() == [0.0, 0.0]
+    if label == -1:
+        assert found.values[0].item() == 0.0
+    found.values[1:].sum().backward()
+    assert seen.items is not None
+    assert seen.items.grad is not None
+    for gradient in (seen.items.grad, *(weight.grad for weight in made.parameters())):
+        assert gradient is not None
+        assert (gradient == 0).all()
+
+
+def test_no_exposure_at_all_has_no_loss() -> None:
+    made = head()
+    exposures = batch()
+    exposures = type(exposures)(
+        type(exposures.exposures)(
+            {**exposures.exposures.tensors, "labels": torch.zeros(0, 3, dtype=torch.int8)}
+        ),
+        exposures.users, exposures.items, exposures.texts, exposures.titles, exposures.extra,
+    )  # fmt: skip
+    assert made.losses(items(), exposures, torch.ones(3)).values.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_batch_of_one_class_is_ordinary() -> None:
+    made = head()
+    say(made, 0.5, 0.5, 0.5)
+    torch.testing.assert_close(losses(made, [[1, 1, 1]] * 3), torch.full((3,), math.log(2)))
+
+
+def test_rows_count_by_their_weight() -> None:
+    # (3 * -ln 1/4 + 1 * -ln 3/4) / 4.
+    made = head((-1,), columns=(0,))
+    say(made, 0.25)
+    found = losses(made, [[1], [0]], [3.0, 1.0])
+    torch.testing.assert_close(found, torch.tensor([(3 * math.log(4) - math.log(0.75)) / 4]))
+
+
+def test_a_marginal_stage_is_learnt_everywhere() -> None:
+    made = head((-1, -1), columns=(0, 1))
+    say(made, 0.5, 0.25)
+    found = losses(made, [[0, 0], [1, 1]])
+    torch.testing.assert_close(found[1].item(), (math.log(4) - math.log(0.75)) / 2)
+    assert made.chained(torch.tensor([[0.5], [0.25]])).tolist() == [[0.5], [0.25]]
+
+
+def test_a_head_finds_its_labels_by_column() -> None:
+    # The head knows the first and third of four labels; the others must not matter.
+    made = head((-1, 0), columns=(0, 2))
+    say(made, 0.5, 0.25)
+    found = losses(made, [[1, 0, 1, 0], [0, 1, 1, 1]])
+    torch.testing.assert_close(found, torch.tensor([math.log(2), math.log(4)]))
+
+
+def test_conditional_chances_multiply_by_hand() -> None:
+    made = head()
+    say(made, 0.5, 0.25, 0.125)
+    over_all, conditional = made.chances(items(), batch([[0, 0, 0]], item=[1]))
+    torch.testing.assert_close(conditional[:, 0], torch.tensor([0.5, 0.25, 0.125]))
+    torch.testing.assert_close(over_all[:, 0], torch.tensor([1 / 2, 1 / 8, 1 / 64]))
+
+
+@given(CHANCES)
+def test_a_later_stage_is_never_likelier_than_an_earlier_one(chances: list[float]) -> None:
+    click, cart, buy = head().chained(torch.tensor(chances)[:, None])[:, 0].tolist()
+    assert 0 <= buy <= cart <= click <= 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31))
+def test_that_holds_for_any_weights(seed: int) -> None:
+    torch.manual_seed(seed)
+    meet = Meet(2, has_items=True, has_users=False, context=None)
+    made = FunnelHead(meet, MMoE(2, 3, width=4), GIVEN, (0, 1, 2)).eval()
+    for weight in made.parameters():
+        torch.nn.init.normal_(weight, std=3.0)
+    over_all, _ = made.chances(items(), batch([[0, 0, 0]] * 3, item=[1, 2, 3]))
+    click, cart, buy = over_all
+    assert (buy <= cart).all()
+    assert (cart <= click).all()
+
+
+def test_a_stage_that_depends_on_a_later_one_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"given \[1, -1\]: a stage can only depend on an earlier"):
+        head((1, -1), columns=(0, 1))
+
+
+def test_the_shared_activation_is_what_the_mixer_reads() -> None:
+    made, seen = head(), items()
+    found = made.losses(seen, batch([[1, 1, 1]], item=[2]), torch.ones(3))
+    assert seen.items is not None
+    assert found.shared is not None
+    assert torch.equal(found.shared, seen.items[2:3])
