@@ -103,7 +103,9 @@ def read_raw(shop: Shop, transform: Transform, store: Store) -> Raw:
     return Raw(of_items, of_users, of_context)
 
 
-def inputs_of(store: Store, transform: Transform, raw: Raw, text: Sequence[str] = ()) -> Inputs:
+def inputs_of(  # noqa: C901 - one branch per kind of input
+    store: Store, transform: Transform, raw: Raw, text: Sequence[str] = ()
+) -> Inputs:
     """What the joint model knows of every exposure, made flat, ``[n, F]``.
 
     ``text`` names the catalogue's title columns.
@@ -347,9 +349,7 @@ def inputs_of_run(run: Artifact) -> Inputs:
     return inputs_of(run.store, run.transform, read_raw(run.shop, run.transform, run.store), text)
 
 
-def profile_linear(
-    counts: Array, answers: Array, teaches: Array, asked: Array
-) -> Floats:
+def profile_linear(counts: Array, answers: Array, teaches: Array, asked: Array) -> Floats:
     """Chance of a yes, ``[asked]``, from a logistic regression on log counts, standardised.
 
     ``counts [U, F]`` of what each user bought by kind, ``answers [U]`` 1 or 0. The strength of
@@ -396,9 +396,7 @@ def _users(store: Store, query: Array) -> Rows:
 
 
 def _numeric(names: Sequence[str], coders: Sequence[Any]) -> list[str]:
-    return [
-        name for name, coder in zip(names, coders, strict=True) if not isinstance(coder, Vocab)
-    ]
+    return [name for name, coder in zip(names, coders, strict=True) if not isinstance(coder, Vocab)]
 
 
 def _context(engine: Engine, names: Sequence[str], store: Store) -> dict[str, Floats]:
@@ -416,9 +414,7 @@ def _context(engine: Engine, names: Sequence[str], store: Store) -> dict[str, Fl
     return {name: as_numbers(table.column(j + 1)) for j, name in enumerate(names)}
 
 
-def _of_users(
-    engine: Engine, key: str, names: Sequence[str], store: Store
-) -> dict[str, Floats]:
+def _of_users(engine: Engine, key: str, names: Sequence[str], store: Store) -> dict[str, Floats]:
     columns = ", ".join(f"TRY_CAST({name_of(name)} AS DOUBLE)" for name in names)
     table = engine.table(f"SELECT CAST({name_of(key)} AS VARCHAR), {columns} FROM users")
     rows = [store.user_rows[name] for name in table.column(0).to_pylist()]

@@ -90,9 +90,9 @@ def save(
         document = plain(document)
         document["digest"] = _digest(document)
         _write(folder / "manifest.json", json.dumps(document, ensure_ascii=False, indent=1))
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter is how a full disk shows
         raise ArtifactError(
-            f"{folder}: saving the run failed ({error.strerror or error}); the run is not whole, "
+            f"{folder}: saving the run failed ({error}); the run is not whole, "
             "free some disk and run `daogou fit --resume` again"
         ) from None
 

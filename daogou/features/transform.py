@@ -163,6 +163,7 @@ def fit_transform(
     min_count: int = 1,
     buckets: int = 32,
     text_length: int = 0,
+    word_count: int = 2,
 ) -> Transform:
     """Fit every column on the training split of the prepared relations, and on nothing else.
 
@@ -201,7 +202,7 @@ def fit_transform(
         users=users,
         context=context,
         profile=profile,
-        text=_fit_text(engine, shop, text_length),
+        text=_fit_text(engine, shop, text_length, word_count),
         text_columns=text_columns,
         attributes=shop.attributes,
         actions=shop.events.history_kinds if shop.events else (),
@@ -282,7 +283,7 @@ def _fit_fields(
     return Fields(names, tuple(coders))
 
 
-def _fit_text(engine: Engine, shop: Shop, length: int) -> TextVocab | None:
+def _fit_text(engine: Engine, shop: Shop, length: int, word_count: int) -> TextVocab | None:
     """Words of the titles that training may see; a length of 0 is what 99 % of them need."""
     if not (shop.items and shop.items.text):
         return None
@@ -295,4 +296,4 @@ def _fit_text(engine: Engine, shop: Shop, length: int) -> TextVocab | None:
     if not length:
         sizes = [len(tokenise(text)) for text in texts] or [1]
         length = min(max(int(np.quantile(sizes, 0.99)), 1), MAX_TOKENS)
-    return fit_text(texts, length=length)
+    return fit_text(texts, length=length, min_count=word_count)

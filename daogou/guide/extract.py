@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Final, cast
 
 import numpy as np
@@ -41,30 +40,28 @@ def spans(artifact: Artifact, titles: Sequence[str]) -> list[list[Span]]:
         for title, raw in enumerate(titles)
         for window in _windows(title, tokenise(raw), vocab.length)
     ]
-    # Windows of one length are read together: padding would stretch the chain of tags, and a
-    # title's answer must not depend on its neighbours.
-    windows.sort(key=lambda window: len(window.tokens))
     found: list[list[Span]] = [[] for _ in titles]
-    for n_tokens, group in groupby(windows, key=lambda window: len(window.tokens)):
-        for some in _pieces(list(group)):
-            texts = [titles[w.title][w.tokens[0].start : w.tokens[-1].end] for w in some]
-            rows = torch.from_numpy(vocab.encode(texts)[:, :n_tokens].astype(np.int64))
-            with torch.inference_mode():
-                tags, sure = head.decode(head(model.text(rows)[0]))
-            for place, (window, text) in enumerate(zip(some, texts, strict=True)):
-                shift = window.tokens[0].start
-                read = spans_of(
-                    text,
-                    tokenise(text),
-                    tags[place].numpy(),
-                    artifact.transform.attributes,
-                    sure[place].numpy(),
-                )
-                found[window.title] += [
-                    (start + shift, end + shift, attribute, chance)
-                    for start, end, attribute, chance in read
-                    if window.own[0] <= start + shift < window.own[1]
-                ]
+    for first in range(0, len(windows), _SIZE):
+        some = windows[first : first + _SIZE]
+        texts = [titles[w.title][w.tokens[0].start : w.tokens[-1].end] for w in some]
+        longest = max(len(w.tokens) for w in some)
+        rows = torch.from_numpy(vocab.encode(texts)[:, :longest].astype(np.int64))
+        with torch.inference_mode():
+            tags, sure = head.decode(head(model.text(rows)[0]), rows[..., 0] != PADDING)
+        for place, (window, text) in enumerate(zip(some, texts, strict=True)):
+            shift = window.tokens[0].start
+            read = spans_of(
+                text,
+                tokenise(text),
+                tags[place].numpy(),
+                artifact.transform.attributes,
+                sure[place].numpy(),
+            )
+            found[window.title] += [
+                (start + shift, end + shift, attribute, chance)
+                for start, end, attribute, chance in read
+                if window.own[0] <= start + shift < window.own[1]
+            ]
     return [_apart(each) for each in found]
 
 
@@ -81,11 +78,6 @@ def _windows(title: int, tokens: list[Token], length: int) -> Iterator[_Window]:
         border = tokens[(after + end) // 2].start if after is not None else tokens[-1].end
         yield _Window(title, tokens[start:end], (owned, border))
         owned = border
-
-
-def _pieces(windows: list[_Window]) -> Iterator[list[_Window]]:
-    for first in range(0, len(windows), _SIZE):
-        yield windows[first : first + _SIZE]
 
 
 def _apart(found: list[Span]) -> list[Span]:

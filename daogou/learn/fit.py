@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,17 +21,17 @@ from daogou.balance import BALANCERS, Balancer
 from daogou.config import arguments, make
 from daogou.errors import ArtifactError, ConfigError, DataError, unknown
 from daogou.features.batch import Batch, Epoch, make_batch, plan_epoch
-from daogou.features.store import Store, compile_store, open_store
+from daogou.features.store import SPLITS, Store, compile_store, open_store
 from daogou.features.transform import Transform, fit_transform
 from daogou.learn.optimise import RowAdagrad, dense_of, omega, tables_of
 from daogou.learn.step import backward
 from daogou.learn.validate import TaskLoss, joint_score, validation_losses
-from daogou.model.build import Shape
+from daogou.model.build import SIZES, Shape
 from daogou.model.joint import JointModel
 from daogou.model.mixers import MIXERS
 from daogou.schema import Shop
 from daogou.tables import Counts, prepare
-from daogou.tables.check import Finding, check
+from daogou.tables.check import CHECKS, Finding, check
 from daogou.tables.engine import Engine
 
 Progress = Callable[[str, int, int, str], None]  # what, done, of how many, a few words
@@ -60,6 +61,7 @@ class Settings:
     min_count: int = 1  # an id or category seen less often in training is unknown
     buckets: int = 32  # quantiles of a number
     text_length: int = 0  # tokens of a title; 0 = what 99 % of the training titles need
+    word_count: int = 2  # a word in fewer distinct training titles is read by its letters alone
     threads: int = 0  # of torch; 0 leaves it alone
     memory_limit: str = "2GB"  # of DuckDB
     waive: tuple[str, ...] = ()  # names of failed checks that may pass
@@ -109,12 +111,46 @@ def settings_of(shop: Shop) -> tuple[Settings, Shape]:
     names = ["joint", *(task.name for task in shop.tasks)]
     if settings.watch not in names:
         problems.append(f"fit.watch: {unknown(settings.watch, names)}")
-    for name in ("epochs", "rows_per_step", "titles_per_step", "history_length"):
-        if getattr(settings, name) < 1:
-            problems.append(f"fit.{name}: {getattr(settings, name)}; give 1 or more")
+    problems += [
+        f"fit.waive: {unknown(name, CHECKS)}" for name in settings.waive if name not in CHECKS
+    ]
+    problems += _out_of_range("fit", settings) + _out_of_range("model", shape)
     if problems:
         raise ConfigError("\n".join(problems))
     return settings, shape
+
+
+_FROM_ONE: Final = frozenset(
+    [
+        "epochs",
+        "rows_per_step",
+        "titles_per_step",
+        "history_length",
+        "gram_every",
+        "min_count",
+        "text_width",
+        "depth",
+        "tower",
+    ]
+)
+_SHARES: Final = frozenset(("dropout", "id_dropout"))
+
+
+def _out_of_range(where: str, given: Settings | Shape) -> list[str]:
+    """What is wrong with the numbers of a section: no number of either may be negative."""
+    problems: list[str] = []
+    for name, value in vars(given).items():
+        if not isinstance(value, int | float):
+            continue
+        if name in _SHARES and not 0 <= value < 1:
+            problems.append(f"{where}.{name}: {value}; give a share from 0 up to 1")
+        elif name in _FROM_ONE and value < 1:
+            problems.append(f"{where}.{name}: {value}; give 1 or more")
+        elif not 0 <= value < float("inf"):
+            problems.append(f"{where}.{name}: {value}; give 0 or more")
+    if isinstance(given, Shape) and given.size not in SIZES:
+        problems.append(f"{where}.size: {unknown(given.size, SIZES)}")
+    return problems
 
 
 def fit(
@@ -133,13 +169,18 @@ def fit(
         raise ConfigError(f"no task to learn ({reasons})")
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    torch.set_flush_denormal(True)
     _claim(run, shop, resume)
     transform, store, prepared = _compiled(shop, settings, run, progress)
     _teachable(shop, store)
     torch.manual_seed(shop.seed)
     model = artifact.model_of(transform, store, shop, shape)
-    state = _train(model, store, shop, settings, run, progress)
+    # Numbers too small to be normal slow a processor down many times; flushing is a state of the
+    # whole thread, so it ends with the training.
+    torch.set_flush_denormal(True)
+    try:
+        state = _train(model, store, shop, settings, run, progress)
+    finally:
+        torch.set_flush_denormal(False)
     model.load_state_dict(load_file(run / "checkpoint" / "best.safetensors"))
     losses = validation_losses(model, store, "validation", history_length=settings.history_length)
     answer = {
@@ -182,6 +223,8 @@ def _claim(run: Path, shop: Shop, resume: bool) -> None:
             raise ArtifactError(
                 f"{run}: was started with other settings or another shop; resume with the same"
             )
+    elif run.exists() and not run.is_dir():
+        raise ArtifactError(f"{run}: is a file; give a new folder")
     elif run.exists() and any(run.iterdir()):
         raise ArtifactError(f"{run}: not empty and not a run; give a new folder")
     else:
@@ -209,6 +252,7 @@ def _compiled(
             min_count=settings.min_count,
             buckets=settings.buckets,
             text_length=settings.text_length,
+            word_count=settings.word_count,
         )
         progress("prepare", 2, 3, "compiling the store")
         store = compile_store(engine, shop, transform, run / "store")
@@ -231,13 +275,16 @@ def _sound(findings: Iterable[Finding], waived: Collection[str]) -> None:
 
 
 def _teachable(shop: Shop, store: Store) -> None:
-    """Refuse a shop that has nothing to train on or nothing to choose the epoch by."""
+    """Refuse a shop that has nothing to train some task on."""
     first, last = store.ranges["train"]
-    titles = store["titles/split"]
-    if first == last and not (titles == 0).any():
+    titles = store["titles/split"] == SPLITS.index("train")
+    reads_exposures = [task.name for task in shop.tasks if task.family != "extract"]
+    if first == last and (reads_exposures or not titles.any()):
+        wanted = "training exposure" if reads_exposures else "annotated training title"
         raise DataError(
-            f"{shop.name}: no training exposure and no annotated training title is left after the "
-            "split; look at `daogou check`, widen window_h or the split"
+            f"{shop.name}: no {wanted} is left after the split for "
+            f"{', '.join(reads_exposures) or 'extract'}; look at `daogou check`, "
+            "or move the split"
         )
 
 
@@ -432,10 +479,10 @@ def _save(
     whole = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     try:
         save_file(whole, partial, metadata=metadata)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter is how a full disk shows
         partial.unlink(missing_ok=True)
         raise ArtifactError(
-            f"{path}: writing the checkpoint failed ({error.strerror or error}); the last whole "
+            f"{path}: writing the checkpoint failed ({error}); the last whole "
             "one is kept: free some disk and go on with --resume"
         ) from None
     os.replace(partial, path)

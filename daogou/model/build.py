@@ -108,6 +108,11 @@ def build(
     if funnel:
         context = _fields(transform.context, field_width) if transform.context.names else None
         meet = Meet(width, has_items=has_items, has_users=user is not None, context=context)
+        if not meet.n_outputs:
+            raise ConfigError(
+                "events.context: names no column, and there are no products or users either: "
+                "nothing to predict from"
+            )
         if shape.mixer not in MIXERS:
             raise ConfigError(f"model.mixer: {unknown(shape.mixer, MIXERS)}")
         mixer = MIXERS[shape.mixer](

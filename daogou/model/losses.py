@@ -28,6 +28,8 @@ def binary(logits: Tensor, labels: Tensor) -> Tensor:
 
 def categorical(logits: Tensor, classes: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean cross-entropy of ``logits [Q, V]`` over the rows whose class is known."""
+    if not logits.shape[1]:
+        return logits.sum()  # no class to tell apart: 0, with a gradient of 0
     known = classes != MISSING
     values = functional.cross_entropy(logits, classes.clamp(min=0), reduction="none")
     return masked_mean(values, known, weights)

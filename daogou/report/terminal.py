@@ -1,9 +1,13 @@
-"""An evaluation, findings or answers to tables in the terminal."""
+"""An evaluation, findings, answers or a machine to tables in the terminal.
+
+What shops write may hold square brackets, which rich would take for markup: `_row` escapes.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 Document = Mapping[str, Any]
@@ -23,46 +27,79 @@ def evaluation(document: Document, *, lang: str = "en") -> Table:
     shops know; elsewhere both columns are a dash.
     """
     title = {"en": f"split: {document['split']}", "zh": f"数据划分：{document['split']}"}[lang]
-    table = Table(title=title)
-    for i, head in enumerate(_HEADS[lang]):
-        table.add_column(head, justify="left" if i < 2 else "right")
+    table = _table(_HEADS[lang], title, numbers_from=2)
     for name, entry in document["tasks"].items():
         metric = _leading(name, entry)
         value, ceiling = entry.get(metric), entry.get(f"ceiling_{metric}")
         low, high = entry.get(f"{metric}_interval") or (None, None)
-        table.add_row(
-            name, metric, _number(value), f"{_number(low)} - {_number(high)}",
+        _row(
+            table, name, metric, _number(value), f"{_number(low)} - {_number(high)}",
             _number(ceiling), _share(metric, value, ceiling), _number(entry.get("log_loss")),
-            str(entry.get("n", "-")),
+            entry.get("n", "-"),
         )  # fmt: skip
     return table
+
+
+def alarms(document: Document, *, lang: str = "en") -> list[str]:
+    """A sentence for each task that did better than the truth allows: something leaked."""
+    said = {
+        "en": "leak alarm: {} is above its ceiling by more than chance; an input knows the answer",
+        "zh": "泄漏警报：{} 显著高于其上限；某个输入泄漏了答案",
+    }
+    return [
+        said[lang].format(name) for name, entry in document["tasks"].items()
+        if entry.get("leak_alarm")
+    ]  # fmt: skip
 
 
 def findings(found: Sequence[Document], *, lang: str = "en") -> Table:
     """One row per finding, worst first."""
     heads = {"en": ("check", "level", "count", "what"), "zh": ("检查", "级别", "数量", "说明")}
-    table = Table()
-    for head in heads[lang]:
-        table.add_column(head)
+    table = _table(heads[lang])
     colours = {"FAIL": "red", "WARN": "yellow", "PASS": "green"}
     order = list(colours)
     for one in sorted(found, key=lambda each: order.index(each["level"])):
-        level = one["level"]
-        table.add_row(one["name"], f"[{colours[level]}]{level}[/]", str(one["count"]), one["text"])
+        _row(table, one["name"], one["level"], one["count"], one["text"])
+        table.rows[-1].style = colours[one["level"]]
     return table
 
 
 def recommendations(answer: Document, titles: Mapping[str, str], *, lang: str = "en") -> Table:
     """The products of a recommendation with their chances and reasons."""
     heads = {"en": ("item", "score", "chances", "why"), "zh": ("商品", "得分", "概率", "理由")}
-    table = Table(title=str(answer["user"]))
-    for head in heads[lang]:
-        table.add_column(head)
+    title = {"en": f"for {answer['user']}", "zh": f"推荐给 {answer['user']}"}[lang]
+    table = _table(heads[lang], title)
     for item in answer["items"]:
         chances = "  ".join(f"{stage} {chance:.3f}" for stage, chance in item["p"].items())
         why = "; ".join(reason["text"] for reason in item["reasons"])
         shown = f"{item['item']} {titles.get(item['item'], '')}".strip()
-        table.add_row(shown, f"{item['score']:.4f}", chances, why)
+        _row(table, shown, f"{item['score']:.4f}", chances, why)
+    return table
+
+
+def spans(answer: Document, *, lang: str = "en") -> Table:
+    """The values found in a title, one a row, with how sure the model is."""
+    heads = {"en": ("title", "attribute", "sure"), "zh": ("标题", "属性", "置信度")}
+    text = answer["text"]
+    table = _table(heads[lang], numbers_from=2)
+    _row(table, text, "", "")
+    for start, end, attribute, sure in answer["spans"]:
+        _row(table, f"  {text[start:end]}", attribute, f"{sure:.2f}")
+    return table
+
+
+def machine(document: Document, *, lang: str = "en") -> Table:
+    """What `daogou doctor` found, one fact a row."""
+    heads = {"en": ("what", "found"), "zh": ("项目", "结果")}
+    absent = {"en": "none", "zh": "无"}[lang]
+    table = _table(heads[lang])
+    for name, version in {"python": document["python"], **document["versions"]}.items():
+        _row(table, name, version or absent)
+    for name in ("platform", "cores", "torch_threads", "gpu", "disk_free_gb"):
+        _row(table, name, document[name] if document[name] is not None else absent)
+    for extra, modules in document["missing"].items():
+        remedy = f"{', '.join(modules)}: pip install 'daogou[{extra}]'"
+        _row(table, f"[{extra}]", remedy if modules else {"en": "all there", "zh": "齐全"}[lang])
     return table
 
 
@@ -70,6 +107,17 @@ def show(console: Console, *tables: Table) -> None:
     """Print tables one after the other."""
     for table in tables:
         console.print(table)
+
+
+def _table(heads: Sequence[str], title: str | None = None, *, numbers_from: int = 99) -> Table:
+    table = Table(title=escape(title) if title is not None else None)
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="right" if place >= numbers_from else "left")
+    return table
+
+
+def _row(table: Table, *cells: object) -> None:
+    table.add_row(*(escape(str(cell)) for cell in cells))
 
 
 def _leading(name: str, entry: Document) -> str:

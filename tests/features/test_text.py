@@ -1,5 +1,6 @@
 """Titles to tokens, rows and tags, and back to spans."""
 
+import itertools
 import json
 import time
 import unicodedata
@@ -240,7 +241,7 @@ def test_spans_on_token_borders_come_back_as_they_were(raw: str, data: st.DataOb
     cuts = sorted(data.draw(st.sets(st.integers(0, len(tokens)))))
     spans = [
         (tokens[a].start, tokens[b - 1].end, data.draw(st.sampled_from(["x", "y"])))
-        for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+        for a, b in itertools.pairwise(cuts)
     ]
     tags = tags_of(tokens, spans, ["x", "y"], ["x", "y"], len(tokens) + 1)
     found = spans_of(raw, tokens, tags, ["x", "y"], np.ones(tags.shape))

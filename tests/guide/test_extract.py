@@ -18,8 +18,8 @@ def test_a_title_reads_as_it_does_offline(guide: Guide) -> None:
         for at, row in enumerate(piece):
             title = guide.catalogue.name(int(store["titles/item"][row]))
             tokens = tokenise(title)
-            if len(tokens) != tags.shape[-1]:
-                continue  # offline it was padded to the longest of its batch
+            if len(tokens) > tags.shape[-1]:
+                continue  # offline it is cut, here it is read in windows
             expected = spans_of(title, tokens, tags[at], attributes, sure[at])
             found = guide.extract(title)["spans"]
             n_spans += len(found)
@@ -27,7 +27,7 @@ def test_a_title_reads_as_it_does_offline(guide: Guide) -> None:
             np.testing.assert_allclose(
                 [span[3] for span in found], [span[3] for span in expected], atol=1e-5
             )
-    assert n_spans > 0
+    assert n_spans > 50
 
 
 @given(st.text(max_size=200))

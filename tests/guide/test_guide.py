@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -299,7 +300,7 @@ def test_a_text_that_is_none_is_refused(guide: Guide) -> None:
 
 def test_a_shop_of_titles_extracts_and_says_why_it_does_no_more(titles_guide: Guide) -> None:
     assert titles_guide.extract("red wool boot")["text"] == "red wool boot"
-    refusals = {
+    refusals: dict[str, Callable[[], dict[str, Any]]] = {
         "funnel": lambda: titles_guide.recommend("1"),
         "match": lambda: titles_guide.match("1", ["2"]),
         "profile": lambda: titles_guide.profile("1"),

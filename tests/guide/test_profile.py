@@ -9,6 +9,7 @@ from daogou.guide import Guide, profile
 from daogou.guide.explain import DAY_US
 from daogou.guide.score import Past
 from daogou.model import predict
+from daogou.model.heads.profile import ProfileHead
 
 LONG_LOG = 365 * DAY_US
 
@@ -68,7 +69,7 @@ def test_evidence_is_what_the_answer_would_be_without_the_product(guide: Guide) 
     queries = scorer.queries([row])
     # Ages count from the same now, so only the end of the history moves.
     without = Queries(queries.user, queries.end - 1, queries.time)
-    head = guide.artifact.model.heads["profile"]
+    head = cast(ProfileHead, guide.artifact.model.heads["profile"])
     names = [guide.artifact.transform.profile.names[column] for column in head.columns]
     place = names.index(line["column"])
     at = guide.artifact.transform.classes(line["column"]).index(line["value"])
@@ -76,7 +77,7 @@ def test_evidence_is_what_the_answer_would_be_without_the_product(guide: Guide) 
     for each in (queries, without):
         shoppers = scorer.shoppers(each)
         assert shoppers is not None
-        distributions = cast(profile.ProfileHead, head).distributions(shoppers.encoded)
+        distributions = head.distributions(shoppers.encoded)
         chances.append(float(distributions[place][0, at]))
     assert line["weight"] == pytest.approx(chances[0] - chances[1], abs=1e-6)
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -10,8 +10,13 @@ from daogou.model.text import GatedConvolution, TextEncoder
 
 
 def encoder(**options: float) -> TextEncoder:
+    """An encoder whose biases are not 0: at 0 a norm would not show what it does to padding."""
     torch.manual_seed(0)
-    return TextEncoder(50, 3, 8, **options).eval()  # type: ignore[arg-type]
+    made = TextEncoder(50, 3, 8, **options).eval()  # type: ignore[arg-type]
+    for name, weights in made.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(weights)
+    return made
 
 
 def titles(lengths: list[int], length: int, seed: int = 0) -> Tensor:
@@ -31,12 +36,19 @@ def test_a_gated_convolution_worked_by_hand() -> None:
         block.mix.weight.zero_()
         block.mix.bias.zero_()
         block.mix.weight[0, 0] = 1.0
+        block.whole.weight.zero_()
+        block.whole.weight[1, 1] = 2.0  # and twice the mean of the second numbers
     states = torch.tensor([[[3.0, 1.0], [0.0, 2.0]]])
     out = block(states, torch.ones(1, 2, 1))
-    # (3, 1) normalises to (1, -1): its right neighbour gains 1 * 1/2, and it has no left one.
+    # (3, 1) and (0, 2) normalise to (1, -1) and (-1, 1), whose mean is 0: the second token gains
+    # the first's 1 through the gate, the first has nobody to its left.
     assert torch.allclose(out, torch.tensor([[[3.0, 1.0], [0.5, 2.0]]]), atol=1e-4)
+    out = block(torch.tensor([[[0.0, 2.0], [0.0, 0.0]]]), torch.tensor([[[1.0], [0.0]]]))
+    # One token, (-1, 1): its mean is itself, so its second number gains 2 * 1/2; padding stays 0.
+    assert torch.allclose(out, torch.tensor([[[0.0, 3.0], [0.0, 0.0]]]), atol=1e-4)
 
 
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=5), st.integers(0, 5), st.integers(0, 99))
 def test_padding_changes_nothing_and_titles_do_not_meet(
     lengths: list[int], padding: int, seed: int
@@ -67,16 +79,20 @@ def test_an_empty_title_is_zero_and_has_a_gradient_of_zero() -> None:
         assert grad.isfinite().all(), name
 
 
-def test_a_token_reads_its_neighbours_and_the_pooled_vector_reads_all() -> None:
-    model = encoder(layers=2)  # reaches 1 + 2 tokens to each side
+def test_a_token_reads_its_neighbours_closest_and_the_title_as_a_whole() -> None:
+    model = encoder(layers=2)  # neighbours within 1 + 2 tokens
     ids = titles([9], 9)
     changed = ids.clone()
     changed[0, 0, 0] = ids[0, 0, 0] % 49 + 1
     with torch.no_grad():
         states, pooled = model(ids)
         other_states, other_pooled = model(changed)
-    moved = (states != other_states).any(dim=-1)[0]
-    assert moved.tolist() == [True] * 4 + [False] * 5
+        for name, weights in model.named_parameters():
+            if "whole" in name:
+                weights.zero_()
+        near, other_near = model(ids)[0], model(changed)[0]
+    assert (states != other_states).any(dim=-1).all()
+    assert (near != other_near).any(dim=-1)[0].tolist() == [True] * 4 + [False] * 5
     assert not torch.allclose(pooled, other_pooled)
 
 

@@ -14,6 +14,8 @@ from daogou.model.losses import categorical
 class ProfileHead(nn.Module):
     """One small network per column, reading behaviour only: no id and no profile input.
 
+    A column of which training knows no value has no class, no loss and an empty answer.
+
     Shapes: states ``[Q, D]`` -> per column logits ``[Q, V_p]``. ``columns[p]`` is the column of
     task p among the users' profile labels.
     """
@@ -29,16 +31,21 @@ class ProfileHead(nn.Module):
     ) -> None:
         super().__init__()
         self.columns = list(columns)
+        self.n_classes = list(n_classes)
         self.networks = nn.ModuleList(
             nn.Sequential(
-                nn.Linear(width, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, n)
+                nn.Linear(width, hidden),
+                nn.SiLU(),
+                nn.Dropout(dropout),
+                nn.Linear(hidden, max(n, 1)),
             )
             for n in n_classes
         )
 
     def logits(self, states: Tensor) -> list[Tensor]:
         """Logits ``[Q, V_p]`` of each column; ``states [P, Q, D]``, one copy per column."""
-        return [network(state) for network, state in zip(self.networks, states, strict=True)]
+        made = zip(self.networks, states, self.n_classes, strict=True)
+        return [network(state)[:, :n] for network, state, n in made]
 
     def losses(self, encoded: Encoded, batch: Batch, weights: Tensor) -> TaskLosses:
         """Cross-entropy of each column over the users whose labels may teach, ``[P]``.

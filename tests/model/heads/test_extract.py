@@ -1,6 +1,7 @@
 """Tags of title tokens against all legal tag sequences, written out."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -34,12 +35,23 @@ def head() -> ExtractHead:
 
 def brute(head: ExtractHead, logits: Tensor, attribute: int) -> dict[tuple[int, ...], float]:
     """Score of every legal sequence of one title ``[L, 3]``."""
-    steps = head.transitions()[attribute]
+    steps = head.transitions()[attribute].detach()
     found = {}
     for tags in LEGAL:
         own = sum(logits[place, tag] for place, tag in enumerate(tags))
         found[tags] = float(own + sum(steps[a, b] for a, b in itertools.pairwise(tags)))
     return found
+
+
+def test_with_equal_scores_every_legal_sequence_is_as_likely() -> None:
+    # Of two tokens OO OB BO BB BI are legal, five in all; OI IO IB II are not.
+    equal = ExtractHead(WIDTH, 1)
+    loss = equal.loss(torch.zeros(1, 1, 2, 3), torch.tensor([[[BEGIN, INSIDE]]]))
+    assert loss.item() == pytest.approx(math.log(5) / 2)  # per tag, and there are two
+    tags, sure = equal.decode(torch.tensor([[[[0.0, 0.01, 0.0], [0.0, 0.01, 0.0]]]]))
+    assert tags.tolist() == [[[BEGIN, BEGIN]]]
+    # Three of the five begin with B, and two of the five end with it.
+    assert sure[0, 0].tolist() == pytest.approx([3 / 5, 2 / 5], abs=0.01)
 
 
 def test_the_loss_is_the_nats_of_the_gold_among_all_legal_sequences(head: ExtractHead) -> None:
@@ -100,9 +112,7 @@ def test_padding_changes_no_loss(head: ExtractHead) -> None:
     torch.testing.assert_close(head.loss(head(padded), masked), head.loss(head(states), gold))
 
 
-@pytest.mark.parametrize("chain", [True, False])
-def test_nothing_annotated_is_a_loss_of_zero_with_zero_gradient(chain: bool) -> None:
-    head = ExtractHead(WIDTH, N_ATTRIBUTES, chain=chain)
+def test_nothing_annotated_is_a_loss_of_zero_with_zero_gradient(head: ExtractHead) -> None:
     loss = head.loss(
         head(torch.randn(2, LENGTH, WIDTH)), torch.full((2, N_ATTRIBUTES, LENGTH), MASKED)
     )
@@ -133,3 +143,27 @@ def test_a_batch_without_titles_has_no_loss_and_no_gradient(head: ExtractHead) -
 
 def test_titles_are_apart(head: ExtractHead) -> None:
     check_rows_are_apart(head, torch.randn(5, LENGTH, WIDTH), rows_of=0)
+
+
+def test_a_head_learns_to_tag_what_it_is_shown() -> None:
+    torch.manual_seed(0)
+    head = ExtractHead(WIDTH, 2, dropout=0.0)
+    states = torch.randn(6, 5, WIDTH)
+    begins = torch.where(states[..., 0] > 0, BEGIN, OUTSIDE)
+    # The second attribute's value starts with the first's and goes on over one more token.
+    goes_on = torch.where((begins[:, 1:] == OUTSIDE) & (begins[:, :-1] == BEGIN), INSIDE, OUTSIDE)
+    longer = begins.clone()
+    longer[:, 1:] += goes_on
+    gold = torch.stack([begins, longer], dim=1)
+    optimiser = torch.optim.Adam(head.parameters(), lr=0.05)
+    for _ in range(60):
+        optimiser.zero_grad()
+        head.loss(head(states), gold).backward()
+        optimiser.step()
+    tags, _ = head.eval().decode(head(states))
+    assert (tags == gold).float().mean().item() > 0.9
+
+
+def test_no_titles_have_no_tags(head: ExtractHead) -> None:
+    tags, sure = head.decode(head(torch.zeros(0, LENGTH, WIDTH)))
+    assert tags.shape == sure.shape == (0, N_ATTRIBUTES, LENGTH)

@@ -1,0 +1,39 @@
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from daogou.tables.simulate import simulate
+
+QUICK = ("fit.epochs=2", "fit.rows_per_step=256", "fit.history_length=20", "fit.extra_items=32")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums in one order, whatever the machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def shop_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made shop of 60 users and 40 products. Copy it before you change it."""
+    folder = tmp_path_factory.mktemp("learn") / "shop"
+    simulate(folder, "easy", users=60, items=40, exposures=3000)
+    return folder
+
+
+@pytest.fixture
+def file_limit() -> Iterator[Callable[[int], None]]:
+    """Sets how many bytes a file may have, -1 for no limit: a disk that is full on demand."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size if size >= 0 else hard, hard))
+
+    yield limit
+    limit(-1)
