@@ -2,29 +2,32 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow lint venv clean
-
-venv: .venv/installed
-
-.venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,baselines,public]'
-	touch $@
+.PHONY: demo test slow lint readme venv clean
 
 demo: venv
 	$(BIN)/daogou demo
 
 test: venv
-	$(BIN)/python -m pytest -m "not slow"
+	scripts/test
 
 slow: venv
-	$(BIN)/python -m pytest -m slow
+	scripts/test -m slow
 
 lint: venv
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy daogou
+	scripts/check
+
+readme: venv
+	scripts/readme
+
+venv: .venv/installed
+
+# torch comes first so that its pin decides which build is taken before anything else asks for one.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,baselines,public]'
+	touch $@
 
 clean:
 	rm -rf .venv

@@ -8,7 +8,8 @@ and of whatever shares a column's value with it. Rates by product are cross-fitt
 sees those of the other users' training rows, a later row those of all of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 from daogou.artifact import Artifact
 from daogou.errors import DataError, MissingExtra
 from daogou.features.store import SPLITS, Store
-from daogou.features.transform import Transform, as_numbers
+from daogou.features.text import Span, Token, tokenise
+from daogou.features.transform import Fields, Transform, as_numbers
 from daogou.features.vocab import Vocab
 from daogou.schema import Shop
 from daogou.tables import prepare
@@ -43,6 +45,7 @@ Floats = NDArray[np.float64]
 PRIOR: Final = 20.0  # exposures at the base rate that each product starts with
 FOLDS: Final = 5  # of users, for cross-fitted rates
 COMPONENTS: Final = 16  # of the titles
+_LONGEST: Final = 10  # tokens of a listed value
 _HOUR_US: Final = 3_600_000_000
 _LEAVES: Final = (15, 63)  # the better one on validation is kept
 _TREES: Final[Mapping[str, Any]] = {
@@ -143,11 +146,11 @@ def inputs_of(  # noqa: C901 - one branch per kind of input
         history = history_of(store, transform.actions, item_codes)
         for name, values in history.items():
             add(name, values)
-    values = np.empty((n, len(named)), dtype=np.float32)
+    table = np.empty((n, len(named)), dtype=np.float32)
     for j, (_, column, _) in enumerate(named):
-        values[:, j] = column
+        table[:, j] = column
     return Inputs(
-        values,
+        table,
         tuple(name for name, _, _ in named),
         tuple(j for j, (_, _, is_category) in enumerate(named) if is_category),
     )
@@ -302,14 +305,14 @@ def most_taken(store: Store) -> Floats:
 
 def lightgbm_single(
     store: Store, inputs: Inputs, target: Array, *, seed: int = 0, threads: int = 1
-) -> tuple[Floats, Floats]:
-    """Chances of one label on validation and test, from trees that learnt it alone.
+) -> Floats:
+    """Chances of one label on the test split, from trees that learnt that label alone.
 
     ``target [n]`` is 1, 0 or -1 where undefined; those rows neither teach nor choose. Trees are
     added until 50 more no longer lower the validation loss; of two sizes the better one on
     validation is kept. Ke et al., "LightGBM", NeurIPS 2017.
     """
-    parts = []
+    parts: list[Any] = []
     for split in SPLITS[:2]:
         rows = np.arange(*store.ranges[split])
         rows = rows[target[rows] >= 0]
@@ -336,11 +339,8 @@ def lightgbm_single(
         loss = trees.best_score["valid_0"]["binary_logloss"]
         if best is None or loss < best[0]:
             best = (loss, trees)
-    validation, test = (
-        np.asarray(best[1].predict(inputs.values[slice(*store.ranges[split])]), dtype=np.float64)
-        for split in SPLITS[1:]
-    )
-    return validation, test
+    test = inputs.values[slice(*store.ranges["test"])]
+    return np.asarray(best[1].predict(test), dtype=np.float64)
 
 
 def inputs_of_run(run: Artifact) -> Inputs:
@@ -375,16 +375,84 @@ def profile_linear(counts: Array, answers: Array, teaches: Array, asked: Array) 
     return found
 
 
+def purchase_counts(store: Store, transform: Transform, columns: Sequence[str]) -> Floats:
+    """How often each user took, by value of these item columns, ``[U + 1, F]``.
+
+    Events of the first kind of history, all of a user's; row 0 is the unknown user's.
+    """
+    owner = np.repeat(np.arange(store.n_users + 1), np.diff(store["users/start"]))
+    first = np.asarray(store["history/action"]) == 0
+    owner, item = owner[first], np.asarray(store["history/item"])[first]
+    parts: list[Array] = []
+    for codes in _codes(transform.items, store["items/fields"], columns).values():
+        wide = int(codes.max()) + 1
+        cells = np.bincount(owner * wide + codes[item], minlength=(store.n_users + 1) * wide)
+        parts.append(cells.reshape(store.n_users + 1, wide))
+    return np.concatenate(parts, axis=1).astype(np.float64)
+
+
+def fit_lookup(
+    texts: Sequence[str], gold: Sequence[Sequence[Span]], annotated: Sequence[Collection[str]]
+) -> dict[tuple[str, ...], str]:
+    """The words of training titles that were an attribute's value more often than not.
+
+    >>> values = fit_lookup(["red boot", "red"], [[(0, 3, "colour")], [(0, 3, "colour")]],
+    ...                     [["colour"], ["colour"]])
+    >>> look_up("A red shoe", values)
+    [(2, 5, 'colour')]
+    """
+    hits: Counter[tuple[tuple[str, ...], str]] = Counter()
+    for text, spans in zip(texts, gold, strict=True):
+        tokens = tokenise(text)
+        for start, end, attribute in spans:
+            words = tuple(token.text for token in tokens if start <= token.start < end)
+            hits[words, attribute] += 1
+    known = {words for words, _ in hits if words}
+    seen: Counter[tuple[tuple[str, ...], str]] = Counter()
+    for text, names in zip(texts, annotated, strict=True):
+        for _, _, words in _known_words(tokenise(text), known):
+            seen.update((words, name) for name in names)
+    values: dict[tuple[str, ...], str] = {}
+    for (words, attribute), count in hits.most_common():
+        if words and 2 * count > seen[words, attribute]:
+            values.setdefault(words, attribute)
+    return values
+
+
+def look_up(text: str, values: Mapping[tuple[str, ...], str]) -> list[Span]:
+    """Spans of the listed values in a title, the longest first, none overlapping."""
+    tokens = tokenise(text)
+    spans: list[Span] = []
+    taken = np.zeros(len(tokens), dtype=bool)
+    found = _known_words(tokens, values.keys())
+    for first, last, words in sorted(found, key=lambda each: (each[0] - each[1], each[0])):
+        if not taken[first:last].any():
+            taken[first:last] = True
+            spans.append((tokens[first].start, tokens[last - 1].end, values[words]))
+    return sorted(spans)
+
+
+def _known_words(
+    tokens: Sequence[Token], known: Collection[tuple[str, ...]]
+) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+    words = [token.text for token in tokens]
+    for first in range(len(words)):
+        for last in range(first + 1, min(first + _LONGEST, len(words)) + 1):
+            piece = tuple(words[first:last])
+            if piece in known:
+                yield first, last, piece
+
+
 # ---- reading --------------------------------------------------------------------------
 
 
-def _codes(fields: Any, rows: Array) -> dict[str, Array]:
-    """Codes of the category columns, 0 unknown, by name."""
+def _codes(fields: Fields, rows: Array, only: Sequence[str] = ()) -> dict[str, Array]:
+    """Codes of the category columns, 0 unknown, by name; of all where ``only`` names none."""
     places = enumerate(zip(fields.names, fields.coders, fields.offsets, strict=True))
     return {
         name: np.asarray(rows[:, j]) - offset
         for j, (name, coder, offset) in places
-        if isinstance(coder, Vocab)
+        if isinstance(coder, Vocab) and (not only or name in only)
     }
 
 

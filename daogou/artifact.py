@@ -104,13 +104,8 @@ def load(folder: Path | str, *, verify: bool = True) -> Artifact:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    for name, digest in manifest["files"].items():
-        path = folder / name
-        if not path.exists():
-            raise ArtifactError(f"{path}: missing from the run; copy the whole folder again")
-        if verify and sha256(path) != digest:
-            raise ArtifactError(f"{path}: altered since the run was saved; restore it or fit again")
     try:
+        _check_files(folder, manifest["files"], verify)
         shop = shop_of(manifest["shop"], Path(manifest["root"]))
         transform = Transform.from_json(json.loads((folder / "transform.json").read_text("utf-8")))
         store = open_store(folder / "store")
@@ -132,6 +127,15 @@ def load(folder: Path | str, *, verify: bool = True) -> Artifact:
     return Artifact(folder, shop, transform, store, model, manifest)
 
 
+def _check_files(folder: Path, files: Mapping[str, str], verify: bool) -> None:
+    for name, digest in files.items():
+        path = folder / name
+        if not path.exists():
+            raise ArtifactError(f"{path}: missing from the run; copy the whole folder again")
+        if verify and sha256(path) != digest:
+            raise ArtifactError(f"{path}: altered since the run was saved; restore it or fit again")
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """A run's manifest, checked against its own digest."""
     path = folder / "manifest.json"
@@ -147,7 +151,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_text("utf-8"))
         digest = document.pop("digest")
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, AttributeError, TypeError):
         raise ArtifactError(f"{path}: truncated or not a manifest; fit again") from None
     if document.get("format") != FORMAT:
         raise ArtifactError(

@@ -456,6 +456,8 @@ def demo(
 
     Example: daogou demo --out demo --lang zh
     """
+    import torch
+
     from daogou import artifact
     from daogou.learn.evaluate import evaluate as judge
     from daogou.learn.fit import fit as train
@@ -463,6 +465,8 @@ def demo(
 
     language = _language(lang)
     run = out / "run"
+    # So small a model gains nothing from more, and on a busy machine threads wait for each other.
+    torch.set_num_threads(1)
     _claim_demo(out, {"exposures": exposures, "seed": seed or 0})
     if (run / "manifest.json").exists():
         _note(f"{run} is trained; delete {out} to start over")

@@ -226,7 +226,7 @@ def fit_text(
     *,
     length: int,
     min_count: int = 2,
-    pair_count: int = 5,
+    pair_count: int = 4,
     n_pairs: int = 65536,
     gold: Iterable[tuple[str, Iterable[Span]]] = (),
     gazetteer: Mapping[str, Iterable[str]] | None = None,

@@ -295,7 +295,13 @@ def _extract(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
         "recall": spans_found.recall,
         "value_f1": values_found.f1,
         "by_attribute": {
-            name: {"f1": one.f1, "gold": one.gold} for name, one in spans_found.by_attribute.items()
+            name: {
+                "f1": one.f1,
+                "gold": one.gold,
+                "predicted": one.predicted,
+                "correct": one.correct,
+            }
+            for name, one in spans_found.by_attribute.items()
         },
         "n": len(texts),
         "gold": spans_found.gold,

@@ -55,8 +55,8 @@ class TextEncoder(nn.Module):
         width: int,
         *,
         layers: int = 2,
-        dropout: float = 0.2,
-        channel_dropout: float = 0.1,
+        dropout: float = 0.3,
+        channel_dropout: float = 0.3,
     ) -> None:
         super().__init__()
         self.width = width

@@ -27,7 +27,7 @@ def test_an_expert_is_linear_then_norm_then_silu() -> None:
     # silu(-1) = -1 / (1 + e) = -0.26894, silu(1) = 1 / (1 + 1/e) = 0.73106.
     experts = Experts(2, 1, [2])
     weights = torch.tensor([[[-1.0, 1.0]], [[1.0, -1.0]]])
-    experts.layers[0].weight.data.copy_(weights)
+    experts.layers[0].load_state_dict({"weight": weights, "bias": torch.zeros(2, 1, 2)})
     found = experts(torch.tensor([[3.0]]))
     wanted = torch.tensor([[[-0.26894, 0.73106]], [[0.73106, -0.26894]]])
     torch.testing.assert_close(found, wanted, rtol=0, atol=2e-5)

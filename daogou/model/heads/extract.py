@@ -31,8 +31,8 @@ class ExtractHead(nn.Module):
         width: int,
         n_attributes: int,
         *,
-        hidden: int = 64,
-        dropout: float = 0.2,
+        hidden: int = 128,
+        dropout: float = 0.3,
     ) -> None:
         super().__init__()
         self.n_attributes = n_attributes

@@ -1,9 +1,11 @@
 """Profiles are read from behaviour, and from nothing that could name the user."""
 
 import math
+from typing import cast
 
 import pytest
 import torch
+from torch import nn
 
 from daogou.features.columns import Columns
 from daogou.model.embed import Fields
@@ -18,13 +20,18 @@ from tests.model.hand import TRAIN, VALIDATION, batch, profiles
 WIDTH = 3
 
 
+def last(made: ProfileHead, place: int = 0) -> nn.Linear:
+    """The last layer of a column's network."""
+    return cast(nn.Linear, cast(nn.Sequential, made.networks[place])[-1])
+
+
 def head(*, columns: tuple[int, ...] = (0, 1)) -> ProfileHead:
     """Two classes, then three; every class as likely until trained."""
     torch.manual_seed(0)
     made = ProfileHead(WIDTH, [2, 3][: len(columns)], columns).eval()
-    for network in made.networks:
-        torch.nn.init.zeros_(network[-1].weight)
-        torch.nn.init.zeros_(network[-1].bias)
+    for place in range(len(columns)):
+        torch.nn.init.zeros_(last(made, place).weight)
+        torch.nn.init.zeros_(last(made, place).bias)
     return made
 
 
@@ -34,7 +41,7 @@ def states(n: int) -> Encoded:
 
 def say(made: ProfileHead, *chances: float) -> None:
     """Make the first column answer these chances whatever it sees."""
-    made.networks[0][-1].bias.data.copy_(torch.tensor(chances).log())
+    last(made).bias.data.copy_(torch.tensor(chances).log())
 
 
 def test_each_column_has_the_nats_of_its_class() -> None:
@@ -81,6 +88,16 @@ def test_a_column_without_a_class_has_no_loss_and_no_gradient(classes: list[list
         assert (weight.grad == 0).all()
 
 
+def test_a_column_without_a_value_in_training_has_no_class_and_no_loss() -> None:
+    made = ProfileHead(WIDTH, [0, 2], [0, 1])
+    users = profiles([1, 2], [[-1, 0], [-1, 1]], [TRAIN, TRAIN])
+    found = made.losses(states(2), batch(users=users), torch.ones(2)).values
+    found.sum().backward()
+    assert found[0].item() == 0.0
+    assert found[1].item() > 0.0
+    assert [each.shape for each in made.distributions(states(3))] == [(3, 0), (3, 2)]
+
+
 def test_a_head_finds_its_labels_by_column() -> None:
     made = head(columns=(1,))
     say(made, 0.25, 0.75)
@@ -91,7 +108,7 @@ def test_a_head_finds_its_labels_by_column() -> None:
 
 def test_distributions_sum_to_one() -> None:
     made = head()
-    torch.nn.init.normal_(made.networks[1][-1].weight)
+    torch.nn.init.normal_(last(made, 1).weight)
     for distribution in made.distributions(states(5)):
         torch.testing.assert_close(distribution.sum(1), torch.ones(5))
 

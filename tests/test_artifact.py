@@ -1,0 +1,278 @@
+"""A saved run is loaded whole and equal, or refused for a reason that it names."""
+
+import json
+import resource
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from daogou import artifact
+from daogou.artifact import FORMAT, counts_of, load, model_of, read_manifest, save
+from daogou.errors import ArtifactError
+from daogou.features.store import Store
+from daogou.features.transform import Transform
+from daogou.model import predict
+from daogou.model.build import Shape
+from daogou.model.joint import JointModel
+from daogou.schema import Shop
+from tests.shops import compile_shop, write_shop
+
+SHAPE = Shape(width=8, expert_width=8, text_width=8, tower=4, mixer_options={"n_own": 2})
+RECORD = {"history_length": 4, "note": "made by hand"}
+
+
+class Made:
+    """A compiled shop with a model, and a folder that it was saved in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "run"
+        self.shop: Shop = write_shop(folder / "shop")
+        self.transform: Transform
+        self.transform, store = compile_shop(self.shop)
+        shutil.copytree(store.folder, self.folder / "store")
+        self.store: Store = store
+        torch.manual_seed(0)
+        self.model: JointModel = model_of(self.transform, store, self.shop, SHAPE)
+        self.save(self.folder)
+
+    def save(self, folder: Path) -> None:
+        save(folder, shop=self.shop, transform=self.transform, model=self.model,
+             shape=SHAPE, record=RECORD)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return Made(tmp_path_factory.mktemp("artifact"))
+
+
+@pytest.fixture
+def copy(made: Made, tmp_path: Path) -> Path:
+    """A copy of the run, to be damaged."""
+    shutil.copytree(made.folder, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def rewrite(run: Path, change: Callable[[dict[str, Any]], None], *, signed: bool) -> None:
+    """Change a manifest; ``signed`` as one that knows how would, or by hand."""
+    path = run / "manifest.json"
+    document = json.loads(path.read_text("utf-8"))
+    digest = document.pop("digest")
+    change(document)
+    document["digest"] = artifact._digest(document) if signed else digest
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+# ---- there and back ---------------------------------------------------------------------
+
+
+def test_a_loaded_run_gives_the_same_answers(made: Made) -> None:
+    run = load(made.folder)
+    for name, weight in made.model.state_dict().items():
+        assert torch.equal(run.model.state_dict()[name], weight), name
+    for split in ("train", "validation", "test"):
+        before = predict.funnel_scores(made.model, made.store, split, history_length=4)
+        after = predict.funnel_scores(run.model, run.store, split, history_length=4)
+        assert np.array_equal(before.chances, after.chances)
+    vectors = [predict.item_vectors(each, made.store) for each in (made.model, run.model)]
+    assert torch.equal(*vectors)
+
+
+def test_a_loaded_run_knows_what_it_was_made_from(made: Made) -> None:
+    run = load(made.folder)
+    assert run.transform == made.transform
+    assert run.shop == made.shop
+    assert run.store.ranges == made.store.ranges
+    assert run.history_length == 4
+    assert run.manifest["note"] == "made by hand"
+    assert run.manifest["shape"]["mixer_options"] == {"n_own": 2}
+    assert not run.model.training
+
+
+def test_a_run_can_be_moved(copy: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "名字"
+    moved.parent.mkdir()
+    copy.rename(moved)
+    load(moved)
+
+
+def test_nothing_partial_is_left(made: Made) -> None:
+    names = sorted(path.name for path in made.folder.iterdir())
+    assert names == ["manifest.json", "model.safetensors", "store", "transform.json"]
+
+
+def test_the_manifest_names_every_file_but_itself(made: Made) -> None:
+    files = {str(path.relative_to(made.folder)) for path in made.folder.rglob("*")
+             if path.is_file()}  # fmt: skip
+    assert set(read_manifest(made.folder)["files"]) == files - {"manifest.json"}
+
+
+def test_logs_beside_a_run_may_change(copy: Path) -> None:
+    (copy / "events.jsonl").write_text("{}\n")
+    load(copy)
+
+
+def test_positive_shares_are_counted_on_training_clicks(made: Made) -> None:
+    # Training clicks: 10, 11 and 12 once each; one more of each, and of the unknown: 1, 2, 2, 2.
+    counts = counts_of(made.transform, made.store)
+    assert counts.n_items == 4
+    torch.testing.assert_close(counts.positive_share, torch.tensor([1, 2, 2, 2]) / 7)
+
+
+# ---- refused ----------------------------------------------------------------------------
+
+
+def test_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"nowhere: no such run; `daogou fit shop.toml --out"):
+        load(tmp_path / "nowhere")
+
+
+def test_a_run_without_a_manifest_never_finished(copy: Path) -> None:
+    (copy / "manifest.json").unlink()
+    with pytest.raises(ArtifactError, match=r"no manifest\.json, so this run never finished"):
+        load(copy)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_truncated_manifest_is_refused(copy: Path, share: float) -> None:
+    path = copy / "manifest.json"
+    text = path.read_bytes()
+    path.write_bytes(text[: int(len(text) * share)])
+    with pytest.raises(ArtifactError, match=r"manifest\.json: truncated or not a manifest"):
+        load(copy)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "3", '"run"', "\ufeff{}", "\x00"])
+def test_what_is_no_manifest_is_refused(copy: Path, text: str) -> None:
+    (copy / "manifest.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"manifest\.json: truncated or not a manifest"):
+        load(copy)
+
+
+def test_an_altered_manifest_is_refused(copy: Path) -> None:
+    rewrite(copy, lambda document: document.update(history_length=9), signed=False)
+    with pytest.raises(ArtifactError, match=r"manifest\.json: altered since the run was saved"):
+        load(copy)
+
+
+@pytest.mark.parametrize("version", ["daogou-run-0", "daogou-run-99", None, 1])
+def test_another_version_is_refused(copy: Path, version: object) -> None:
+    rewrite(copy, lambda document: document.update(format=version), signed=True)
+    with pytest.raises(ArtifactError, match=rf"format {version!r}, this Daogou reads '{FORMAT}'"):
+        load(copy)
+
+
+NAMES = ("model.safetensors", "transform.json", "store/store.json", "store/items/id.npy")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_missing_file_is_named(copy: Path, name: str, verify: bool) -> None:
+    (copy / name).unlink()
+    with pytest.raises(ArtifactError, match=rf"{name}: missing from the run; copy the whole"):
+        load(copy, verify=verify)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("how", ["flipped", "cut", "longer"])
+def test_an_altered_file_is_named(copy: Path, name: str, how: str) -> None:
+    path = copy / name
+    data = bytearray(path.read_bytes())
+    if how == "flipped":
+        data[-2] ^= 1
+    elif how == "cut":
+        del data[-1]
+    else:
+        data += b"\n"
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError, match=rf"{name}: altered since the run was saved"):
+        load(copy)
+
+
+def foreign(copy: Path, name: str, data: bytes) -> None:
+    """Put other bytes in place of a file, and sign for them."""
+    (copy / name).write_bytes(data)
+    digest = artifact.sha256(copy / name)
+    rewrite(copy, lambda document: document["files"].update({name: digest}), signed=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("model.safetensors", b"no tensors", "not a run that this Daogou can read"),
+        ("transform.json", b"{", "not a run that this Daogou can read"),
+        ("transform.json", b"{}", "transform: version None, this Daogou reads"),
+        ("transform.json", b'{"version": 1}', "not a run that this Daogou can read"),
+        ("store/store.json", b"{}", r"store\.json: damaged \('arrays'\)"),
+        ("store/items/id.npy", b"no array", r"items/id\.npy: cannot be read"),
+    ],
+)
+def test_a_foreign_file_is_refused(copy: Path, name: str, data: bytes, message: str) -> None:
+    foreign(copy, name, data)
+    with pytest.raises(ArtifactError, match=message):
+        load(copy)
+
+
+@pytest.mark.parametrize("how", ["shape", "missing", "extra"])
+def test_weights_that_do_not_fit_the_manifest_are_refused(copy: Path, how: str) -> None:
+    weights = load_file(copy / "model.safetensors")
+    if how == "shape":
+        weights["heads.match.user.weight"] = torch.zeros(3, 3)
+    elif how == "missing":
+        del weights["heads.match.user.weight"]
+    else:
+        weights["heads.other"] = torch.zeros(1)
+    path = copy.parent / "other.safetensors"
+    save_file(weights, path)
+    foreign(copy, "model.safetensors", path.read_bytes())
+    named = "heads.other" if how == "extra" else r"heads\.match\.user\.weight"
+    with pytest.raises(
+        ArtifactError, match=rf"model\.safetensors: does not fit its manifest: .*{named}"
+    ):
+        load(copy)
+
+
+def test_a_manifest_of_another_shape_does_not_fit_its_weights(copy: Path) -> None:
+    rewrite(copy, lambda document: document["shape"].update(width=16), signed=True)
+    with pytest.raises(ArtifactError, match="does not fit its manifest: size mismatch"):
+        load(copy)
+
+
+@pytest.mark.parametrize("key", ["files", "shop", "shape", "root"])
+def test_a_signed_manifest_that_lacks_something_is_refused(copy: Path, key: str) -> None:
+    rewrite(copy, lambda document: document.pop(key), signed=True)
+    with pytest.raises(ArtifactError, match="not a run that this Daogou can read"):
+        load(copy)
+
+
+# ---- saving -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("room", [100, 20_000])
+def test_a_full_disk_while_saving_is_told_and_leaves_no_whole_run(
+    made: Made, tmp_path: Path, room: int
+) -> None:
+    """Too little room for the transform, then for the weights."""
+    folder = tmp_path / "run"
+    shutil.copytree(made.store.folder, folder / "store")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(ArtifactError, match=r"run: saving the run failed \(.*File too large"):
+            made.save(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with pytest.raises(ArtifactError, match="this run never finished"):
+        load(folder)
+    made.save(folder)
+    load(folder)
+
+
+def test_a_folder_that_cannot_be_written_is_told(made: Made, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="saving the run failed"):
+        made.save(tmp_path / "nowhere")

@@ -1,0 +1,137 @@
+"""The docs against the code: every command, flag and setting is on its page, and nothing else."""
+
+import dataclasses
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from daogou import schema
+from daogou.balance import BALANCERS
+from daogou.cli import app
+from daogou.learn.fit import Settings
+from daogou.model.build import Shape
+from daogou.model.mixers import MIXERS
+from daogou.tables.public import IMPORTERS
+from daogou.tables.world import PRESETS
+
+ROOT = Path(__file__).parent.parent
+SECTIONS: Mapping[str, type[Any]] = {
+    "[items]": schema.Items,
+    "[users]": schema.Users,
+    "[events]": schema.Events,
+    "[split]": schema.Split,
+    "[tasks.NAME]": schema.TaskSetting,
+    "[truth]": schema.Truth,
+    "[model]": Shape,
+    "[fit]": Settings,
+}
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+COMMANDS: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def parts(page: str) -> dict[str, str]:
+    """The sections of a page under docs/, by heading of any level."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    pieces = re.split(r"^#+ (.+)$", text, flags=re.MULTILINE)[1:]
+    return dict(zip(pieces[::2], pieces[1::2], strict=True))
+
+
+def rows(section: str) -> dict[str, str]:
+    """Key and default of each row of a table of settings."""
+    return dict(re.findall(r"^\| `([^`]+)` \| ([^|]+?) \|", section, flags=re.MULTILINE))
+
+
+def shown(value: Any) -> str:
+    """How the page writes a default."""
+    if value is dataclasses.MISSING:
+        return "-"
+    if value is None:
+        return "not given"
+    return f"`{json.dumps(list(value) if isinstance(value, tuple) else value)}`"
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_every_setting_is_documented_with_its_default(heading: str) -> None:
+    wanted = {
+        field.name: shown(default_of(field)) for field in dataclasses.fields(SECTIONS[heading])
+    }
+    assert rows(parts("settings.md")[heading]) == wanted
+
+
+def test_every_option_of_a_mixer_is_documented_with_its_default() -> None:
+    given = {"n_inputs", "n_tasks", "width", "depth", "dropout"}
+    wanted = {
+        f"{name}.{option}": shown(parameter.default)
+        for name, maker in MIXERS.items()
+        for option, parameter in inspect.signature(maker).parameters.items()
+        if option not in given
+    }
+    assert rows(parts("settings.md")["mixer_options"]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("heading", "row", "names"),
+    [("[model]", "mixer", MIXERS), ("[fit]", "balancer", BALANCERS)],
+)
+def test_every_method_is_named_where_it_is_chosen(
+    heading: str, row: str, names: Mapping[str, Any]
+) -> None:
+    (line,) = re.findall(rf"^\| `{row}` \|.*$", parts("settings.md")[heading], flags=re.MULTILINE)
+    assert not [name for name in names if name not in line]
+
+
+def test_every_command_has_a_section_and_no_other_has() -> None:
+    documented = [name.removeprefix("daogou ") for name in parts("commands.md")][1:]
+    assert sorted(documented) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_s_flags_are_those_of_its_section(name: str) -> None:
+    section = parts("commands.md")[f"daogou {name}"]
+    usage = section.split("```")[1]
+    flags = {
+        option
+        for parameter in COMMANDS[name].params
+        for option in parameter.opts
+        if option.startswith("-") and option != "--help"
+    }
+    assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", usage)) == flags
+
+
+@pytest.mark.parametrize(("name", "known"), [("simulate", PRESETS), ("import", IMPORTERS)])
+def test_what_a_command_can_be_given_is_listed(name: str, known: Mapping[str, Any]) -> None:
+    section = parts("commands.md")[f"daogou {name}"]
+    assert not [each for each in known if f"`{each}`" not in section]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_the_readme_shows_the_ten_lines_that_are_run() -> None:
+    (block,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL
+    )
+    code = (ROOT / "examples" / "ten_lines.py").read_text("utf-8")
+    assert code.split("\n\n", 1)[1] == block  # the file has a docstring before
+
+
+def test_the_readme_names_only_commands_that_are_there() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    called = re.findall(r"^daogou ([a-z]+)", readme, flags=re.MULTILINE)
+    assert called
+    assert set(called) <= set(COMMANDS)
