@@ -175,8 +175,13 @@ def find_tasks(
     [('click', None), ('buy', 'click'), ('match', None)]
     >>> absent["profile"]
     '[users] profile names no column'
+
+    A stage whose condition is switched off is conditional on the stage before that, so that
+    later stages stay no likelier than earlier ones.
     """
     found = list(_possible(items, users, events))
+    off = {name for name, setting in settings.items() if not setting.enabled}
+    before = {name: given for name, _, given in found}
     names = [name for name, _, _ in found]
     problems = [f"tasks.{name}: {unknown(name, names)}" for name in settings if name not in names]
     tasks: list[Task] = []
@@ -195,7 +200,11 @@ def find_tasks(
             earlier = stages[: stages.index(name)] if name in stages else ()
             if setting.given not in earlier:
                 problems.append(f"tasks.{name}.given: {unknown(setting.given, earlier)}")
+            elif setting.given in off:
+                problems.append(f"tasks.{name}.given: {setting.given!r} is switched off")
             given = setting.given
+        while given in off:
+            given = before[given]
         tasks.append(Task(name, family, None if setting.loss == "marginal" else given, weight))
     if problems:
         raise ConfigError("\n".join(problems))

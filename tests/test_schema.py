@@ -215,3 +215,19 @@ def test_each_stage_is_given_the_one_before_it(stages: list[str]) -> None:
 
 def test_every_family_has_a_weight() -> None:
     assert set(DEFAULT_WEIGHTS) == set(FAMILIES)
+
+
+def test_a_stage_after_one_that_is_switched_off_is_conditional_on_the_one_before() -> None:
+    funnel = ("shown", "click", "cart", "buy")
+    events = Events("e.parquet", "user", "item", "ts", "kind", funnel)
+    tasks, _ = find_tasks(None, None, events, {"cart": TaskSetting(enabled=False)})
+    given = {task.name: task.given for task in tasks if task.family == "funnel"}
+    assert given == {"click": None, "buy": "click"}
+
+
+def test_a_condition_that_is_switched_off_is_refused_by_name() -> None:
+    funnel = ("shown", "click", "cart", "buy")
+    events = Events("e.parquet", "user", "item", "ts", "kind", funnel)
+    settings = {"cart": TaskSetting(enabled=False), "buy": TaskSetting(given="cart")}
+    with pytest.raises(ConfigError, match=r"tasks\.buy\.given: 'cart' is switched off"):
+        find_tasks(None, None, events, settings)

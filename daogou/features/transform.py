@@ -15,7 +15,7 @@ from daogou.features.vocab import Vocab, fit_vocab
 from daogou.schema import Shop
 from daogou.tables.engine import Engine, name_of
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_TOKENS: Final = 64  # a title is cut here unless text_length says otherwise
 _NUMBERS: Final = (
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT",
@@ -296,4 +296,20 @@ def _fit_text(engine: Engine, shop: Shop, length: int, word_count: int) -> TextV
     if not length:
         sizes = [len(tokenise(text)) for text in texts] or [1]
         length = min(max(int(np.quantile(sizes, 0.99)), 1), MAX_TOKENS)
-    return fit_text(texts, length=length, min_count=word_count)
+    gold = _gold_titles(engine, shop)
+    return fit_text(texts, length=length, min_count=word_count, gold=gold)
+
+
+def _gold_titles(engine: Engine, shop: Shop) -> list[tuple[str, list[tuple[int, int, str]]]]:
+    """Training titles, as they will be encoded, with their gold spans: what values look like."""
+    if not (shop.items and shop.items.spans):
+        return []
+    key, spans = name_of(shop.items.key), name_of(shop.items.spans)
+    rows = engine.rows(
+        f"SELECT {text_of(shop.items.text, 'items')}, {spans} FROM items "
+        f"WHERE {key} IN (SELECT item FROM title_split WHERE split = 'train') ORDER BY {key}"
+    )
+    return [
+        (text, [(span["start"], span["end"], span["attribute"]) for span in found or ()])
+        for text, found in rows
+    ]

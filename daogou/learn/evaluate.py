@@ -120,8 +120,12 @@ def _funnel(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
         if task.given is not None:
             defined = head.defined(_tensor(labels), stage).numpy()
             conditional = scores.conditional[:, stage].astype(np.float64)
+            # The truth plants a stage's chance given the stage just before it in the funnel.
+            stages = run.transform.stages
+            planted = stages.index(task.given) == stages.index(task.name) - 1
+            name = f"{task.name}_given" if planted else ""
             found[f"{task.name}|{task.given}"] = _binary(
-                asked, rows, conditional, stage, defined, f"{task.name}_given"
+                asked, rows, conditional, stage, defined, name
             )
     return found
 

@@ -90,16 +90,22 @@ def import_oa_mine(path: Path, out: Path) -> dict[str, int]:
 
 
 def _spans(title: str, scores: dict[str, dict[str, int]]) -> list[dict[str, Any]]:
-    """The first occurrence of each value, by start.
+    """The first occurrence of each value, by start; one that stands as words of its own if any.
+
+    The "10" of "105 cm, 10 pairs" is the second: the first only lies inside another number.
 
     >>> _spans("Red tea, RED box", {"Colour": {"RED": 1}, "Drink": {"Tea": 1}, "Size": {"L": 1}})
     [{'start': 4, 'end': 7, 'attribute': 'Drink'}, {'start': 9, 'end': 12, 'attribute': 'Colour'}]
+    >>> _spans("105 cm, 10 pairs", {"Count": {"10": 1}})
+    [{'start': 8, 'end': 10, 'attribute': 'Count'}]
     """
     spans = []
     for attribute, values in scores.items():
         for value in values:
-            words = re.escape(value)
-            match = re.search(words, title) or re.search(words, title, re.IGNORECASE)
+            inside = re.escape(value)
+            apart = rf"(?<!\w){inside}(?!\w)"
+            tries = ((apart, 0), (apart, re.IGNORECASE), (inside, 0), (inside, re.IGNORECASE))
+            match = next(filter(None, (re.search(how, title, flag) for how, flag in tries)), None)
             if match and value:
                 spans.append({"start": match.start(), "end": match.end(), "attribute": attribute})
     return sorted(spans, key=lambda span: (span["start"], span["end"], span["attribute"]))
