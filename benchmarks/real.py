@@ -71,8 +71,8 @@ SETTINGS: Final[dict[str, tuple[str, ...]]] = {
         "model.dropout=0.3", "model.id_dropout=0.3",
     ),
     "completejourney": (
-        "fit.epochs=3", "fit.rows_per_step=4096", "fit.row_learning_rate=0.05",
-        "fit.row_l2=0.003",
+        "fit.epochs=4", "fit.rows_per_step=4096", "fit.row_learning_rate=0.05",
+        "fit.row_l2=0.01", "fit.watch=purchase",
     ),
     "profiles": (
         "fit.epochs=6", "fit.rows_per_step=256", "fit.history_length=500",
@@ -80,7 +80,7 @@ SETTINGS: Final[dict[str, tuple[str, ...]]] = {
         "tasks.match.enabled=false",
     ),
     "zh-ner": (),
-    "oa-mine": (),
+    "oa-mine": ("fit.epochs=40", "fit.patience=8", "fit.row_learning_rate=0.2"),
 }  # fmt: skip
 
 # The questions that are asked of households: column, and the values that count as yes.

@@ -23,7 +23,7 @@ from daogou.errors import ArtifactError, ConfigError, DataError, unknown
 from daogou.features.batch import Batch, Epoch, make_batch, plan_epoch
 from daogou.features.store import SPLITS, Store, compile_store, open_store
 from daogou.features.transform import Transform, fit_transform
-from daogou.learn.optimise import RowAdagrad, dense_of, omega, tables_of
+from daogou.learn.optimise import RowAdagrad, dense_of, omega, row_groups, weights_of
 from daogou.learn.step import backward
 from daogou.learn.validate import TaskLoss, joint_score, validation_losses
 from daogou.model.build import SIZES, Shape
@@ -292,8 +292,10 @@ def _train(
     model: JointModel, store: Store, shop: Shop, settings: Settings, run: Path, progress: Progress
 ) -> State:
     """Epochs of steps until none is left or none helps; the best epoch's weights on disk."""
-    tables, dense = tables_of(model), dense_of(model)
-    rows = RowAdagrad(tables, learning_rate=settings.row_learning_rate, l2=settings.row_l2)
+    dense = dense_of(model)
+    rows = RowAdagrad(
+        row_groups(model, l2=settings.row_l2), learning_rate=settings.row_learning_rate
+    )
     adam = torch.optim.AdamW(
         dense, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
@@ -419,8 +421,8 @@ def _plan(store: Store, settings: Settings, seed: int, epoch: int) -> Epoch:
 def _set_rates(
     adam: torch.optim.Optimizer, rows: torch.optim.Optimizer, settings: Settings, epoch: int
 ) -> None:
-    """Learning rates of an epoch: from full to a tenth along a half cosine over all epochs."""
-    share = 0.55 + 0.45 * np.cos(np.pi * epoch / max(settings.epochs, 1))
+    """Learning rates of an epoch: from full to a fiftieth along a half cosine over all epochs."""
+    share = 0.51 + 0.49 * np.cos(np.pi * epoch / max(settings.epochs, 1))
     pairs = ((adam, settings.learning_rate), (rows, settings.row_learning_rate))
     for optimiser, rate in pairs:
         for group in optimiser.param_groups:
@@ -438,7 +440,7 @@ def _keep(
     """Write the checkpoint of an epoch; the rename makes it count."""
     tensors = {f"model.{name}": weight for name, weight in model.state_dict().items()}
     for kind, optimiser in (("rows", rows), ("adam", adam)):
-        for i, weight in enumerate(optimiser.param_groups[0]["params"]):
+        for i, weight in enumerate(weights_of(optimiser)):
             found = optimiser.state.get(weight, {})
             tensors |= {f"{kind}.{i}.{name}": value for name, value in found.items()}
     _save(tensors, folder / "last.safetensors", {"state": json.dumps(asdict(state))})
@@ -457,7 +459,7 @@ def _resume(folder: Path, model: JointModel, rows: RowAdagrad, adam: torch.optim
     }
     model.load_state_dict(weights)
     for kind, optimiser in (("rows", rows), ("adam", adam)):
-        for i, weight in enumerate(optimiser.param_groups[0]["params"]):
+        for i, weight in enumerate(weights_of(optimiser)):
             prefix = f"{kind}.{i}."
             found = {
                 name.removeprefix(prefix): value
