@@ -25,7 +25,7 @@ class MatchHead(nn.Module):
         super().__init__()
         self.user = nn.Linear(width, width)
         self.item = nn.Linear(width, width)
-        self.bias = nn.Linear(width, 1)
+        self.bias = nn.Linear(width, 1, bias=False)  # a constant would move no softmax
         self.log_temperature = nn.Parameter(torch.tensor(temperature).log())
         self.n_items = n_items
         self.register_buffer("positive_share", positive_share.float())
