@@ -36,8 +36,8 @@ def test_a_score_is_the_cosine_over_the_temperature_plus_the_items_bias() -> Non
     made = head()
     set_identity(made.user)
     set_identity(made.item)
-    torch.nn.init.zeros_(made.bias.weight)
-    torch.nn.init.constant_(made.bias.bias, 0.25)
+    with torch.no_grad():
+        made.bias.weight.copy_(torch.tensor([[0.25, 0.0, 0.0]]))  # of the item (1, 0, 0): 1/4
     query = made.query(torch.tensor([[3.0, 4.0, 0.0]]))
     index = made.index(torch.tensor([[1.0, 0.0, 0.0]]))
     assert (query @ index.T).item() == pytest.approx(3.25)
