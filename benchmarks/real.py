@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from baselines import (
+    better,
     fit_lookup,
     inputs_of_run,
     lightgbm_single,
@@ -163,20 +164,25 @@ def _funnel_lines(shop: str, run: Artifact, threads: int) -> list[Line]:
     users = np.arange(len(query)) if (query < 0).any() else store["queries/user"][query]
     found: list[Line] = []
     tasks = [task for task in run.model.tasks if task.family == "funnel"]
+    trees: list[dict[str, Any]] = []
     for stage, task in enumerate(tasks):
-        chances = lightgbm_single(store, inputs, labels[:, stage], threads=threads)
-        cases = [(task.name, scores.chances, chances, labels[:, stage])]
+        target = labels[:, stage]
+        trees.append(lightgbm_single(store, inputs, target, threads=threads))
+        cases = []
         if task.given is not None:
-            before = labels[:, head.given[stage]] == 1
-            target = np.where(before, labels[:, stage], -1)
-            given = lightgbm_single(store, inputs, target, threads=threads)
-            cases.append((f"{task.name} given {task.given}", scores.conditional, given, target))
+            before = head.given[stage]
+            defined = np.where(labels[:, before] == 1, target, -1)
+            given = lightgbm_single(store, inputs, defined, threads=threads)
+            chained = {split: chances * trees[before][split] for split, chances in given.items()}
+            trees[stage] = better(store, target, trees[stage], chained)
+            cases = [(f"{task.name} given {task.given}", scores.conditional, given, defined)]
+        cases.insert(0, (task.name, scores.chances, trees[stage], target))
         for what, ours, theirs, target in cases:
             known = target[at] >= 0
             y, w, who = target[at][known] == 1, weight[known], users[known]
             columns = (
                 ours[known, stage].astype(np.float64),
-                theirs[known],
+                theirs["test"][known],
                 popular[known, head.columns[stage]],
             )
             gap = paired_difference(columns[0], columns[1], y, who, w, n=DRAWS)

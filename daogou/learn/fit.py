@@ -47,7 +47,7 @@ class Settings:
     learning_rate: float = 0.002  # AdamW, dense layers
     row_learning_rate: float = 0.1  # row-wise Adagrad, tables
     weight_decay: float = 0.01  # AdamW
-    row_l2: float = 0.003  # pull on touched rows, divided by how often each was touched
+    row_l2: float = 0.0  # pull on touched rows, divided by how often each was touched
     l1: float = 0.0  # lambda * Omega on dense weights: l1 * sum |w| + l2 / 2 * sum w^2
     l2: float = 0.0
     clip: float = 5.0  # largest norm of the dense gradient

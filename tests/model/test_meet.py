@@ -9,7 +9,7 @@ from daogou.features.batch import Batch
 from daogou.features.columns import Columns
 from daogou.model.embed import Fields
 from daogou.model.encoded import Encoded
-from daogou.model.meet import Meet
+from daogou.model.meet import N_AFFINITIES, VIEW_WIDTH, Meet
 from tests.model.hand import batch, set_identity
 
 # One user with two events, (1, 0) and (0, 1), and one with none; two items.
@@ -48,14 +48,27 @@ def test_the_input_is_item_user_products_and_attended(meet: Meet) -> None:
     e = math.exp(math.sqrt(2))
     a, b = e / (e + 2), 1 / (e + 2)
     found = meet(encoded(), given([1], [0]))
+    wanted = torch.tensor([[2.0, 0.0, 3.0, 5.0, 6.0, 0.0, a, b, 2 * a, 0.0]])
+    torch.testing.assert_close(found[:, :10], wanted)
+
+
+def test_an_affinity_is_the_inner_product_of_views_over_the_root_of_their_width(
+    meet: Meet,
+) -> None:
+    # Views of all ones times u = (3, 5) are 8 each, times v = (2, 0) are 2 each: a product of 16
+    # in each of VIEW_WIDTH places, over its root.
+    for views in (meet.user_views, meet.item_views):
+        torch.nn.init.ones_(views.weight)
+        torch.nn.init.zeros_(views.bias)
+    found = meet(encoded(), given([1], [0]))
     torch.testing.assert_close(
-        found, torch.tensor([[2.0, 0.0, 3.0, 5.0, 6.0, 0.0, a, b, 2 * a, 0.0]])
+        found[0, 10:], torch.full((N_AFFINITIES,), 16 * math.sqrt(VIEW_WIDTH))
     )
 
 
 def test_a_user_without_history_attends_to_nothing(meet: Meet) -> None:
     found = meet(encoded(), given([1], [1]))
-    assert found[0, 6:].tolist() == [0.0, 0.0, 0.0, 0.0]
+    assert found[0, 6:10].tolist() == [0.0, 0.0, 0.0, 0.0]
     assert found.isfinite().all()
 
 

@@ -21,6 +21,10 @@ class FunnelHead(nn.Module):
     earlier ones, by construction. Learning the conditional where it is defined beat the
     product losses (ESMM) and the debiased ones in a controlled test (SCIENCE 5.1).
 
+    Beside its tower each stage reads the mixer's input through one linear layer (Cheng et al.,
+    "Wide & Deep Learning", 2016): what is nearly linear in the affinities and buckets need not
+    wait for the experts.
+
     ``given[t]`` is the place of the stage that t is conditional on, or -1; ``columns[t]`` the
     column of t among the exposures' labels.
     """
@@ -43,24 +47,36 @@ class FunnelHead(nn.Module):
         self.columns = list(columns)
         self.hidden = GroupedLinear(len(given), mixer.n_outputs, tower)
         self.out = GroupedLinear(len(given), tower, 1)
+        self.wide = GroupedLinear(len(given), meet.n_outputs, 1)
+        nn.init.zeros_(self.wide.weight)
 
-    def towers(self, mixed: Tensor) -> Tensor:
-        """Conditional logits ``[T, B]`` of the mixer's output ``[T, B, H]``."""
-        logits: Tensor = self.out(nn.functional.silu(self.hidden(mixed)))
-        return logits[..., 0]
+    def logits(self, shared: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Conditional logits ``[T, B]`` of the mixer's input ``[B, D]``."""
+        mixed = self.mixer(shared)
+        straight = shared.expand(len(self.given), *shared.shape)
+        if weights is not None:
+            mixed, straight = weigh(mixed, weights), weigh(straight, weights)
+        found: Tensor = self.out(nn.functional.silu(self.hidden(mixed))) + self.wide(straight)
+        return found[..., 0]
 
     def losses(self, encoded: Encoded, batch: Batch, weights: Tensor) -> TaskLosses:
-        """Mean loss of each stage over the exposures where it is defined, ``[T]``."""
+        """Each stage's nats per exposure of the batch, ``[T]``; 0 where it is undefined.
+
+        Summed over stages this is the negative log-likelihood of what happened to an exposure: a
+        stage that is seldom defined weighs little. As a mean over its own few rows it would
+        weigh many times more a row, and the shared layers would learn those rows by heart.
+        """
         shared = self.meet(encoded, batch)
-        logits = self.towers(weigh(self.mixer(shared), weights))
+        logits = self.logits(shared, weights)
         labels = batch.exposures["labels"][:, self.columns]
+        weight = batch.exposures["weight"]
         found = []
         for stage in range(len(self.given)):
             label = labels[:, stage].clamp(min=0).to(logits.dtype)
             values = binary(logits[stage], label)
-            found.append(
-                masked_mean(values, self.defined(labels, stage), batch.exposures["weight"])
-            )
+            defined = self.defined(labels, stage)
+            share = (defined * weight).sum() / weight.sum().clamp(min=1e-12)
+            found.append(masked_mean(values, defined, weight) * share)
         return TaskLosses(torch.stack(found), shared)
 
     def defined(self, labels: Tensor, stage: int) -> Tensor:
@@ -71,7 +87,7 @@ class FunnelHead(nn.Module):
 
     def chances(self, encoded: Encoded, batch: Batch) -> tuple[Tensor, Tensor]:
         """Chance of each stage over all exposures, and where its condition holds, ``[T, B]``."""
-        conditional = self.towers(self.mixer(self.meet(encoded, batch))).sigmoid()
+        conditional = self.logits(self.meet(encoded, batch)).sigmoid()
         return self.chained(conditional), conditional
 
     def chained(self, conditional: Tensor) -> Tensor:

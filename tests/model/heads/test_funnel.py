@@ -43,12 +43,12 @@ def losses(made: FunnelHead, labels: list[list[int]], weight: list[float] | None
 
 
 def test_each_stage_is_learnt_where_the_one_before_it_happened() -> None:
-    # click: 4 rows, 2 happened: -ln 1/2 each. cart: the 2 clicked rows, one happened:
-    # (-ln 1/4 - ln 3/4) / 2. buy: the one row with a cart, not bought: -ln (1 - 1/8).
+    # Per exposure, of which there are 4. click: -ln 1/2 each. cart: the 2 clicked rows, one
+    # happened: (-ln 1/4 - ln 3/4) / 4. buy: the one row with a cart, not bought: -ln (1 - 1/8) / 4.
     made = head()
     say(made, 0.5, 0.25, 0.125)
     found = losses(made, [[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]])
-    wanted = [math.log(2), (math.log(4) - math.log(0.75)) / 2, -math.log(7 / 8)]
+    wanted = [math.log(2), (math.log(4) - math.log(0.75)) / 4, -math.log(7 / 8) / 4]
     torch.testing.assert_close(found, torch.tensor(wanted))
 
 
@@ -57,7 +57,7 @@ def test_a_missing_label_is_left_out_and_is_no_negative() -> None:
     made = head()
     say(made, 0.25, 0.25, 0.25)
     found = losses(made, [[1, 1, -1], [-1, 1, 1], [1, 1, 1]])
-    torch.testing.assert_close(found, torch.full((3,), math.log(4)))
+    torch.testing.assert_close(found, torch.full((3,), math.log(4) * 2 / 3))
 
 
 @pytest.mark.parametrize("label", [-1, 0])
@@ -117,7 +117,7 @@ def test_a_head_finds_its_labels_by_column() -> None:
     made = head((-1, 0), columns=(0, 2))
     say(made, 0.5, 0.25)
     found = losses(made, [[1, 0, 1, 0], [0, 1, 1, 1]])
-    torch.testing.assert_close(found, torch.tensor([math.log(2), math.log(4)]))
+    torch.testing.assert_close(found, torch.tensor([math.log(2), math.log(4) / 2]))
 
 
 def test_conditional_chances_multiply_by_hand() -> None:
