@@ -17,6 +17,7 @@ from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
 from daogou.guide.score import Past, Scorer, Shoppers, funnel_chances, nobody, read_users
 from daogou.model.heads.funnel import FunnelHead
+from daogou.model.joint import marks_of
 from daogou.model.meet import Meet
 
 Array = NDArray[Any]
@@ -192,14 +193,15 @@ def contributions(
     at: list[tuple[int, int, int]] = [(0, 0, 0)]  # user, item and context variant of each row
     encoded_items, shoppers, n_history = None, None, 0
     if scorer.vectors is not None:
-        variants, names = _item_variants(scorer, catalogue, row)
+        variants, marks, names = _item_variants(scorer, catalogue, row)
         shoppers = scorer.shoppers(asked[1])
         if shoppers is not None:
             history = shoppers.columns["history"][0]
             n_history = len(history)
             encoded_items = torch.cat([scorer.vectors[history], variants])
             columns, user_names = _user_variants(scorer, shoppers.columns, asked[0])
-            shoppers = read_users(model, encoded_items, columns)
+            shared = torch.cat([scorer.marks[history], marks])
+            shoppers = read_users(model, encoded_items, shared, columns)
             inputs += user_names
             at += [(place, 0, 0) for place in range(1, len(user_names) + 1)]
         else:
@@ -235,8 +237,8 @@ def log_odds(chance: Tensor) -> Tensor:
 
 def _item_variants(
     scorer: Scorer, catalogue: Catalogue, row: int
-) -> tuple[Tensor, list[tuple[str, object]]]:
-    """Vectors of a product as it is and without each of its inputs, and what those are."""
+) -> tuple[Tensor, Tensor, list[tuple[str, object]]]:
+    """Vectors and marks of a product as it is and without each of its inputs; what those are."""
     store, transform = scorer.artifact.store, scorer.artifact.transform
     model = scorer.artifact.model
     item_id, text = int(store["items/id"][row]), int(store["items/text"][row])
@@ -261,7 +263,9 @@ def _item_variants(
         ("item.id", catalogue.keys[row] if item_id else None),
         (f"item.{catalogue.title or 'text'}", title),
     ]
-    return model.encode_items(columns, pooled), names
+    # Without its id a product is none of those in the history.
+    same = torch.tensor([*[row] * n, 0, row])
+    return model.encode_items(columns, pooled), marks_of(same, columns["fields"]), names
 
 
 def _user_variants(

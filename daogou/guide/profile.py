@@ -38,7 +38,8 @@ def portrait(scorer: Scorer, catalogue: Catalogue, queries: Queries, lang: str) 
     assert scorer.vectors is not None
     model, transform = scorer.artifact.model, scorer.artifact.transform
     head = cast(ProfileHead, model.heads["profile"])
-    found = head.distributions(read_users(model, scorer.vectors, variants).encoded)
+    read = read_users(model, scorer.vectors, scorer.marks, variants)
+    found = head.distributions(read.encoded)
     names = [transform.profile.names[column] for column in head.columns]
     columns: dict[str, dict[str, float]] = {}
     for name, chances in zip(names, found, strict=True):

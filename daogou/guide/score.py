@@ -19,7 +19,7 @@ from daogou.features.vocab import Vocab
 from daogou.model import predict
 from daogou.model.encoded import Encoded
 from daogou.model.heads.funnel import FunnelHead
-from daogou.model.joint import JointModel
+from daogou.model.joint import JointModel, marks_of
 
 Array = NDArray[Any]
 _NO_COLUMNS: Final = Columns({})
@@ -53,6 +53,7 @@ class Scorer:
 
     artifact: Artifact
     vectors: Tensor | None  # [I + 1, D], row 0 the unknown product; None in a flat shop
+    marks: Tensor  # [I + 1, M], what products may have in common
     now: int  # just after the last event of the log, microseconds
     start: int  # the first event of the log
 
@@ -101,7 +102,7 @@ class Scorer:
         batch = make_batch(store, queries=queries, history_length=length)
         history = batch.items["row"][batch.users["history"]]
         columns = Columns({**batch.users.tensors, "history": history})
-        return read_users(self.artifact.model, self.vectors, columns)
+        return read_users(self.artifact.model, self.vectors, self.marks, columns)
 
     @torch.inference_mode()
     def chances(
@@ -155,16 +156,18 @@ def fit_scorer(artifact: Artifact) -> Scorer:
         vectors = predict.item_vectors(artifact.model, store)
     now = int(full_queries(store, np.zeros(1, dtype=np.int64)).time[0])
     times = store["history/time"]
-    return Scorer(artifact, vectors, now, int(times.min()) if len(times) else now)
+    rows = torch.arange(store.n_items + 1)
+    marks = marks_of(rows, torch.from_numpy(np.array(store["items/fields"], dtype=np.int64)))
+    return Scorer(artifact, vectors, marks, now, int(times.min()) if len(times) else now)
 
 
-def read_users(model: JointModel, items: Tensor, columns: Columns) -> Shoppers:
-    """Users whose ``columns["history"]`` are rows of ``items [I, D]``, encoded."""
+def read_users(model: JointModel, items: Tensor, marks: Tensor, columns: Columns) -> Shoppers:
+    """Users encoded; their ``history`` holds rows of ``items [I, D]`` and ``marks [I, M]``."""
     assert model.user is not None
     events = model.user.read_history(items, columns["history"], columns["action"], columns["age"])
     h = model.user(events, columns["action"])
     u = model.user.user(h, columns["id"], columns["fields"], columns["numbers"])
-    return Shoppers(columns, Encoded(None, items, events, h, u))
+    return Shoppers(columns, Encoded(None, items, events, h, u, marks))
 
 
 def nobody(items: Tensor | None) -> Shoppers:

@@ -133,7 +133,7 @@ _FROM_ONE: Final = frozenset(
         "tower",
     ]
 )
-_SHARES: Final = frozenset(("dropout", "id_dropout"))
+_SHARES: Final = frozenset(("dropout", "id_dropout", "event_dropout"))
 
 
 def _out_of_range(where: str, given: Settings | Shape) -> list[str]:

@@ -44,6 +44,7 @@ class Shape:
     tower: int = 32
     dropout: float = 0.1
     id_dropout: float = 0.1
+    event_dropout: float = 0.5  # share of a history's events that a training step does not see
     mixer: str = "ple"
     mixer_options: Mapping[str, Any] | None = None  # further arguments of the mixer
 
@@ -102,12 +103,20 @@ def build(
             width,
             id_dropout=shape.id_dropout,
             dropout=shape.dropout,
+            event_dropout=shape.event_dropout,
         )
     heads: dict[str, nn.Module] = {}
     funnel = [task for task in tasks if task.family == "funnel"]
     if funnel:
         context = _fields(transform.context, field_width) if transform.context.names else None
-        meet = Meet(width, has_items=has_items, has_users=user is not None, context=context)
+        meet = Meet(
+            width,
+            has_items=has_items,
+            has_users=user is not None,
+            context=context,
+            missing=(0, *transform.items.offsets),
+            last_action=len(transform.actions),
+        )
         if not meet.n_outputs:
             raise ConfigError(
                 "events.context: names no column, and there are no products or users either: "

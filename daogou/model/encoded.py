@@ -14,7 +14,8 @@ class Encoded:
     """Outputs of the encoders; None where a shop has no such thing.
 
     ``tokens [X, L, D_t]`` of the texts, ``items [I, D]``, ``events [Q, L, D]`` of the histories,
-    ``h [Q, D]`` behaviour states, ``users [Q, D]``.
+    ``h [Q, D]`` behaviour states, ``users [Q, D]``. ``marks [I, M]`` are whole numbers that two
+    items may have in common: the catalogue row and the row of each input column.
     """
 
     tokens: Tensor | None = None
@@ -22,11 +23,12 @@ class Encoded:
     events: Tensor | None = None
     h: Tensor | None = None
     users: Tensor | None = None
+    marks: Tensor | None = None
 
     def leaves(self) -> "Encoded":
         """Detached copies that collect gradients of their own."""
         copies = {
-            field.name: value.detach().requires_grad_()
+            field.name: value.detach().requires_grad_(value.is_floating_point())
             for field in fields(self)
             if (value := getattr(self, field.name)) is not None
         }

@@ -15,6 +15,11 @@ from daogou.model.user import UserEncoder
 from daogou.schema import Task
 
 
+def marks_of(rows: Tensor, fields: Tensor) -> Tensor:
+    """What items may have in common, ``[I, M]``: catalogue rows ``[I]``, fields ``[I, C]``."""
+    return torch.cat([rows[:, None], fields], dim=1)
+
+
 class JointModel(nn.Module):
     """Encoders and heads for the tasks that a shop's tables allow. Made by `build`."""
 
@@ -49,10 +54,12 @@ class JointModel(nn.Module):
         if self.user is None or not len(batch.users):
             return Encoded(tokens, items)
         users = batch.users
-        events = self.user.read_history(items, users["history"], users["action"], users["age"])
-        h = self.user(events, users["action"])
+        action = self.user.forget_events(users["action"])
+        events = self.user.read_history(items, users["history"], action, users["age"])
+        h = self.user(events, action)
         u = self.user.user(h, users["id"], users["fields"], users["numbers"])
-        return Encoded(tokens, items, events, h, u)
+        marks = marks_of(batch.items["row"], batch.items["fields"])
+        return Encoded(tokens, items, events, h, u, marks)
 
     def encode_items(self, items: Columns, pooled: Tensor | None) -> Tensor:
         """Vectors ``[I, D]`` of item rows whose texts ``[X, D_t]`` are already pooled."""

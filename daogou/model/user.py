@@ -29,6 +29,7 @@ class UserEncoder(nn.Module):
         n_questions: int = 4,
         id_dropout: float = 0.1,
         dropout: float = 0.1,
+        event_dropout: float = 0.5,
     ) -> None:
         super().__init__()
         self.actions = nn.Embedding(n_actions + 1, width)
@@ -48,10 +49,20 @@ class UserEncoder(nn.Module):
         self.gate_shift = nn.Parameter(torch.tensor(0.0))
         self.norm = nn.LayerNorm(width)
         self.id_dropout = id_dropout
+        self.event_dropout = event_dropout
         self.n_actions = n_actions
         self.register_buffer("log_frequency", torch.log1p(frequencies.float()))
 
     log_frequency: Tensor
+
+    def forget_events(self, action: Tensor) -> Tensor:
+        """In training, actions with a random share of the events gone (0): no two passes see the
+        same history of a user, so that few users with known profiles are not learnt by heart.
+        """
+        if not self.training or self.event_dropout <= 0:
+            return action
+        gone = torch.rand(action.shape, device=action.device) < self.event_dropout
+        return torch.where(gone, 0, action)
 
     def read_history(self, items: Tensor, history: Tensor, action: Tensor, age: Tensor) -> Tensor:
         """Events ``[Q, L, D]``; those past the end of a history are zero."""

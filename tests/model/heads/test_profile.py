@@ -124,7 +124,7 @@ def test_ids_and_columns_of_a_user_cannot_change_a_profile() -> None:
     ).eval()
     n = 3
     empty = {"fields": torch.zeros(6, 0, dtype=torch.int64), "numbers": torch.zeros(6, 0)}
-    items = Columns({"id": torch.arange(6), **empty})
+    items = Columns({"row": torch.arange(6), "id": torch.arange(6), **empty})
     behaviour = {
         "history": torch.randint(1, 6, (n, 4)),
         "action": torch.randint(0, 3, (n, 4)),
