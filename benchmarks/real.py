@@ -72,8 +72,8 @@ SETTINGS: Final[dict[str, tuple[str, ...]]] = {
         "model.dropout=0.3", "model.id_dropout=0.3",
     ),
     "completejourney": (
-        "fit.epochs=4", "fit.rows_per_step=4096", "fit.row_learning_rate=0.05",
-        "fit.row_l2=0.01", "fit.watch=purchase",
+        "fit.epochs=3", "fit.rows_per_step=4096", "fit.history_length=200",
+        "fit.watch=purchase",
     ),
     "profiles": (
         "fit.epochs=6", "fit.rows_per_step=256", "fit.history_length=500",
