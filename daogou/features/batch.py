@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from daogou.features.columns import Columns
-from daogou.features.store import SPLITS, Store
+from daogou.features.store import NO_SPLIT, SPLITS, Store
 
 N_AGES: Final = 12  # buckets of an event's age, each about three times older than the one before
 _HOUR_US: Final = 3_600_000_000
@@ -49,6 +49,9 @@ class Queries:
     time: Rows
 
 
+_NOBODY: Final = Queries(_NO_ROWS, _NO_ROWS, _NO_ROWS)
+
+
 def make_batch(
     store: Store,
     exposures: Rows = _NO_ROWS,
@@ -57,10 +60,12 @@ def make_batch(
     queries: Queries | None = None,
     extra_items: Rows = _NO_ROWS,
     titles: Rows = _NO_ROWS,
+    taught: Queries | None = None,
 ) -> Batch:
     """The batch of these exposure rows, and of further users, catalogue rows and titles.
 
     ``queries`` replaces the users that the exposures bring: for profiles and for serving.
+    ``taught`` come after the exposures' users, and only their profiles may teach.
     """
     candidate = store["exposures/item"][exposures]
     query = store["exposures/query"][exposures]
@@ -73,6 +78,14 @@ def make_batch(
             store["queries/user"][distinct],
             store["queries/end"][distinct],
             store["queries/time"][distinct],
+        )
+    split = store["users/split"][queries.user]
+    if taught is not None:
+        split = np.concatenate([np.full_like(split, NO_SPLIT), store["users/split"][taught.user]])
+        queries = Queries(
+            np.concatenate([queries.user, taught.user]),
+            np.concatenate([queries.end, taught.end]),
+            np.concatenate([queries.time, taught.time]),
         )
     history, action, age = _histories(store, queries, history_length)
     items, place = _distinct(
@@ -98,7 +111,7 @@ def make_batch(
             fields=store["users/fields"][queries.user],
             numbers=store["users/numbers"][queries.user],
             profile=store["users/profile"][queries.user],
-            split=store["users/split"][queries.user],
+            split=split,
             history=place[history],
             action=action,
             age=age,
@@ -133,6 +146,7 @@ class Epoch:
     exposures: list[Rows]
     titles: list[Rows]
     extra_items: list[Rows]
+    taught: list[Queries]
 
     def __len__(self) -> int:
         return len(self.exposures)
@@ -147,12 +161,15 @@ def plan_epoch(
     titles_per_step: int,
     title_passes: float,
     extra_items: int,
+    profile_passes: float = 0.0,
 ) -> Epoch:
     """One pass over the training exposures, each row once, in an order the seed decides.
 
     Neighbours in the store share a user and a moment, so short runs of them stay together:
     a batch then encodes fewer histories. Titles are spread over the steps, ``title_passes``
-    times each; a shop without exposures takes as many steps as its titles fill.
+    times each; a shop without exposures takes as many steps as its titles fill. So are the users
+    whose profile may teach, each at moments of training drawn anew: were every exposure to teach
+    its user's profile, a few hundred users would be learnt by heart within an epoch.
     """
     rng = np.random.default_rng([seed, epoch])
     first, last = store.ranges["train"]
@@ -171,9 +188,34 @@ def plan_epoch(
         else _NO_ROWS
         for _ in range(n_steps)
     ]  # fmt: skip
+    taught = _taught(store, rng, profile_passes) if profile_passes > 0 else _NOBODY
+    pieces = np.array_split(np.arange(len(taught.user)), max(n_steps, 1))
     return Epoch(
-        _cut(order, rows_per_step, n_steps), np.array_split(titles, max(n_steps, 1)), extra
+        _cut(order, rows_per_step, n_steps),
+        np.array_split(titles, max(n_steps, 1)),
+        extra,
+        [Queries(taught.user[rows], taught.end[rows], taught.time[rows]) for rows in pieces],
     )
+
+
+def _taught(store: Store, rng: np.random.Generator, passes: float) -> Queries:
+    """Users whose profile may teach, ``passes`` times each, at moments before training ends.
+
+    A moment leaves between a third and all of the user's events of that time to be read.
+    """
+    first, last = store.ranges["train"]
+    times, start = store["history/time"], np.asarray(store["users/start"])
+    known = (store["users/profile"] >= 0).any(1) & (store["users/split"] == SPLITS.index("train"))
+    until = int(store["exposures/time"][first:last].max()) if last > first else 0
+    early = np.concatenate([[0], np.cumsum(np.asarray(times) <= until)])
+    n_early = early[start[1:]] - early[start[:-1]]  # [U + 1]
+    users = np.flatnonzero(known & (n_early > 0))
+    repeats = [rng.permutation(users) for _ in range(int(np.ceil(passes)))]
+    user = np.concatenate([_NO_ROWS, *repeats])[: round(passes * len(users))]
+    share = rng.uniform(1 / 3, 1.0, len(user))
+    end = start[user] + np.ceil(share * n_early[user]).astype(np.int64)
+    # Just after the last event that is read: what shares its time is either read or not asked.
+    return Queries(user, end, times[end - 1] + 1 if len(user) else _NO_ROWS)
 
 
 def split_batches(

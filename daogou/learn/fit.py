@@ -42,10 +42,10 @@ class Settings:
     """What ``[fit]`` may say."""
 
     epochs: int = 10
-    patience: int = 2  # epochs without a better joint score before training stops
+    patience: int = 3  # epochs without a better joint score before training stops
     rows_per_step: int = 2048
     learning_rate: float = 0.002  # AdamW, dense layers
-    row_learning_rate: float = 0.1  # row-wise Adagrad, tables
+    row_learning_rate: float = 0.2  # row-wise Adagrad, tables
     weight_decay: float = 0.01  # AdamW
     row_l2: float = 0.0  # pull on touched rows, divided by how often each was touched
     l1: float = 0.0  # lambda * Omega on dense weights: l1 * sum |w| + l2 / 2 * sum w^2
@@ -55,6 +55,7 @@ class Settings:
     extra_items: int = 256  # drawn evenly from the catalogue into each batch, for matching
     titles_per_step: int = 32  # in a shop of titles alone
     title_passes: float = 8.0  # how often an epoch of exposures sees each annotated title
+    profile_passes: float = 4.0  # how often an epoch of exposures sees each user's known profile
     balancer: str = "fixed"
     gram_every: int = 10  # steps between Grams, for balancers that ask for one
     watch: str = "joint"  # "joint", or a task's name: whose validation loss picks the epoch
@@ -362,6 +363,7 @@ def _epoch(
             history_length=settings.history_length,
             extra_items=plan.extra_items[step],
             titles=plan.titles[step],
+            taught=plan.taught[step],
         )
 
     total = torch.zeros(len(teacher.static))
@@ -414,6 +416,7 @@ def _plan(store: Store, settings: Settings, seed: int, epoch: int) -> Epoch:
         rows_per_step=settings.rows_per_step,
         titles_per_step=settings.titles_per_step,
         title_passes=settings.title_passes,
+        profile_passes=settings.profile_passes,
         extra_items=settings.extra_items,
     )
 

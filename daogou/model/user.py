@@ -56,8 +56,10 @@ class UserEncoder(nn.Module):
     log_frequency: Tensor
 
     def forget_events(self, action: Tensor) -> Tensor:
-        """In training, actions with a random share of the events gone (0): no two passes see the
-        same history of a user, so that few users with known profiles are not learnt by heart.
+        """Actions ``[Q, L]``, in training with a random share of the events gone (0).
+
+        No two passes then see the same history of a user, and the few users whose profile is
+        known are not learnt by heart.
         """
         if not self.training or self.event_dropout <= 0:
             return action

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daogou.features.batch import (
@@ -18,7 +18,7 @@ from daogou.features.batch import (
     plan_epoch,
     split_batches,
 )
-from daogou.features.store import Store
+from daogou.features.store import NO_SPLIT, Store
 from tests.shops import EVENTS, N_EXPOSURES, RANGES, compile_shop, event, write_shop
 
 LENGTH = 3
@@ -265,3 +265,51 @@ def test_titles_alone_fill_as_many_steps_as_they_need() -> None:
 
 def test_a_shop_with_nothing_to_teach_has_no_step() -> None:
     assert len(plan(bare(0, 0))) == 0
+
+
+def lives(n_users: int, n_events: int) -> Store:
+    """Users 1 to n, an event an hour; training ends with hour 5, the last user is for testing."""
+    start = np.array([0, *(n_events * np.arange(n_users + 1))], dtype=np.int64)
+    split = np.zeros(n_users + 1, dtype=np.int8)
+    split[[0, -1]] = 9, 2
+    profile = np.zeros((n_users + 1, 1), dtype=np.int16)
+    profile[0] = -1
+    arrays: dict[str, Any] = {
+        "titles/split": np.zeros(0, dtype=np.int8),
+        "queries/user": np.ones(1, dtype=np.int32),
+        "items/id": np.zeros(2, dtype=np.int32),
+        "users/start": start,
+        "users/split": split,
+        "users/profile": profile,
+        "history/time": np.tile(np.arange(1, n_events + 1), n_users).astype(np.int64),
+        "exposures/time": np.arange(6, dtype=np.int64),
+    }
+    return Store(Path(), arrays, {"train": (0, 6)})
+
+
+@settings(deadline=None)
+@given(st.integers(2, 9), st.integers(0, 6), st.integers(0, 99))
+def test_each_known_profile_teaches_as_often_as_asked_and_at_moments_of_training(
+    n_users: int, passes: int, seed: int
+) -> None:
+    store = lives(n_users, n_events=9)
+    taught = plan(store, seed=seed, rows_per_step=2, profile_passes=float(passes)).taught
+    assert len(taught) == 3, "one piece for each step"
+    users = np.concatenate([piece.user for piece in taught])
+    ends = np.concatenate([piece.end for piece in taught])
+    times = np.concatenate([piece.time for piece in taught])
+    counts = np.bincount(users, minlength=n_users + 1)
+    assert counts.tolist() == [0, *[passes] * (n_users - 1), 0], "never one whose label tests"
+    read = ends - store["users/start"][users]  # events that are read; the training's are 5
+    assert ((read >= 2) & (read <= 5)).all(), "from a third of them, rounded up, to all"
+    assert (store["history/time"][ends - 1] < times).all()
+
+
+def test_only_those_who_are_taught_keep_their_split(tmp_path: Path) -> None:
+    _, store = compile_shop(write_shop(tmp_path))
+    user = np.array([1])
+    taught = Queries(user, store["users/start"][user + 1], np.array([2**60]))
+    batch = make_batch(store, np.arange(*store.ranges["train"]), taught=taught)
+    assert batch.users["split"][-1] == store["users/split"][1]
+    assert (batch.users["split"][:-1] == NO_SPLIT).all()
+    assert len(batch.users) > 1

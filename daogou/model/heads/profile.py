@@ -54,9 +54,10 @@ class ProfileHead(nn.Module):
         """
         assert encoded.h is not None
         users = batch.users
-        _, same, counts = users["row"].unique(return_inverse=True, return_counts=True)
-        share = 1.0 / counts[same]
         teaches = users["split"] == SPLITS.index("train")
+        taught = torch.where(teaches, users["row"], -1)
+        _, same, counts = taught.unique(return_inverse=True, return_counts=True)
+        share = 1.0 / counts[same]
         states = weigh(encoded.h.expand(len(self.columns), -1, -1), weights)
         found = [
             categorical(logits, torch.where(teaches, users["profile"][:, column], -1), share)
