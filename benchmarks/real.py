@@ -76,7 +76,9 @@ SETTINGS: Final[dict[str, tuple[str, ...]]] = {
         "fit.watch=purchase",
     ),
     "profiles": (
-        "fit.epochs=6", "fit.rows_per_step=256", "fit.history_length=500",
+        "fit.epochs=12", "fit.rows_per_step=256", "fit.history_length=500",
+        "fit.row_learning_rate=0.02", "fit.learning_rate=0.0005", "fit.row_l2=0.01",
+        "model.id_dropout=0.95",
         "tasks.purchase.enabled=false", "tasks.coupon.enabled=false",
         "tasks.match.enabled=false",
     ),

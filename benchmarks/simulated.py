@@ -30,7 +30,8 @@ from daogou.learn.fit import fit
 from daogou.tables.simulate import simulate
 
 GAP: Final = 0.85  # of the way from 0.5 to the ceiling's AUC
-ORDER: Final = 0.9  # Spearman to the knowable chance
+ORDER: Final = 0.9  # Spearman to the knowable chance, of the stage below
+ORDERED: Final = "click"
 SPANS: Final = 0.95  # span F1
 PROFILE: Final = 0.85  # of the ceiling's macro-F1
 MATCH: Final = 0.7  # of the oracle's recall@50
@@ -77,7 +78,7 @@ def _ranked(name: str, entry: Mapping[str, Any]) -> list[Check]:
     return [
         _at_least(name, "AUC's share of the gap", entry["gap_closed"], None if told else GAP,
                   entry["ceiling_auc"]),
-        _at_least(name, "Spearman", entry["spearman_true"], None if told else ORDER),
+        _at_least(name, "Spearman", entry["spearman_true"], ORDER if name == ORDERED else None),
         Check(name, "above the ceiling", entry["above_ceiling"], None, None, not alarm),
     ]  # fmt: skip
 
