@@ -206,7 +206,8 @@ def test_the_saved_weights_are_those_of_the_best_epoch(
     write_shop(tmp_path / "shop")
     validation, shown = scripted(scores[:n_epochs])
     monkeypatch.setattr(fit_module, "validation_losses", validation)
-    answer = tiny(tmp_path / "shop", tmp_path / "run", f"fit.epochs={len(scores)}")
+    sets = (f"fit.epochs={len(scores)}", "fit.patience=2")
+    answer = tiny(tmp_path / "shop", tmp_path / "run", *sets)
     saved = load_file(tmp_path / "run" / "model.safetensors")
     check_same(saved, shown[best])
     last = shown[n_epochs - 1]
