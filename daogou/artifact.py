@@ -9,23 +9,29 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from daogou.config import make, shop_of
 from daogou.errors import ArtifactError, DaogouError
+from daogou.features.batch import full_queries, make_batch
 from daogou.features.store import Store, open_store
 from daogou.features.transform import Transform
 from daogou.model.build import Counts, Shape, build
-from daogou.model.joint import JointModel
+from daogou.model.heads.profile import Tastes, shares_of
+from daogou.model.joint import JointModel, marks_of
 from daogou.schema import Shop
 
 FORMAT: Final = "daogou-run-1"
+MOST_VALUES: Final = 1024  # a column of more values is not counted in profiles
+MOST_USERS: Final = 4096
+MOST_EVENTS: Final = 200
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,43 @@ def counts_of(transform: Transform, store: Store) -> Counts:
         taken = torch.from_numpy(ids[labels[:, 0] == 1].astype("int64"))
         positives = torch.bincount(taken, minlength=transform.item_ids.n_rows).float()
     # One more of each: an id without positives may still be drawn.
-    return Counts(store.n_items, (positives + 1) / (positives + 1).sum())
+    share = (positives + 1) / (positives + 1).sum()
+    return Counts(store.n_items, share, tastes_of(transform, store))
+
+
+def tastes_of(transform: Transform, store: Store) -> Tastes | None:
+    """What histories can be counted by, and how those of the users who teach are spread.
+
+    Reads the last `MOST_EVENTS` events of at most `MOST_USERS` users of the training split, and
+    of each the events before training ends.
+    """
+    sizes = [coder.n_rows for coder in transform.items.coders]
+    picked = [place for place, size in enumerate(sizes) if size <= MOST_VALUES]
+    teaches = (store["users/split"] == 0) & (store["users/profile"] >= 0).any(1)
+    users = np.flatnonzero(teaches)
+    if not picked or not len(users) or not len(store["history/item"]):
+        return None
+    shape = Tastes(
+        columns=tuple(place + 1 for place in picked),  # mark 0 is the product itself
+        first=tuple(transform.items.offsets[place] for place in picked),
+        sizes=tuple(sizes[place] for place in picked),
+        mean=torch.zeros(0),
+        spread=torch.zeros(0),
+        n_users=len(users),
+    )
+    first, last = store.ranges["train"]
+    until = int(store["exposures/time"][first:last].max()) if last > first else 0
+    some = users[:: max(len(users) // MOST_USERS, 1)]
+    queries = full_queries(store, some)
+    batch = make_batch(store, queries=queries, history_length=MOST_EVENTS)
+    at = queries.end[:, None] - 1 - np.arange(batch.users["history"].shape[1])
+    early = torch.from_numpy(store["history/time"][np.maximum(at, 0)] <= until)
+    known = (batch.users["action"] > 0) & early
+    marks = marks_of(batch.items["row"], batch.items["fields"])[batch.users["history"]]
+    shares = shares_of(marks, known, shape)[known.any(1)]
+    if len(shares) < 2:
+        return None
+    return replace(shape, mean=shares.mean(0), spread=shares.std(0).clamp(min=0.05))
 
 
 def save(

@@ -39,7 +39,7 @@ def portrait(scorer: Scorer, catalogue: Catalogue, queries: Queries, lang: str) 
     model, transform = scorer.artifact.model, scorer.artifact.transform
     head = cast(ProfileHead, model.heads["profile"])
     read = read_users(model, scorer.vectors, scorer.marks, variants)
-    found = head.distributions(read.encoded)
+    found = head.distributions(read.encoded, read.columns)
     names = [transform.profile.names[column] for column in head.columns]
     columns: dict[str, dict[str, float]] = {}
     for name, chances in zip(names, found, strict=True):

@@ -14,7 +14,7 @@ from daogou.model.embed import Fields
 from daogou.model.heads.extract import ExtractHead
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.heads.match import MatchHead
-from daogou.model.heads.profile import ProfileHead
+from daogou.model.heads.profile import ProfileHead, Tastes
 from daogou.model.item import ItemEncoder
 from daogou.model.joint import JointModel
 from daogou.model.meet import Meet
@@ -63,6 +63,7 @@ class Counts:
 
     n_items: int  # products in the catalogue
     positive_share: Tensor  # [n_item_ids] each id row's share of the training positives
+    tastes: Tastes | None = None  # what the profiles' linear layer counts
 
 
 def build(
@@ -140,6 +141,7 @@ def build(
             width,
             [len(transform.classes(column)) for column in profile],
             [transform.profile.names.index(column) for column in profile],
+            tastes=counts.tastes,
         )
     if "extract" in families:
         heads["extract"] = ExtractHead(shape.text_width, len(transform.attributes))

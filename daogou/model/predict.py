@@ -131,9 +131,10 @@ def profile_scores(
     head = cast(ProfileHead, model.heads["profile"])
     pieces: list[list[Array]] = [[] for _ in head.columns]
     queries = full_queries(store, users)
-    for _, encoded in encoded_queries(model, store, queries, history_length=history_length):
+    for batch, encoded in encoded_queries(model, store, queries, history_length=history_length):
         with torch.inference_mode():
-            for piece, distribution in zip(pieces, head.distributions(encoded), strict=True):
+            made = head.distributions(encoded, batch.users)
+            for piece, distribution in zip(pieces, made, strict=True):
                 piece.append(distribution.numpy())
     return [np.concatenate(piece) if piece else np.zeros((0, 0)) for piece in pieces]
 

@@ -77,7 +77,7 @@ def test_evidence_is_what_the_answer_would_be_without_the_product(guide: Guide) 
     for each in (queries, without):
         shoppers = scorer.shoppers(each)
         assert shoppers is not None
-        distributions = head.distributions(shoppers.encoded)
+        distributions = head.distributions(shoppers.encoded, shoppers.columns)
         chances.append(float(distributions[place][0, at]))
     assert line["weight"] == pytest.approx(chances[0] - chances[1], abs=1e-6)
 

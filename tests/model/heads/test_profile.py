@@ -95,7 +95,7 @@ def test_a_column_without_a_value_in_training_has_no_class_and_no_loss() -> None
     found.sum().backward()
     assert found[0].item() == 0.0
     assert found[1].item() > 0.0
-    assert [each.shape for each in made.distributions(states(3))] == [(3, 0), (3, 2)]
+    assert [each.shape for each in made.distributions(states(3), Columns({}))] == [(3, 0), (3, 2)]
 
 
 def test_a_head_finds_its_labels_by_column() -> None:
@@ -109,7 +109,7 @@ def test_a_head_finds_its_labels_by_column() -> None:
 def test_distributions_sum_to_one() -> None:
     made = head()
     torch.nn.init.normal_(last(made, 1).weight)
-    for distribution in made.distributions(states(5)):
+    for distribution in made.distributions(states(5), Columns({})):
         torch.testing.assert_close(distribution.sum(1), torch.ones(5))
 
 
@@ -148,7 +148,7 @@ def test_ids_and_columns_of_a_user_cannot_change_a_profile() -> None:
         assert encoded.users is not None
         head = model.heads["profile"]
         assert isinstance(head, ProfileHead)
-        return head.distributions(encoded)[0], encoded.users
+        return head.distributions(encoded, Columns(users))[0], encoded.users
 
     first, second = answer(1, 0.0, 0), answer(5, 1.0, 1)
     assert torch.equal(first[0], second[0])
