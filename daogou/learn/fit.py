@@ -63,7 +63,7 @@ class Settings:
     buckets: int = 32  # quantiles of a number
     text_length: int = 0  # tokens of a title; 0 = what 99 % of the training titles need
     word_count: int = 2  # a word in fewer distinct training titles is read by its letters alone
-    threads: int = 0  # of torch; 0 leaves it alone
+    threads: int = 1  # of torch; small layers gain nothing from more; 0 leaves it alone
     memory_limit: str = "2GB"  # of DuckDB
     waive: tuple[str, ...] = ()  # names of failed checks that may pass
 

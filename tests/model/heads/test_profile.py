@@ -10,7 +10,7 @@ from torch import nn
 from daogou.features.columns import Columns
 from daogou.model.embed import Fields
 from daogou.model.encoded import Encoded
-from daogou.model.heads.profile import ProfileHead
+from daogou.model.heads.profile import ProfileHead, Tastes, shares_of
 from daogou.model.item import ItemEncoder
 from daogou.model.joint import JointModel
 from daogou.model.user import UserEncoder
@@ -153,3 +153,33 @@ def test_ids_and_columns_of_a_user_cannot_change_a_profile() -> None:
     first, second = answer(1, 0.0, 0), answer(5, 1.0, 1)
     assert torch.equal(first[0], second[0])
     assert not torch.allclose(first[1], second[1]), "or this test would show nothing"
+
+
+TASTES = Tastes((1,), (10,), (3,), torch.zeros(3), torch.ones(3), n_users=100)
+
+
+def test_shares_are_the_log_of_one_plus_the_percentage_of_events_with_a_value() -> None:
+    # Column 1 of the marks has the values 10, 11 and 12. Of four known events two have 11, one 12
+    # and one 10; what is past the end does not count, and neither does column 0.
+    marks = torch.tensor([[[7, 11], [7, 12], [7, 11], [7, 10], [7, 12]]])
+    known = torch.tensor([[True, True, True, True, False]])
+    wanted = torch.log1p(torch.tensor([[25.0, 50.0, 25.0]]))
+    torch.testing.assert_close(shares_of(marks, known, TASTES), wanted)
+    nothing = shares_of(marks, torch.zeros_like(known), TASTES)
+    assert nothing.tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_a_long_history_says_what_a_short_one_says() -> None:
+    marks = torch.tensor([[[0, 10], [0, 12]]])
+    known = torch.ones(1, 2, dtype=torch.bool)
+    once, thrice = (shares_of(marks.repeat(1, n, 1), known.repeat(1, n), TASTES) for n in (1, 3))
+    torch.testing.assert_close(once, thrice)
+
+
+def test_the_prior_costs_half_the_precision_over_the_users_times_the_squares() -> None:
+    made = ProfileHead(WIDTH, [2, 3], [0, 1], tastes=TASTES, precision=200.0)
+    with torch.no_grad():
+        made.wide.weight.zero_()
+        made.wide.weight[0, 0] = 3.0  # of the first column: 200 / (2 * 100) * 9
+        made.wide.weight[2:, 1] = 1.0  # of the second, three classes: 1 * 3
+    torch.testing.assert_close(made.penalties(), torch.tensor([9.0, 3.0]))
