@@ -77,7 +77,8 @@ SETTINGS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "profiles": (
         "fit.epochs=12", "fit.rows_per_step=256", "fit.history_length=500",
-        "fit.row_learning_rate=0.002", "fit.learning_rate=0.001", "model.id_dropout=0.95",
+        "fit.row_learning_rate=0.02", "fit.learning_rate=0.0005", "model.id_dropout=0.95",
+        "model.event_dropout=0.8", "model.dropout=0.5",
         "tasks.purchase.enabled=false", "tasks.coupon.enabled=false",
         "tasks.match.enabled=false",
     ),
