@@ -58,6 +58,12 @@ def model_of(transform: Transform, store: Store, shop: Shop, shape: Shape) -> Jo
 
 def counts_of(transform: Transform, store: Store) -> Counts:
     """What of the training split a model must know to be built."""
+    share = positive_share(transform, store)
+    return Counts(store.n_items, share, tastes_of(transform, store))
+
+
+def positive_share(transform: Transform, store: Store) -> torch.Tensor:
+    """Each item id row's share of the training positives, ``[n_item_ids]``."""
     first, last = store.ranges["train"]
     labels = store["exposures/labels"][first:last]
     ids = store["items/id"][store["exposures/item"][first:last]]
@@ -66,8 +72,7 @@ def counts_of(transform: Transform, store: Store) -> Counts:
         taken = torch.from_numpy(ids[labels[:, 0] == 1].astype("int64"))
         positives = torch.bincount(taken, minlength=transform.item_ids.n_rows).float()
     # One more of each: an id without positives may still be drawn.
-    share = (positives + 1) / (positives + 1).sum()
-    return Counts(store.n_items, share, tastes_of(transform, store))
+    return (positives + 1) / (positives + 1).sum()
 
 
 def tastes_of(transform: Transform, store: Store) -> Tastes | None:
@@ -116,7 +121,7 @@ def save(
 ) -> None:
     """Write a run beside its already compiled ``store/``; the manifest, last, makes it whole."""
     try:
-        _write(folder / "transform.json", json.dumps(transform.to_json(), ensure_ascii=False))
+        write_whole(folder / "transform.json", json.dumps(transform.to_json(), ensure_ascii=False))
         partial = folder / "model.safetensors.partial"
         weights = {name: weight.contiguous() for name, weight in model.state_dict().items()}
         save_file(weights, partial)
@@ -131,7 +136,7 @@ def save(
         }
         document = plain(document)
         document["digest"] = _digest(document)
-        _write(folder / "manifest.json", json.dumps(document, ensure_ascii=False, indent=1))
+        write_whole(folder / "manifest.json", json.dumps(document, ensure_ascii=False, indent=1))
     except (OSError, SafetensorError) as error:  # the latter is how a full disk shows
         raise ArtifactError(
             f"{folder}: saving the run failed ({error}); the run is not whole, "
@@ -241,7 +246,8 @@ def _digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a text beside its place and rename it, so that it is there whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

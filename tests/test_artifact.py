@@ -98,7 +98,7 @@ def test_a_run_can_be_moved(copy: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "名字"
     moved.parent.mkdir()
     copy.rename(moved)
-    load(moved)
+    assert load(moved).folder == moved
 
 
 def test_nothing_partial_is_left(made: Made) -> None:
@@ -114,7 +114,7 @@ def test_the_manifest_names_every_file_but_itself(made: Made) -> None:
 
 def test_logs_beside_a_run_may_change(copy: Path) -> None:
     (copy / "events.jsonl").write_text("{}\n")
-    load(copy)
+    assert load(copy).folder == copy
 
 
 def test_positive_shares_are_counted_on_training_clicks(made: Made) -> None:

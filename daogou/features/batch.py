@@ -181,8 +181,7 @@ def plan_epoch(
     order = (starts[:, None] + np.arange(block)).ravel()
     order = order[order < last]
     passes = title_passes if last > first else 1.0
-    repeats = [rng.permutation(gold) for _ in range(int(np.ceil(passes)))]
-    titles = np.concatenate([_NO_ROWS, *repeats])[: round(passes * len(gold))]
+    titles = _repeated(gold, passes, rng)
     extra = [
         rng.integers(1, store.n_items + 1, extra_items) if store.n_items and last > first
         else _NO_ROWS
@@ -210,12 +209,17 @@ def _taught(store: Store, rng: np.random.Generator, passes: float) -> Queries:
     early = np.concatenate([[0], np.cumsum(np.asarray(times) <= until)])
     n_early = early[start[1:]] - early[start[:-1]]  # [U + 1]
     users = np.flatnonzero(known & (n_early > 0))
-    repeats = [rng.permutation(users) for _ in range(int(np.ceil(passes)))]
-    user = np.concatenate([_NO_ROWS, *repeats])[: round(passes * len(users))]
+    user = _repeated(users, passes, rng)
     share = rng.uniform(1 / 3, 1.0, len(user))
     end = start[user] + np.ceil(share * n_early[user]).astype(np.int64)
     # Just after the last event that is read: what shares its time is either read or not asked.
     return Queries(user, end, times[end - 1] + 1 if len(user) else _NO_ROWS)
+
+
+def _repeated(rows: Rows, passes: float, rng: np.random.Generator) -> Rows:
+    """Each row ``passes`` times, a fraction of a pass for some: one shuffled pass after another."""
+    shuffled = [rng.permutation(rows) for _ in range(int(np.ceil(passes)))]
+    return np.concatenate([_NO_ROWS, *shuffled])[: round(passes * len(rows))]
 
 
 def split_batches(

@@ -18,7 +18,6 @@ from daogou.guide.catalogue import Catalogue
 from daogou.guide.score import Past, Scorer, Shoppers, funnel_chances, nobody, read_users
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import marks_of
-from daogou.model.meet import Meet
 
 Array = NDArray[Any]
 HALF_LIFE_DAYS: Final = 14.0  # an event this old counts half as much for what a user prefers
@@ -35,18 +34,6 @@ class Contribution:
     feature: str
     value: object
     without: Tensor
-
-
-def attention(meet: Meet, v: Tensor, events: Tensor, action: Tensor, user: Tensor) -> Tensor:
-    """How much of its attention each candidate gives each event, ``[B, L]``.
-
-    The weights inside `Meet.attend`: they add up to less than 1, the rest goes to nothing.
-    """
-    events, known = events[:, : meet.attend_length], action[:, : meet.attend_length] > 0
-    scores = torch.einsum("bd,bld->bl", meet.ask(v), meet.key(events)[user]) / v.shape[1] ** 0.5
-    scores = scores.masked_fill(~known[user], -torch.inf)
-    nothing = scores.new_zeros(len(scores), 1)
-    return torch.cat([scores, nothing], dim=1).softmax(1)[:, :-1]
 
 
 def preferences(catalogue: Catalogue, past: Past) -> dict[str, dict[str, float]]:
@@ -122,7 +109,7 @@ def _attention(
     meet = cast(FunnelHead, model.heads["funnel"]).meet
     nobody_else = torch.zeros(len(rows), dtype=torch.int64)
     v = scorer.vectors[torch.tensor(rows, dtype=torch.int64)]
-    weights = attention(meet, v, events, shoppers.columns["action"], nobody_else)
+    weights = meet.attention(v, events, shoppers.columns["action"], nobody_else)
     return weights.double().numpy()
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from daogou import artifact as artifacts
-from daogou.artifact import Artifact, counts_of
+from daogou.artifact import Artifact, positive_share
 from daogou.errors import ConfigError, DaogouError, unknown
 from daogou.guide import explain, words
 from daogou.guide import extract as titles
@@ -352,7 +352,7 @@ class Guide:
 
 def _popularity(artifact: Artifact) -> NDArray[np.float64]:
     """The share of the catalogue that each row beats in training positives, ``[I + 1]``."""
-    share = counts_of(artifact.transform, artifact.store).positive_share.numpy()
+    share = positive_share(artifact.transform, artifact.store).numpy()
     # A product unseen in training reads the unknown id, which must not look popular.
     share[0] = 0.0
     taken = share[artifact.store["items/id"]]

@@ -259,10 +259,8 @@ def _compiled(
         store = compile_store(engine, shop, transform, run / "store")
         progress("prepare", 3, 3, "ready")
     prepared = counts.document()
-    (run / "prepared.json").write_text(json.dumps(prepared, default=str), encoding="utf-8")
-    partial = run / "transform.json.partial"
-    partial.write_text(json.dumps(transform.to_json(), ensure_ascii=False), encoding="utf-8")
-    os.replace(partial, done)
+    artifact.write_whole(run / "prepared.json", json.dumps(prepared, default=str))
+    artifact.write_whole(done, json.dumps(transform.to_json(), ensure_ascii=False))
     return transform, store, prepared
 
 

@@ -101,11 +101,17 @@ class Meet(nn.Module):
 
     def attend(self, v: Tensor, events: Tensor, action: Tensor, user: Tensor) -> Tensor:
         """What of each user's history resembles the candidate, ``[B, D]``."""
-        events = events[:, : self.attend_length]
+        weights = self.attention(v, events, action, user)
+        return torch.einsum("bl,bld->bd", weights, events[:, : self.attend_length][user])
+
+    def attention(self, v: Tensor, events: Tensor, action: Tensor, user: Tensor) -> Tensor:
+        """How much of its attention each candidate gives each event, ``[B, attend_length]``.
+
+        A row adds up to less than 1: the rest goes to nothing.
+        """
         known = action[:, : self.attend_length] > 0
-        keys = self.key(events)  # [Q, L, D]: projected once per user, not per exposure
+        keys = self.key(events[:, : self.attend_length])  # once per user, not per exposure
         scores = torch.einsum("bd,bld->bl", self.ask(v), keys[user]) / v.shape[1] ** 0.5
         scores = scores.masked_fill(~known[user], -torch.inf)
         nothing = scores.new_zeros(len(scores), 1)
-        weights = torch.cat([scores, nothing], dim=1).softmax(1)[:, :-1]
-        return torch.einsum("bl,bld->bd", weights, events[user])
+        return torch.cat([scores, nothing], dim=1).softmax(1)[:, :-1]

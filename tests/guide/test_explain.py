@@ -23,7 +23,7 @@ def test_attention_is_what_the_model_attends_with() -> None:
     v, events = torch.randn(6, 4), torch.randn(2, 5, 4)
     action = torch.tensor([[1, 2, 0, 0, 0], [1, 1, 1, 1, 1]])
     user = torch.tensor([0, 0, 0, 1, 1, 1])
-    weights = explain.attention(meet, v, events, action, user)
+    weights = meet.attention(v, events, action, user)
     attended = torch.einsum("bl,bld->bd", weights, events[:, :3][user])
     torch.testing.assert_close(attended, meet.attend(v, events, action, user))
     assert (weights >= 0).all() and (weights.sum(1) < 1).all()
@@ -149,8 +149,8 @@ def test_history_reasons_name_what_attention_weighs_most(guide: Guide, regular: 
     assert guide.scorer.vectors is not None
     candidates = list(range(1, guide.catalogue.n_items + 1))
     meet = cast(FunnelHead, guide.artifact.model.heads["funnel"]).meet
-    weights = explain.attention(
-        meet, guide.scorer.vectors[1:], shoppers.encoded.events, shoppers.columns["action"],
+    weights = meet.attention(
+        guide.scorer.vectors[1:], shoppers.encoded.events, shoppers.columns["action"],
         torch.zeros(len(candidates), dtype=torch.int64),
     )  # fmt: skip
     found = explain.reasons(
