@@ -104,7 +104,7 @@ def _spans(title: str, scores: dict[str, dict[str, int]]) -> list[dict[str, Any]
         for value in values:
             inside = re.escape(value)
             apart = rf"(?<!\w){inside}(?!\w)"
-            tries = ((apart, 0), (apart, re.IGNORECASE), (inside, 0), (inside, re.IGNORECASE))
+            tries = ((apart, 0), (inside, 0), (apart, re.IGNORECASE), (inside, re.IGNORECASE))
             match = next(filter(None, (re.search(how, title, flag) for how, flag in tries)), None)
             if match and value:
                 spans.append({"start": match.start(), "end": match.end(), "attribute": attribute})
