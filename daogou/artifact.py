@@ -13,14 +13,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from daogou.config import make, shop_of
 from daogou.errors import ArtifactError, DaogouError
-from daogou.features.batch import full_queries, make_batch
+from daogou.features.batch import Queries, make_batch, teaching_queries
 from daogou.features.store import Store, open_store
 from daogou.features.transform import Transform
 from daogou.model.build import Counts, Shape, build
@@ -78,14 +77,12 @@ def positive_share(transform: Transform, store: Store) -> torch.Tensor:
 def tastes_of(transform: Transform, store: Store) -> Tastes | None:
     """What histories can be counted by, and how those of the users who teach are spread.
 
-    Reads the last `MOST_EVENTS` events of at most `MOST_USERS` users of the training split, and
-    of each the events before training ends.
+    Reads the last `MOST_EVENTS` events before training ends of at most `MOST_USERS` users.
     """
     sizes = [coder.n_rows for coder in transform.items.coders]
     picked = [place for place, size in enumerate(sizes) if size <= MOST_VALUES]
-    teaches = (store["users/split"] == 0) & (store["users/profile"] >= 0).any(1)
-    users = np.flatnonzero(teaches)
-    if not picked or not len(users) or not len(store["history/item"]):
+    whole = teaching_queries(store)
+    if not picked or len(whole.user) < 2:
         return None
     shape = Tastes(
         columns=tuple(place + 1 for place in picked),  # mark 0 is the product itself
@@ -93,20 +90,13 @@ def tastes_of(transform: Transform, store: Store) -> Tastes | None:
         sizes=tuple(sizes[place] for place in picked),
         mean=torch.zeros(0),
         spread=torch.zeros(0),
-        n_users=len(users),
+        n_users=len(whole.user),
     )
-    first, last = store.ranges["train"]
-    until = int(store["exposures/time"][first:last].max()) if last > first else 0
-    some = users[:: max(len(users) // MOST_USERS, 1)]
-    queries = full_queries(store, some)
+    some = slice(None, None, max(len(whole.user) // MOST_USERS, 1))
+    queries = Queries(whole.user[some], whole.end[some], whole.time[some])
     batch = make_batch(store, queries=queries, history_length=MOST_EVENTS)
-    at = queries.end[:, None] - 1 - np.arange(batch.users["history"].shape[1])
-    early = torch.from_numpy(store["history/time"][np.maximum(at, 0)] <= until)
-    known = (batch.users["action"] > 0) & early
     marks = marks_of(batch.items["row"], batch.items["fields"])[batch.users["history"]]
-    shares = shares_of(marks, known, shape)[known.any(1)]
-    if len(shares) < 2:
-        return None
+    shares = shares_of(marks, batch.users["action"] > 0, shape)
     return replace(shape, mean=shares.mean(0), spread=shares.std(0).clamp(min=0.05))
 
 

@@ -202,18 +202,30 @@ def _taught(store: Store, rng: np.random.Generator, passes: float) -> Queries:
 
     A moment leaves between a third and all of the user's events of that time to be read.
     """
+    whole = teaching_queries(store)
+    picked = _repeated(np.arange(len(whole.user)), passes, rng)
+    user, start = whole.user[picked], store["users/start"][whole.user[picked]]
+    share = rng.uniform(1 / 3, 1.0, len(user))
+    end = start + np.ceil(share * (whole.end[picked] - start)).astype(np.int64)
+    return Queries(user, end, _just_after(store, end))
+
+
+def teaching_queries(store: Store) -> Queries:
+    """Users whose profile may teach, as training ends; those with no event by then are out."""
     first, last = store.ranges["train"]
-    times, start = store["history/time"], np.asarray(store["users/start"])
+    start = np.asarray(store["users/start"])
     known = (store["users/profile"] >= 0).any(1) & (store["users/split"] == SPLITS.index("train"))
     until = int(store["exposures/time"][first:last].max()) if last > first else 0
-    early = np.concatenate([[0], np.cumsum(np.asarray(times) <= until)])
-    n_early = early[start[1:]] - early[start[:-1]]  # [U + 1]
-    users = np.flatnonzero(known & (n_early > 0))
-    user = _repeated(users, passes, rng)
-    share = rng.uniform(1 / 3, 1.0, len(user))
-    end = start[user] + np.ceil(share * n_early[user]).astype(np.int64)
-    # Just after the last event that is read: what shares its time is either read or not asked.
-    return Queries(user, end, times[end - 1] + 1 if len(user) else _NO_ROWS)
+    early = np.concatenate([[0], np.cumsum(np.asarray(store["history/time"]) <= until)])
+    n_early = early[start[1:]] - early[start[:-1]]  # [U + 1]; a history is sorted by time
+    user = np.flatnonzero(known & (n_early > 0))
+    end = start[user] + n_early[user]
+    return Queries(user, end, _just_after(store, end))
+
+
+def _just_after(store: Store, end: Rows) -> Rows:
+    """The moment after the last event that is read: what shares its time is read or not asked."""
+    return store["history/time"][end - 1] + 1 if len(end) else _NO_ROWS
 
 
 def _repeated(rows: Rows, passes: float, rng: np.random.Generator) -> Rows:
