@@ -217,7 +217,7 @@ def check(shop: ShopFile, waive: Waive = None, sets: Sets = None, lang: Lang = "
     """
     from dataclasses import asdict
 
-    from daogou.learn.fit import settings_of
+    from daogou.learn.settings import settings_of
     from daogou.report import terminal
     from daogou.tables import prepare
     from daogou.tables.check import check as look

@@ -131,7 +131,7 @@ class Shop:
     split: Split = field(default_factory=Split)
     truth: Truth | None = None
     model: Mapping[str, Any] = field(default_factory=dict)  # fields of model.build.Shape
-    fit: Mapping[str, Any] = field(default_factory=dict)  # fields of learn.fit.Settings
+    fit: Mapping[str, Any] = field(default_factory=dict)  # fields of learn.settings.Settings
     document: Mapping[str, Any] = field(default_factory=dict)  # the TOML that all this came from
 
     def task(self, name: str) -> Task:

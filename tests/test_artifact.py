@@ -23,7 +23,7 @@ from daogou.model.joint import JointModel
 from daogou.schema import Shop
 from tests.shops import compile_shop, write_shop
 
-SHAPE = Shape(width=8, expert_width=8, text_width=8, tower=4, mixer_options={"n_own": 2})
+SHAPE = Shape(width=8, expert_widths=(8, 8), text_width=8, tower=4, mixer_options={"n_own": 2})
 RECORD = {"history_length": 4, "note": "made by hand"}
 
 

@@ -14,7 +14,7 @@ import typer.main
 from daogou import schema
 from daogou.balance import BALANCERS
 from daogou.cli import app
-from daogou.learn.fit import Settings
+from daogou.learn.settings import Settings
 from daogou.model.build import Shape
 from daogou.model.mixers import MIXERS
 from daogou.tables.public import IMPORTERS
@@ -71,7 +71,7 @@ def test_every_setting_is_documented_with_its_default(heading: str) -> None:
 
 
 def test_every_option_of_a_mixer_is_documented_with_its_default() -> None:
-    given = {"n_inputs", "n_tasks", "width", "depth", "dropout"}
+    given = {"n_inputs", "n_tasks", "widths", "dropout"}
     wanted = {
         f"{name}.{option}": shown(parameter.default)
         for name, maker in MIXERS.items()

@@ -1,6 +1,6 @@
 """Store rows to batches: some exposures with their unique users, items and texts, encoded once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,6 +38,25 @@ class Batch:
     texts: Columns
     titles: Columns
     extra: Tensor  # [N] rows of items drawn from the catalogue for matching
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device; itself if it is there already."""
+        if device.type == self.extra.device.type:
+            return self
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> "Batch":
+        """In memory that a GPU copies from while it computes."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        def changed(part: Columns) -> Columns:
+            return Columns({name: change(tensor) for name, tensor in part.tensors.items()})
+
+        return Batch(
+            changed(self.exposures), changed(self.users), changed(self.items),
+            changed(self.texts), changed(self.titles), change(self.extra),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

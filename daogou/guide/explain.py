@@ -16,6 +16,7 @@ from daogou.features.transform import Fields
 from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
 from daogou.guide.score import Past, Scorer, Shoppers, funnel_chances, nobody, read_users
+from daogou.model.group import grid_of
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import marks_of
 
@@ -107,7 +108,7 @@ def _attention(
     events = shoppers.encoded.events
     assert events is not None
     meet = cast(FunnelHead, model.heads["funnel"]).meet
-    nobody_else = torch.zeros(len(rows), dtype=torch.int64)
+    nobody_else = grid_of(torch.zeros(len(rows), dtype=torch.int64))
     v = scorer.vectors[torch.tensor(rows, dtype=torch.int64)]
     weights = meet.attention(v, events, shoppers.columns["action"], nobody_else)
     return weights.double().numpy()

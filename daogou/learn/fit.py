@@ -4,11 +4,10 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,55 +16,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from daogou import artifact
-from daogou.balance import BALANCERS, Balancer
-from daogou.config import arguments, make
-from daogou.errors import ArtifactError, ConfigError, DataError, unknown
-from daogou.features.batch import Batch, Epoch, make_batch, plan_epoch
+from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.store import SPLITS, Store, compile_store, open_store
 from daogou.features.transform import Transform, fit_transform
-from daogou.learn.optimise import RowAdagrad, dense_of, omega, row_groups, weights_of
-from daogou.learn.step import backward
+from daogou.learn.loop import Learner, Progress, quiet
+from daogou.learn.machine import device_of, fast_memory
+from daogou.learn.optimise import weights_of
+from daogou.learn.settings import Settings, settings_of
 from daogou.learn.validate import TaskLoss, joint_score, validation_losses
-from daogou.model.build import SIZES, Shape
 from daogou.model.joint import JointModel
-from daogou.model.mixers import MIXERS
 from daogou.schema import Shop
 from daogou.tables import Counts, prepare
-from daogou.tables.check import CHECKS, Finding, check
+from daogou.tables.check import Finding, check
 from daogou.tables.engine import Engine
-
-Progress = Callable[[str, int, int, str], None]  # what, done, of how many, a few words
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What ``[fit]`` may say."""
-
-    epochs: int = 10
-    patience: int = 3  # epochs without a better joint score before training stops
-    rows_per_step: int = 2048
-    learning_rate: float = 0.002  # AdamW, dense layers
-    row_learning_rate: float = 0.2  # row-wise Adagrad, tables
-    weight_decay: float = 0.01  # AdamW
-    row_l2: float = 0.0  # pull on touched rows, divided by how often each was touched
-    l1: float = 0.0  # lambda * Omega on dense weights: l1 * sum |w| + l2 / 2 * sum w^2
-    l2: float = 0.0
-    clip: float = 5.0  # largest norm of the dense gradient
-    history_length: int = 50
-    extra_items: int = 256  # drawn evenly from the catalogue into each batch, for matching
-    titles_per_step: int = 32  # in a shop of titles alone
-    title_passes: float = 8.0  # how often an epoch of exposures sees each annotated title
-    profile_passes: float = 4.0  # how often an epoch of exposures sees each user's known profile
-    balancer: str = "fixed"
-    gram_every: int = 10  # steps between Grams, for balancers that ask for one
-    watch: str = "joint"  # "joint", or a task's name: whose validation loss picks the epoch
-    min_count: int = 1  # an id or category seen less often in training is unknown
-    buckets: int = 32  # quantiles of a number
-    text_length: int = 0  # tokens of a title; 0 = what 99 % of the training titles need
-    word_count: int = 2  # a word in fewer distinct training titles is read by its letters alone
-    threads: int = 1  # of torch; small layers gain nothing from more; 0 leaves it alone
-    memory_limit: str = "2GB"  # of DuckDB
-    waive: tuple[str, ...] = ()  # names of failed checks that may pass
 
 
 @dataclass
@@ -81,77 +44,6 @@ class State:
     def since_best(self) -> int:
         """Epochs since the best one."""
         return self.epoch - 1 - self.best_epoch
-
-
-def quiet(what: str, done: int, total: int, words: str) -> None:
-    """Progress that nobody watches."""
-
-
-def settings_of(shop: Shop) -> tuple[Settings, Shape]:
-    """``[fit]`` and ``[model]``, checked; every problem at once."""
-    problems: list[str] = []
-    settings, shape = Settings(), Shape()
-    try:
-        settings = make("fit", Settings, shop.fit)
-    except ConfigError as error:
-        problems.append(str(error))
-    try:
-        shape = make("model", Shape, shop.model)
-    except ConfigError as error:
-        problems.append(str(error))
-    if shape.mixer not in MIXERS:
-        problems.append(f"model.mixer: {unknown(shape.mixer, MIXERS)}")
-    elif shape.mixer_options:
-        given = ("n_inputs", "n_tasks", "width", "depth", "dropout")
-        try:
-            arguments("model.mixer_options", MIXERS[shape.mixer], shape.mixer_options, given=given)
-        except ConfigError as error:
-            problems.append(str(error))
-    if settings.balancer not in BALANCERS:
-        problems.append(f"fit.balancer: {unknown(settings.balancer, BALANCERS)}")
-    names = ["joint", *(task.name for task in shop.tasks)]
-    if settings.watch not in names:
-        problems.append(f"fit.watch: {unknown(settings.watch, names)}")
-    problems += [
-        f"fit.waive: {unknown(name, CHECKS)}" for name in settings.waive if name not in CHECKS
-    ]
-    problems += _out_of_range("fit", settings) + _out_of_range("model", shape)
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return settings, shape
-
-
-_FROM_ONE: Final = frozenset(
-    [
-        "epochs",
-        "rows_per_step",
-        "titles_per_step",
-        "history_length",
-        "gram_every",
-        "min_count",
-        "text_width",
-        "depth",
-        "tower",
-    ]
-)
-_SHARES: Final = frozenset(("dropout", "id_dropout", "event_dropout"))
-
-
-def _out_of_range(where: str, given: Settings | Shape) -> list[str]:
-    """What is wrong with the numbers of a section: no number of either may be negative."""
-    problems: list[str] = []
-    for name, value in vars(given).items():
-        if not isinstance(value, int | float):
-            continue
-        if name in _SHARES and not 0 <= value < 1:
-            problems.append(f"{where}.{name}: {value}; give a share from 0 up to 1")
-        elif name in _FROM_ONE and value < 1:
-            problems.append(f"{where}.{name}: {value}; give 1 or more")
-        elif not 0 <= value < float("inf"):
-            problems.append(f"{where}.{name}: {value}; give 0 or more")
-    if isinstance(given, Shape) and given.size not in SIZES:
-        problems.append(f"{where}.size: {unknown(given.size, SIZES)}")
-    return problems
 
 
 def fit(
@@ -175,13 +67,10 @@ def fit(
     _teachable(shop, store)
     torch.manual_seed(shop.seed)
     model = artifact.model_of(transform, store, shop, shape)
-    # Numbers too small to be normal slow a processor down many times; flushing is a state of the
-    # whole thread, so it ends with the training.
-    torch.set_flush_denormal(True)
-    try:
+    model.to(device_of(settings.device))
+    with fast_memory():
         state = _train(model, store, shop, settings, run, progress)
-    finally:
-        torch.set_flush_denormal(False)
+    model.to("cpu")
     model.load_state_dict(load_file(run / "checkpoint" / "best.safetensors"))
     losses = validation_losses(model, store, "validation", history_length=settings.history_length)
     answer = {
@@ -291,26 +180,15 @@ def _train(
     model: JointModel, store: Store, shop: Shop, settings: Settings, run: Path, progress: Progress
 ) -> State:
     """Epochs of steps until none is left or none helps; the best epoch's weights on disk."""
-    dense = dense_of(model)
-    rows = RowAdagrad(
-        row_groups(model, l2=settings.row_l2), learning_rate=settings.row_learning_rate
-    )
-    adam = torch.optim.AdamW(
-        dense, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
-    balancer = BALANCERS[settings.balancer]()
+    learner = Learner(model, settings)
     folder = run / "checkpoint"
     folder.mkdir(exist_ok=True)
-    state = _resume(folder, model, rows, adam)
-    static = torch.tensor([task.weight for task in shop.tasks])
+    state = _resume(folder, learner)
     while state.epoch < settings.epochs and state.since_best < max(settings.patience, 1):
         started = time.perf_counter()
-        plan = _plan(store, settings, shop.seed, state.epoch)
-        _set_rates(adam, rows, settings, state.epoch)
-        taught = _epoch(
-            _Teacher(model, dense, rows, adam, static, balancer, settings),
-            store, plan, (shop.seed, state.epoch), progress,
-        )  # fmt: skip
+        plan = learner.plan(store, shop.seed, state.epoch)
+        learner.set_rates(state.epoch)
+        taught = learner.epoch(store, plan, (shop.seed, state.epoch), progress)
         losses = validation_losses(
             model, store, "validation", history_length=settings.history_length
         )
@@ -321,7 +199,7 @@ def _train(
             state.best_score, state.best_epoch = score, state.epoch - 1
             _save(model.state_dict(), folder / "best.safetensors")
         state.seconds += time.perf_counter() - started
-        _keep(folder, model, rows, adam, state)
+        _keep(folder, learner, state)
         record = {
             "epoch": state.epoch,
             "score": score,
@@ -335,119 +213,22 @@ def _train(
     return state
 
 
-@dataclass(frozen=True)
-class _Teacher:
-    """Everything one step needs beside its batch."""
-
-    model: JointModel
-    dense: list[Tensor]
-    rows: RowAdagrad
-    adam: torch.optim.AdamW
-    static: Tensor
-    balancer: Balancer
-    settings: Settings
-
-
-def _epoch(
-    teacher: _Teacher, store: Store, plan: Epoch, seed: tuple[int, int], progress: Progress
-) -> Tensor:
-    """One pass; returns the mean loss of each task over the steps, ``[T]``."""
-    settings = teacher.settings
-
-    def batch_of(step: int) -> Batch:
-        return make_batch(
-            store,
-            plan.exposures[step],
-            history_length=settings.history_length,
-            extra_items=plan.extra_items[step],
-            titles=plan.titles[step],
-            taught=plan.taught[step],
-        )
-
-    total = torch.zeros(len(teacher.static))
-    gram: Tensor | None = None
-    with ThreadPoolExecutor(1) as prefetch:
-        coming = prefetch.submit(batch_of, 0) if len(plan) else None
-        for step in range(len(plan)):
-            assert coming is not None
-            batch = coming.result()
-            if step + 1 < len(plan):
-                coming = prefetch.submit(batch_of, step + 1)
-            # A step's randomness follows from its place alone, so that resuming is exact.
-            torch.manual_seed(int(np.random.SeedSequence([*seed, step]).generate_state(1)[0]))
-            teacher.model.train()
-            losses, gram = _teach(teacher, batch, gram, take_gram=step % settings.gram_every == 0)
-            total += losses
-            if step % 10 == 0 or step + 1 == len(plan):
-                words = f"epoch {seed[1] + 1}, loss {float(losses.sum()):.4f}"
-                progress("steps", step + 1, len(plan), words)
-    return total / max(len(plan), 1)
-
-
-def _teach(
-    teacher: _Teacher, batch: Batch, gram: Tensor | None, *, take_gram: bool
-) -> tuple[Tensor, Tensor | None]:
-    teacher.adam.zero_grad(set_to_none=True)
-    teacher.rows.zero_grad(set_to_none=True)
-    stepped = backward(
-        teacher.model, batch, teacher.static, teacher.balancer, gram, take_gram=take_gram
-    )
-    penalty = omega(teacher.dense, l1=teacher.settings.l1, l2=teacher.settings.l2)
-    if isinstance(penalty, Tensor):
-        penalty.backward()
-    if not stepped.losses.isfinite().all():
-        raise DataError(
-            f"the loss became {stepped.losses.tolist()}; lower fit.learning_rate and "
-            "fit.row_learning_rate, or look for extreme values with `daogou check`"
-        )
-    torch.nn.utils.clip_grad_norm_(teacher.dense, teacher.settings.clip)
-    teacher.adam.step()
-    teacher.rows.step()
-    return stepped.losses, stepped.gram
-
-
-def _plan(store: Store, settings: Settings, seed: int, epoch: int) -> Epoch:
-    return plan_epoch(
-        store,
-        seed=seed,
-        epoch=epoch,
-        rows_per_step=settings.rows_per_step,
-        titles_per_step=settings.titles_per_step,
-        title_passes=settings.title_passes,
-        profile_passes=settings.profile_passes,
-        extra_items=settings.extra_items,
-    )
-
-
-def _set_rates(
-    adam: torch.optim.Optimizer, rows: torch.optim.Optimizer, settings: Settings, epoch: int
-) -> None:
-    """Learning rates of an epoch: from full to a fiftieth along a half cosine over all epochs."""
-    share = 0.51 + 0.49 * np.cos(np.pi * epoch / max(settings.epochs, 1))
-    pairs = ((adam, settings.learning_rate), (rows, settings.row_learning_rate))
-    for optimiser, rate in pairs:
-        for group in optimiser.param_groups:
-            group["lr"] = rate * float(share)
-
-
 def _watched(losses: Mapping[str, TaskLoss], watch: str) -> float:
     score = joint_score(losses) if watch == "joint" else losses[watch].relative
     return score if np.isfinite(score) else float("inf")
 
 
-def _keep(
-    folder: Path, model: JointModel, rows: RowAdagrad, adam: torch.optim.AdamW, state: State
-) -> None:
+def _keep(folder: Path, learner: Learner, state: State) -> None:
     """Write the checkpoint of an epoch; the rename makes it count."""
-    tensors = {f"model.{name}": weight for name, weight in model.state_dict().items()}
-    for kind, optimiser in (("rows", rows), ("adam", adam)):
+    tensors = {f"model.{name}": weight for name, weight in learner.model.state_dict().items()}
+    for kind, optimiser in (("rows", learner.rows), ("adam", learner.adam)):
         for i, weight in enumerate(weights_of(optimiser)):
             found = optimiser.state.get(weight, {})
             tensors |= {f"{kind}.{i}.{name}": value for name, value in found.items()}
     _save(tensors, folder / "last.safetensors", {"state": json.dumps(asdict(state))})
 
 
-def _resume(folder: Path, model: JointModel, rows: RowAdagrad, adam: torch.optim.AdamW) -> State:
+def _resume(folder: Path, learner: Learner) -> State:
     """The state of the last whole epoch, with weights and optimisers as they were then."""
     path = folder / "last.safetensors"
     if not path.exists():
@@ -458,12 +239,12 @@ def _resume(folder: Path, model: JointModel, rows: RowAdagrad, adam: torch.optim
         for name, value in tensors.items()
         if name.startswith("model.")
     }
-    model.load_state_dict(weights)
-    for kind, optimiser in (("rows", rows), ("adam", adam)):
+    learner.model.load_state_dict(weights)
+    for kind, optimiser in (("rows", learner.rows), ("adam", learner.adam)):
         for i, weight in enumerate(weights_of(optimiser)):
             prefix = f"{kind}.{i}."
             found = {
-                name.removeprefix(prefix): value
+                name.removeprefix(prefix): _beside(weight, value)
                 for name, value in tensors.items()
                 if name.startswith(prefix)
             }
@@ -473,6 +254,11 @@ def _resume(folder: Path, model: JointModel, rows: RowAdagrad, adam: torch.optim
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
     return State(**json.loads(header["__metadata__"]["state"]))
+
+
+def _beside(weight: Tensor, value: Tensor) -> Tensor:
+    """An optimiser's state where its weight is; a step's number stays where it was written."""
+    return value.to(weight.device) if value.dim() else value
 
 
 def _save(

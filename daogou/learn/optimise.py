@@ -29,10 +29,10 @@ class RowAdagrad(torch.optim.Optimizer):
         super().__init__(tables, {"lr": learning_rate, "l2": l2})
         for group in self.param_groups:
             for weight in group["params"]:
-                self.state[weight] = {
-                    "squares": torch.zeros(len(weight)),
-                    "touches": torch.zeros(len(weight)),
-                }
+                zeros = torch.zeros(len(weight), device=weight.device)
+                self.state[weight] = {"squares": zeros}
+                if group["l2"] > 0:
+                    self.state[weight]["touches"] = zeros.clone()
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -40,19 +40,20 @@ class RowAdagrad(torch.optim.Optimizer):
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._update(weight, weight.grad.coalesce(), group["lr"], group["l2"])
+                    self._update(weight, group["lr"], group["l2"])
 
-    def _update(self, weight: Tensor, gradient: Tensor, lr: float, l2: float) -> None:
+    def _update(self, weight: Tensor, lr: float, l2: float) -> None:
+        assert weight.grad is not None
+        gradient = weight.grad.coalesce()  # as it is after one lookup in a `Table`
         rows, values = gradient.indices()[0], gradient.values()  # [R], [R, D]
         state = self.state[weight]
-        touches = state["touches"][rows] + 1
-        state["touches"][rows] = touches
-        current = weight[rows]
         if l2 > 0:
-            values = values + (l2 / touches)[:, None] * current
+            touches = state["touches"][rows] + 1
+            state["touches"][rows] = touches
+            values = values + (l2 / touches)[:, None] * weight[rows]
         squares = state["squares"][rows] + values.square().mean(1)
         state["squares"][rows] = squares
-        weight[rows] = current - lr * values / (squares.sqrt() + 1e-10)[:, None]
+        weight.index_add_(0, rows, values * (-lr / (squares.sqrt() + 1e-10))[:, None])
 
 
 def tables_of(model: nn.Module) -> list[Tensor]:

@@ -30,31 +30,34 @@ SIZES: Final[Mapping[str, tuple[int, int]]] = {  # size -> width of encodings, w
 }
 
 
+PRECISIONS: Final = ("float32", "bfloat16")
+
+
 @dataclass(frozen=True)
 class Shape:
     """What ``[model]`` may say. The one dial is ``size``; the rest follows from it unless given."""
 
     size: str = "small"
     width: int = 0  # of item, user and text encodings; 0 = from size
-    expert_width: int = 0  # 0 = from size
+    expert_widths: tuple[int, ...] = ()  # of an expert's layers; () = two, from size
     field_width: int = 0  # of one input column's row; 0 = half of width, at most 16
     text_width: int = 64
     text_layers: int = 2
-    depth: int = 2  # layers of an expert
     tower: int = 32
     dropout: float = 0.1
     id_dropout: float = 0.1
     event_dropout: float = 0.5  # share of a history's events that a training step does not see
+    precision: str = "float32"  # of the experts' products in training; or bfloat16
     mixer: str = "ple"
     mixer_options: Mapping[str, Any] | None = None  # further arguments of the mixer
 
-    def widths(self) -> tuple[int, int, int]:
-        """Widths of encodings, of experts and of one column's row."""
+    def widths(self) -> tuple[int, tuple[int, ...], int]:
+        """Widths of encodings, of an expert's layers and of one column's row."""
         if self.size not in SIZES:
             raise ConfigError(f"model.size: {self.size!r}; known: {', '.join(SIZES)}")
         width, expert = SIZES[self.size]
-        width, expert = self.width or width, self.expert_width or expert
-        return width, expert, self.field_width or min(16, max(width // 2, 4))
+        width, experts = self.width or width, self.expert_widths or (expert, expert)
+        return width, experts, self.field_width or min(16, max(width // 2, 4))
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def build(
     Encoders exist for what the tables hold and the tasks read; heads for the tasks.
     """
     families = {task.family for task in tasks}
-    width, expert_width, field_width = shape.widths()
+    width, expert_widths, field_width = shape.widths()
     has_users = bool(transform.user_ids.words) and bool(families & {"funnel", "match", "profile"})
     has_items = bool(transform.item_ids.words) and bool(families & {"funnel", "match", "profile"})
     text = item = user = None
@@ -126,13 +129,16 @@ def build(
         if shape.mixer not in MIXERS:
             raise ConfigError(f"model.mixer: {unknown(shape.mixer, MIXERS)}")
         mixer = MIXERS[shape.mixer](
-            meet.n_outputs, len(funnel), width=expert_width, depth=shape.depth,
-            dropout=shape.dropout, **(shape.mixer_options or {}),
+            meet.n_outputs, len(funnel), widths=expert_widths, dropout=shape.dropout,
+            **(shape.mixer_options or {}),
         )  # fmt: skip
         names = [task.name for task in funnel]
         given = [names.index(task.given) if task.given in names else -1 for task in funnel]
         columns = [transform.stages.index(name) for name in names]
-        heads["funnel"] = FunnelHead(meet, mixer, given, columns, tower=shape.tower)
+        heads["funnel"] = FunnelHead(
+            meet, mixer, given, columns,
+            tower=shape.tower, bfloat16=shape.precision == "bfloat16",
+        )  # fmt: skip
     if "match" in families:
         heads["match"] = MatchHead(width, counts.positive_share, counts.n_items)
     profile = [task.name.removeprefix("profile.") for task in tasks if task.family == "profile"]

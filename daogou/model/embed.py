@@ -1,20 +1,86 @@
 """Rows and numbers to vectors: the sparse tables and the encoding of input columns."""
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 N_WAVES: Final = 4  # frequencies of a number's periodic encoding
 _BASIS: Final = 2 + 2 * N_WAVES
 
 
-def table(n_rows: int, width: int) -> nn.Embedding:
-    """A table whose gradient holds only the rows that a batch touched."""
-    embedding = nn.Embedding(n_rows, width, sparse=True)
-    nn.init.normal_(embedding.weight, std=1.0 / math.sqrt(width) / 4)
-    return embedding
+class _Lookup(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, places: Tensor, padding: int) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.places, ctx.padding, ctx.shape = places, padding, weight.shape
+        if ids.shape[1] == 1:
+            return weight.index_select(0, ids[:, 0])
+        return functional.embedding_bag(
+            ids, weight, mode="sum", padding_idx=padding if padding >= 0 else None
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (ids,), (gradient,) = ctx.saved_tensors, gradients
+        rows, place = distinct(ids, ctx.places)
+        total = gradient.new_zeros(len(rows), ctx.shape[1])
+        for channel in range(ids.shape[1]):
+            total.index_add_(0, place[:, channel], gradient)
+        if ctx.padding >= 0:
+            learns = rows != ctx.padding
+            rows, total = rows[learns], total[learns]
+        sparse = torch.sparse_coo_tensor(
+            rows[None], total, ctx.shape, is_coalesced=True, check_invariants=False
+        )
+        return sparse, None, None, None
+
+
+def distinct(ids: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct rows among ``ids``, ``[R]`` in no special order, and where each id's is.
+
+    ``places`` is whole-number scratch with one element a table row; what it holds before does not
+    matter. An id is found by writing and reading there, which neither sorts the batch nor walks
+    the table: `Tensor.coalesce` and `unique` sort.
+    """
+    flat = ids.flatten()
+    order = torch.arange(len(flat), device=flat.device, dtype=places.dtype)
+    places[flat] = order  # of equal ids, one stays
+    rows = flat[places[flat] == order]
+    places[rows] = order[: len(rows)]
+    return rows, places[flat].view(ids.shape)
+
+
+class Table(nn.Embedding):
+    """A table whose gradient holds the rows that a batch touched, each once.
+
+    Calling it looks rows up, ``ids [...] -> [..., W]``; ``sums`` adds up those of a bag of ids,
+    ``[N, F] -> [N, W]``. Row ``padding``, if there is one, is zero and stays zero.
+    """
+
+    def __init__(self, n_rows: int, width: int, *, std: float, padding: int = -1) -> None:
+        super().__init__(n_rows, width, padding_idx=padding if padding >= 0 else None, sparse=True)
+        nn.init.normal_(self.weight, std=std)
+        if padding >= 0:
+            with torch.no_grad():
+                self.weight[padding] = 0.0
+        self.padding = padding
+        places = torch.empty(n_rows, dtype=torch.int32)
+        self.register_buffer("places", places, persistent=False)
+
+    places: Tensor
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.sums(ids.reshape(-1, 1)).view(*ids.shape, self.embedding_dim)
+
+    def sums(self, ids: Tensor) -> Tensor:
+        """The sum of each row of ids, ``[N, F] -> [N, W]``."""
+        found: Tensor = _Lookup.apply(  # type: ignore[no-untyped-call]
+            self.weight, ids, self.places, self.padding
+        )
+        return found
 
 
 class Fields(nn.Module):
@@ -30,7 +96,7 @@ class Fields(nn.Module):
     def __init__(self, n_rows: int, n_columns: int, n_numbers: int, width: int) -> None:
         super().__init__()
         self.n_outputs = n_columns * width + n_numbers * _BASIS
-        self.table = table(n_rows, width) if n_columns else None
+        self.table = Table(n_rows, width, std=spread(width)) if n_columns else None
         self.register_buffer("waves", math.pi * 2.0 ** torch.arange(N_WAVES), persistent=False)
 
     waves: Tensor
@@ -45,6 +111,11 @@ class Fields(nn.Module):
         plain = torch.stack([ranks * 2 - 1, (ranks * 2 - 1) ** 2], dim=-1)
         basis = torch.cat([plain, angles.sin(), angles.cos()], dim=-1)  # [B, K, basis]
         return torch.cat([looked_up, basis.flatten(1)], dim=1)
+
+
+def spread(width: int) -> float:
+    """Standard deviation of a new row's elements: rows of any width start a quarter long."""
+    return 0.25 / math.sqrt(width)
 
 
 def forget(ids: Tensor, share: float, training: bool) -> Tensor:

@@ -71,6 +71,30 @@ class _Weigh(torch.autograd.Function):
         return gradient * ctx.weights.view(-1, *[1] * (gradient.dim() - 1)), None
 
 
+class _WeighedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(inputs, weight)
+        ctx.weights = weights
+        return inputs @ weight.T
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (gradient,) = gradients
+        inputs, weight = ctx.saved_tensors
+        return (gradient * ctx.weights) @ weight, gradient.T @ inputs, None
+
+
+def weighed_linear(inputs: Tensor, weight: Tensor, weights: Tensor) -> Tensor:
+    """``weigh`` before a linear map to one output per task: ``[B, D], [T, D], [T] -> [B, T]``.
+
+    The same as ``weigh(inputs.expand(T, B, D), weights)`` times each task's row of ``weight``,
+    without the ``T`` copies of the gradient.
+    """
+    found: Tensor = _WeighedLinear.apply(inputs, weight, weights)  # type: ignore[no-untyped-call]
+    return found
+
+
 def weigh(forked: Tensor, weights: Tensor) -> Tensor:
     """The identity on ``[T, ...]``, whose gradient for task t is multiplied by ``weights[t]``.
 

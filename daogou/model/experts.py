@@ -6,59 +6,88 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from daogou.model.dropout import Dropout
 
 
 class GroupedLinear(nn.Module):
-    """``E`` linear maps at once: ``[E, B, I] -> [E, B, O]``."""
+    """``E`` linear maps at once: ``[B, I]`` that all read, or ``[E, B, I]``, -> ``[E, B, O]``.
 
-    def __init__(self, n_experts: int, n_inputs: int, n_outputs: int) -> None:
+    The weight lies as ``[I, E, O]``, so that maps which share their input are one matrix product
+    of ``E * O`` outputs. That output lies in memory row by row and is returned as a view.
+    """
+
+    def __init__(self, n_maps: int, n_inputs: int, n_outputs: int, *, bias: bool = True) -> None:
         super().__init__()
         bound = 1.0 / math.sqrt(n_inputs)
-        self.weight = nn.Parameter(torch.empty(n_experts, n_inputs, n_outputs))
-        self.bias = nn.Parameter(torch.zeros(n_experts, 1, n_outputs))
+        self.weight = nn.Parameter(torch.empty(n_inputs, n_maps, n_outputs))
+        self.bias = nn.Parameter(torch.zeros(n_maps, n_outputs)) if bias else None
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, inputs, self.weight)
+        if inputs.dim() == 2:
+            flat = None if self.bias is None else self.bias.flatten()
+            found = functional.linear(inputs, self.weight.flatten(1).T, flat)
+            return found.view(len(inputs), *self.weight.shape[1:]).transpose(0, 1)
+        weight = self.weight.transpose(0, 1)
+        if self.bias is None:
+            return torch.bmm(inputs, weight)
+        return torch.baddbmm(self.bias[:, None], inputs, weight)
 
 
 class Experts(nn.Module):
-    """``E`` networks of Linear, LayerNorm, SiLU layers, all reading the same input.
+    """``E`` networks of Linear, normalise, SiLU layers that have nothing in common.
 
-    HoME (KDD 2025) normalises experts so that gates compare outputs of one scale; unlike the
-    paper the norm is LayerNorm, since batch statistics leak across domains in mixed batches.
+    HoME (KDD 2025) normalises experts so that gates compare outputs of one scale. Unlike the
+    paper the norm is LayerNorm, since batch statistics leak across domains in mixed batches, and
+    it has no scale and shift: the linear map before it sets how its outputs compare, and a scale
+    and a shift per expert doubled the time of the norm and moved no metric (docs/performance.md).
 
-    Shapes: ``[B, I]`` or ``[E, B, I]`` -> ``[E, B, H]`` with ``H = widths[-1]``.
+    Shapes: ``[B, I]``, or ``[E, B, I]`` for inputs of their own, -> ``[E, B, H]`` with
+    ``H = widths[-1]``.
     """
 
     def __init__(
         self, n_experts: int, n_inputs: int, widths: Sequence[int], *, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        sizes = [n_inputs, *widths]
-        pairs = list(pairwise(sizes))
-        self.layers = nn.ModuleList(GroupedLinear(n_experts, i, o) for i, o in pairs)
-        self.scales = nn.ParameterList(torch.ones(n_experts, 1, o) for _, o in pairs)
-        self.shifts = nn.ParameterList(torch.zeros(n_experts, 1, o) for _, o in pairs)
-        self.dropout = nn.Dropout(dropout)
+        pairs = list(pairwise([n_inputs, *widths]))
+        self.layers = nn.ModuleList(GroupedLinear(n_experts, i, o, bias=False) for i, o in pairs)
+        # The norm's kernel is twice as fast if it is given a scale and a shift: ones and zeros.
+        self.register_buffer("ones", torch.ones(max(widths)), persistent=False)
+        self.register_buffer("zeros", torch.zeros(max(widths)), persistent=False)
+        self.dropout = Dropout(dropout)
         self.n_experts = n_experts
+
+    ones: Tensor
+    zeros: Tensor
 
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = inputs
-        if hidden.dim() == 2:
-            hidden = hidden.expand(self.n_experts, *hidden.shape)
-        for layer, scale, shift in zip(self.layers, self.scales, self.shifts, strict=True):
-            normed = nn.functional.layer_norm(layer(hidden), scale.shape[-1:])
-            hidden = self.dropout(nn.functional.silu(normed * scale + shift))
+        for layer in self.layers:
+            hidden = layer(hidden)
+            if hidden.is_contiguous():
+                hidden = self.normal(hidden)
+            else:  # rows of all experts side by side: normed as they lie, then put apart
+                hidden = self.normal(hidden.transpose(0, 1)).transpose(0, 1).contiguous()
+            hidden = self.dropout(functional.silu(hidden))
         return hidden
+
+    def normal(self, hidden: Tensor) -> Tensor:
+        """Each row ``[..., O]`` with mean 0 and variance 1."""
+        n = hidden.shape[-1]
+        scale, shift = self.ones[:n].to(hidden.dtype), self.zeros[:n].to(hidden.dtype)
+        return functional.layer_norm(hidden, (n,), scale, shift)
 
 
 class Gates(nn.Module):
     """Softmax mixtures of experts, one per task: ``[B, I], [E, B, H] -> [T, B, H]``.
 
-    Starts uniform. In training each weight is dropped with probability ``dropout`` and the rest
-    renormalised, against a gate that settles on one expert (Zhao et al., "Recommending What
-    Video to Watch Next", RecSys 2019). ``allowed [T, E]`` says which experts a task may use.
+    Tasks may read inputs of their own, ``[T, B, I]``. Gates start uniform. In training each
+    weight is dropped with probability ``dropout`` and the rest renormalised, against a gate that
+    settles on one expert (Zhao et al., "Recommending What Video to Watch Next", RecSys 2019).
+    ``allowed [T, E]`` says which experts a task may use.
     """
 
     def __init__(
@@ -70,9 +99,8 @@ class Gates(nn.Module):
     ) -> None:
         super().__init__()
         n_tasks, n_experts = allowed.shape
-        self.linear = nn.Linear(n_inputs, n_tasks * n_experts)
+        self.linear = GroupedLinear(n_tasks, n_inputs, n_experts)
         nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
         self.register_buffer("closed", ~allowed[:, None, :], persistent=False)  # [T, 1, E]
         self.dropout = dropout
 
@@ -80,8 +108,7 @@ class Gates(nn.Module):
 
     def weights(self, inputs: Tensor) -> Tensor:
         """How much each task takes of each expert, ``[T, B, E]``, rows summing to 1."""
-        n_tasks, _, n_experts = self.closed.shape
-        logits = self.linear(inputs).view(len(inputs), n_tasks, n_experts).transpose(0, 1)
+        logits = self.linear(inputs)
         closed = self.closed
         if self.training and self.dropout > 0:
             dropped = torch.rand(logits.shape, device=logits.device) < self.dropout

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from daogou.model.embed import Fields, forget, table
+from daogou.model.embed import Fields, Table, forget, spread
 
 
 class ItemEncoder(nn.Module):
@@ -27,7 +27,7 @@ class ItemEncoder(nn.Module):
         id_dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.ids = table(len(frequencies), width)
+        self.ids = Table(len(frequencies), width, std=spread(width))
         self.fields = fields
         n_content = fields.n_outputs + text_width
         self.mix = nn.Linear(n_content, width) if n_content else None

@@ -43,6 +43,11 @@ class JointModel(nn.Module):
             for family in heads
         }
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
     def encode(self, batch: Batch) -> Encoded:
         """Every unique text, item and user of the batch, encoded once."""
         tokens = pooled = None
@@ -64,7 +69,7 @@ class JointModel(nn.Module):
     def encode_items(self, items: Columns, pooled: Tensor | None) -> Tensor:
         """Vectors ``[I, D]`` of item rows whose texts ``[X, D_t]`` are already pooled."""
         assert self.item is not None
-        text = pooled[items["text"]] if pooled is not None else None
+        text = pooled.index_select(0, items["text"]) if pooled is not None else None
         encoded: Tensor = self.item(items["id"], items["fields"], items["numbers"], text)
         return encoded
 

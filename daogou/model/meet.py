@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from daogou.features.batch import N_AGES, Batch
 from daogou.model.embed import Fields
 from daogou.model.encoded import Encoded
+from daogou.model.group import Grid, grid_of
 
 N_AFFINITIES: Final = 8
 VIEW_WIDTH: Final = 8
@@ -61,15 +62,16 @@ class Meet(nn.Module):
         parts: list[Tensor] = []
         items, users, events = encoded.items, encoded.users, encoded.events
         if items is not None:
-            parts.append(items[exposures["item"]])
+            parts.append(items.index_select(0, exposures["item"]))
         if users is not None:
-            parts.append(users[exposures["user"]])
+            parts.append(users.index_select(0, exposures["user"]))
         if items is not None and users is not None and events is not None:
             v, u = parts
-            attended = self.attend(v, events, batch.users["action"], exposures["user"])
+            grid = grid_of(exposures["user"])
+            attended = self.attend(v, events, batch.users["action"], grid)
             parts += [u * v, attended, attended * v, self.affinities(u, v)]
             if encoded.marks is not None and len(self.missing):
-                parts.append(self.repeats(encoded.marks, batch))
+                parts.append(self.repeats(encoded.marks, batch, grid))
         if self.context is not None:
             parts.append(self.context(exposures["fields"], exposures["numbers"]))
         return torch.cat(parts, dim=1)
@@ -80,38 +82,44 @@ class Meet(nn.Module):
         found: Tensor = products.view(len(u), N_AFFINITIES, VIEW_WIDTH).sum(-1) / VIEW_WIDTH**0.5
         return found
 
-    def repeats(self, marks: Tensor, batch: Batch) -> Tensor:
+    def repeats(self, marks: Tensor, batch: Batch, grid: Grid) -> Tensor:
         """How the history repeats the candidate, ``[B, 3 M]``.
 
         For the product itself and each of its columns: the log of how many events share it, the
         same for the last kind of action alone, and how recent the latest of them is. Attention
         gives a mean, which says what was taken and not how often.
         """
-        users, user = batch.users, batch.exposures["user"]
+        users = batch.users
         candidate = marks[batch.exposures["item"]]  # [B, M]
-        action, age = users["action"], users["age"]
-        past = torch.where((action > 0)[..., None], marks[users["history"]], -1)  # [Q, L, M]
-        comparable = (candidate != self.missing)[:, None]
-        same = (past[user] == candidate[:, None]) & comparable  # [B, L, M]
-        last = (action == self.last_action)[user]
+        candidate = torch.where(candidate == self.missing, -2, candidate)  # resembles nothing
+        action, age = users["action"][grid.owner], users["age"][grid.owner]  # [G, L]
+        past = marks[users["history"][grid.owner]].transpose(1, 2)  # [G, M, L]
+        past = torch.where((action > 0)[:, None], past, -1)
+        same = (past[:, None] == grid.spread(candidate)[..., None]).float()  # [G, R, M, L]
+        counted = torch.stack([torch.ones_like(action), action == self.last_action], dim=2)
+        counts = same.flatten(1, 2) @ counted.float()  # [G, R * M, 2]
         fresh = 1.0 - age.float() / N_AGES
-        latest = (same * fresh[user][..., None]).amax(1)
-        counts = torch.cat([same.sum(1), (same & last[..., None]).sum(1)], dim=1)
-        return torch.cat([torch.log1p(counts.float()), latest], dim=1)
+        latest = (same * fresh[:, None, None]).amax(3)  # [G, R, M]
+        counts = counts.view(*same.shape[:3], 2).transpose(2, 3).flatten(2)  # [G, R, 2 M]
+        return grid.gather(torch.cat([torch.log1p(counts), latest], dim=2))
 
-    def attend(self, v: Tensor, events: Tensor, action: Tensor, user: Tensor) -> Tensor:
+    def attend(self, v: Tensor, events: Tensor, action: Tensor, grid: Grid) -> Tensor:
         """What of each user's history resembles the candidate, ``[B, D]``."""
-        weights = self.attention(v, events, action, user)
-        return torch.einsum("bl,bld->bd", weights, events[:, : self.attend_length][user])
+        weights = self._attention(v, events, action, grid)
+        return grid.gather(weights @ events[:, : self.attend_length].index_select(0, grid.owner))
 
-    def attention(self, v: Tensor, events: Tensor, action: Tensor, user: Tensor) -> Tensor:
+    def attention(self, v: Tensor, events: Tensor, action: Tensor, grid: Grid) -> Tensor:
         """How much of its attention each candidate gives each event, ``[B, attend_length]``.
 
         A row adds up to less than 1: the rest goes to nothing.
         """
+        return grid.gather(self._attention(v, events, action, grid))
+
+    def _attention(self, v: Tensor, events: Tensor, action: Tensor, grid: Grid) -> Tensor:
         known = action[:, : self.attend_length] > 0
         keys = self.key(events[:, : self.attend_length])  # once per user, not per exposure
-        scores = torch.einsum("bd,bld->bl", self.ask(v), keys[user]) / v.shape[1] ** 0.5
-        scores = scores.masked_fill(~known[user], -torch.inf)
-        nothing = scores.new_zeros(len(scores), 1)
-        return torch.cat([scores, nothing], dim=1).softmax(1)[:, :-1]
+        keys = keys.index_select(0, grid.owner)  # [G, L, D]
+        scores = grid.spread(self.ask(v)) @ keys.transpose(1, 2) / v.shape[1] ** 0.5  # [G, R, L]
+        scores = scores.masked_fill(~known[grid.owner][:, None], -torch.inf)
+        nothing = scores.new_zeros(*scores.shape[:2], 1)
+        return torch.cat([scores, nothing], dim=2).softmax(2)[..., :-1]

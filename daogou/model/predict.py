@@ -47,10 +47,11 @@ def funnel_scores(
     batches = split_batches(
         store, split, rows_per_step=rows_per_step, history_length=history_length
     )
-    for _, batch in batches:
+    for _, cpu_batch in batches:
+        batch = cpu_batch.to(model.device)
         over_all, given = head.chances(model.encode(batch), batch)
-        chances.append(over_all.T.numpy())
-        conditional.append(given.T.numpy())
+        chances.append(over_all.T.cpu().numpy())
+        conditional.append(given.T.cpu().numpy())
     nothing = np.zeros((0, len(head.given)), dtype=np.float32)
     return FunnelScores(
         np.concatenate([nothing, *chances]), np.concatenate([nothing, *conditional])
@@ -64,7 +65,7 @@ def item_vectors(model: JointModel, store: Store, *, rows_per_step: int = 8192) 
     pieces = []
     for start in range(0, store.n_items + 1, rows_per_step):
         rows = np.arange(start, min(start + rows_per_step, store.n_items + 1))
-        batch = make_batch(store, extra_items=rows)
+        batch = make_batch(store, extra_items=rows).to(model.device)
         encoded = model.encode(batch)
         assert encoded.items is not None
         pieces.append(encoded.items[batch.extra])
@@ -81,6 +82,7 @@ def encoded_queries(
         part = Queries(queries.user[piece], queries.end[piece], queries.time[piece])
         with torch.inference_mode():
             batch = make_batch(store, queries=part, history_length=history_length)
+            batch = batch.to(model.device)
             encoded = model.encode(batch)
         yield batch, encoded
 
@@ -95,7 +97,7 @@ def match_scores(
     for _, encoded in encoded_queries(model, store, queries, history_length=history_length):
         assert encoded.users is not None
         with torch.inference_mode():
-            yield (head.query(encoded.users) @ index.T).numpy()
+            yield (head.query(encoded.users) @ index.T).cpu().numpy()
 
 
 def first_queries(store: Store, split: str) -> tuple[Queries, list[Array]]:
@@ -135,7 +137,7 @@ def profile_scores(
         with torch.inference_mode():
             made = head.distributions(encoded, batch.users)
             for piece, distribution in zip(pieces, made, strict=True):
-                piece.append(distribution.numpy())
+                piece.append(distribution.cpu().numpy())
     return [np.concatenate(piece) if piece else np.zeros((0, 0)) for piece in pieces]
 
 
@@ -148,11 +150,11 @@ def title_tags(
     head = cast(ExtractHead, model.heads["extract"])
     for start in range(0, len(titles), size):
         rows = titles[start : start + size]
-        batch = make_batch(store, titles=rows)
+        batch = make_batch(store, titles=rows).to(model.device)
         assert model.text is not None
         states, _ = model.text(batch.texts["tokens"])
         logits = head(states[batch.titles["text"]])
         loss = head.loss(logits, batch.titles["tags"])
         tokens = batch.texts["tokens"][batch.titles["text"]]
         tags, sure = head.decode(logits, tokens[..., 0] != PADDING)
-        yield rows, tags.numpy(), sure.numpy(), float(loss)
+        yield rows, tags.cpu().numpy(), sure.cpu().numpy(), float(loss)

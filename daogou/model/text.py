@@ -5,6 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from daogou.features.text import PADDING
+from daogou.model.dropout import Dropout
+from daogou.model.embed import Table
 
 
 class GatedConvolution(nn.Module):
@@ -22,7 +24,7 @@ class GatedConvolution(nn.Module):
         self.normal = nn.LayerNorm(width)
         self.mix = nn.Linear(3 * width, 2 * width)
         self.whole = nn.Linear(width, 2 * width, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, present: Tensor) -> Tensor:
         """States after one block; ``present`` is ``[N, L, 1]``, 1 at tokens and 0 at padding."""
@@ -61,11 +63,9 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.width = width
         self.channel_dropout = channel_dropout
-        self.table = nn.Embedding(n_rows, width, padding_idx=PADDING, sparse=True)
-        with torch.no_grad():
-            self.table.weight.mul_(n_channels**-0.5)
+        self.table = Table(n_rows, width, std=n_channels**-0.5, padding=PADDING)
         self.normal = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(
             GatedConvolution(width, reach=2**i, dropout=dropout) for i in range(layers)
         )
@@ -79,13 +79,7 @@ class TextEncoder(nn.Module):
             kept = torch.rand(ids.shape, device=ids.device) >= self.channel_dropout
             ids = torch.where(kept, ids, PADDING)
         n_titles, length, n_channels = ids.shape
-        summed = functional.embedding_bag(
-            ids.reshape(-1, n_channels),
-            self.table.weight,
-            mode="sum",
-            sparse=True,
-            padding_idx=PADDING,
-        ).view(n_titles, length, self.width)
+        summed = self.table.sums(ids.view(-1, n_channels)).view(n_titles, length, self.width)
         states = self.dropout(self.normal(summed)) * present
         for block in self.blocks:
             states = block(states, present)

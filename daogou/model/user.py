@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from daogou.features.batch import N_AGES
-from daogou.model.embed import Fields, forget, table
+from daogou.model.dropout import Dropout
+from daogou.model.embed import Fields, Table, forget, spread
 
 
 class UserEncoder(nn.Module):
@@ -39,10 +40,10 @@ class UserEncoder(nn.Module):
         self.questions = nn.Linear(width, n_questions)
         n_read = (n_questions + 1) * width + n_actions + 1
         self.read = nn.Sequential(
-            nn.Linear(n_read, 2 * width), nn.SiLU(), nn.Dropout(dropout),
+            nn.Linear(n_read, 2 * width), nn.SiLU(), Dropout(dropout),
             nn.Linear(2 * width, width), nn.LayerNorm(width),
         )  # fmt: skip
-        self.ids = table(len(frequencies), width)
+        self.ids = Table(len(frequencies), width, std=spread(width))
         self.fields = fields
         self.mix = nn.Linear(width + fields.n_outputs, width)
         self.gate_slope = nn.Parameter(torch.tensor(1.0))
@@ -68,7 +69,8 @@ class UserEncoder(nn.Module):
 
     def read_history(self, items: Tensor, history: Tensor, action: Tensor, age: Tensor) -> Tensor:
         """Events ``[Q, L, D]``; those past the end of a history are zero."""
-        events: Tensor = items[history] + self.actions(action) + self.ages(age)
+        taken = items.index_select(0, history.flatten()).view(*history.shape, items.shape[1])
+        events: Tensor = taken + self.actions(action) + self.ages(age)
         return events * (action > 0)[..., None]
 
     def forward(self, events: Tensor, action: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from daogou.features.vocab import fit_vocab
 from daogou.guide import Guide, explain
 from daogou.guide.catalogue import Catalogue
 from daogou.guide.score import Past
+from daogou.model.group import grid_of
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.meet import Meet
 
@@ -23,9 +24,9 @@ def test_attention_is_what_the_model_attends_with() -> None:
     v, events = torch.randn(6, 4), torch.randn(2, 5, 4)
     action = torch.tensor([[1, 2, 0, 0, 0], [1, 1, 1, 1, 1]])
     user = torch.tensor([0, 0, 0, 1, 1, 1])
-    weights = meet.attention(v, events, action, user)
+    weights = meet.attention(v, events, action, grid_of(user))
     attended = torch.einsum("bl,bld->bd", weights, events[:, :3][user])
-    torch.testing.assert_close(attended, meet.attend(v, events, action, user))
+    torch.testing.assert_close(attended, meet.attend(v, events, action, grid_of(user)))
     assert (weights >= 0).all() and (weights.sum(1) < 1).all()
     assert (weights[:3, 2] == 0).all(), "an event past the end takes nothing"
 
@@ -151,7 +152,7 @@ def test_history_reasons_name_what_attention_weighs_most(guide: Guide, regular: 
     meet = cast(FunnelHead, guide.artifact.model.heads["funnel"]).meet
     weights = meet.attention(
         guide.scorer.vectors[1:], shoppers.encoded.events, shoppers.columns["action"],
-        torch.zeros(len(candidates), dtype=torch.int64),
+        grid_of(torch.zeros(len(candidates), dtype=torch.int64)),
     )  # fmt: skip
     found = explain.reasons(
         guide.scorer, guide.catalogue, queries, shoppers, candidates,

@@ -24,7 +24,9 @@ from daogou.config import read_shop
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.store import SPLITS, open_store
 from daogou.learn import fit as fit_module
-from daogou.learn.fit import Settings, fit, settings_of
+from daogou.learn import loop
+from daogou.learn.fit import fit
+from daogou.learn.settings import Settings, settings_of
 from daogou.learn.step import backward
 from daogou.learn.validate import TaskLoss, validation_losses
 from daogou.model.joint import JointModel
@@ -253,7 +255,7 @@ def test_a_step_after_validation_trains_with_dropout_again(
         return backward(model, *given, **named)
 
     monkeypatch.setattr(fit_module, "validation_losses", validation)
-    monkeypatch.setattr(fit_module, "backward", step)
+    monkeypatch.setattr(loop, "backward", step)
     tiny(tmp_path / "shop", tmp_path / "run", "fit.epochs=3", "fit.patience=9")
     assert seen == ["trained", "validated"] * 3 + ["validated"]
 
@@ -456,7 +458,7 @@ def test_titles_without_gold_to_train_on_are_refused(tmp_path: Path) -> None:
         ("fit.watch=clik", r"fit\.watch: no 'clik' here \(did you mean 'click'\?\)"),
         ("model.mixer=mmeo", r"model\.mixer: no 'mmeo' here \(did you mean 'mmoe'\?\)"),
         ("model.size=huge", r"model\.size: no 'huge' here.*known: large, medium, small"),
-        ("model.depth=0", r"model\.depth: 0; give 1 or more"),
+        ("model.expert_widths=[8, 0]", r"model\.expert_widths: \(8, 0\); give 1 or more each"),
         ("model.dropout=1.0", r"model\.dropout: 1\.0; give a share from 0 up to 1"),
         ("model.id_dropout=-0.1", r"model\.id_dropout: -0\.1; give a share from 0 up to 1"),
         ("model.mixer_options={n_own = 2, n_shard = 1}",
@@ -545,7 +547,7 @@ def test_a_loss_that_is_not_a_number_stops_training_by_name(
         stepped.losses[0] = float("nan")
         return stepped
 
-    monkeypatch.setattr(fit_module, "backward", broken)
+    monkeypatch.setattr(loop, "backward", broken)
     with pytest.raises(DataError, match=r"the loss became \[nan.*lower fit\.learning_rate"):
         tiny(tmp_path / "shop", tmp_path / "run")
 

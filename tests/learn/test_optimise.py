@@ -54,7 +54,8 @@ def test_equals_a_dense_reference_on_touched_rows(steps: list[list[int]], l2: fl
             squares[row] += float(gradient.square().mean())
             weight[row] -= 0.3 * gradient / math.sqrt(squares[row])
     torch.testing.assert_close(rows.weight.detach().double(), weight, rtol=1e-5, atol=1e-5)
-    assert optimiser.state[rows.weight]["touches"].tolist() == touches
+    if l2:  # without a pull nobody counts
+        assert optimiser.state[rows.weight]["touches"].tolist() == touches
 
 
 @given(STEPS)

@@ -15,7 +15,7 @@ from daogou.model.build import Shape
 from daogou.model.joint import JointModel
 from tests.shops import TOML, USERS, compile_shop, write_shop
 
-SHAPE = Shape(width=8, expert_width=8, text_width=8, tower=4)
+SHAPE = Shape(width=8, expert_widths=(8, 8), text_width=8, tower=4)
 ENCODERS = ("text", "item", "user")
 
 

@@ -4,16 +4,64 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from daogou.model.embed import N_WAVES, Fields, forget, table
+from daogou.model.embed import N_WAVES, Fields, Table, distinct, forget, spread
+
+IDS = st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=3), min_size=1, max_size=8)
 
 
-def test_a_table_has_gradients_for_touched_rows_alone() -> None:
-    rows = table(10, 4)
+def test_a_table_has_gradients_for_touched_rows_alone_and_each_once() -> None:
+    rows = Table(10, 4, std=1.0)
     rows(torch.tensor([3, 7, 3])).sum().backward()
     assert rows.weight.grad is not None
     assert rows.weight.grad.is_sparse
-    assert rows.weight.grad.coalesce().indices().tolist() == [[3, 7]]
+    assert sorted(rows.weight.grad._indices()[0].tolist()) == [3, 7]
+    assert rows.weight.grad.to_dense()[3].tolist() == [2.0] * 4
+
+
+@given(IDS)
+def test_distinct_rows_are_each_there_once_and_every_id_is_found(ids: list[list[int]]) -> None:
+    scratch = torch.full((7,), 5, dtype=torch.int32)  # whatever an earlier batch left
+    rows, place = distinct(torch.tensor(ids), scratch)
+    assert sorted(rows.tolist()) == sorted({each for bag in ids for each in bag})
+    assert rows[place].tolist() == ids
+
+
+@given(IDS)
+def test_a_table_of_bags_equals_a_sum_of_lookups(ids: list[list[int]]) -> None:
+    """Forward and backward, with row 0 as padding: as torch's own dense table gives them."""
+    bags = torch.tensor(ids)
+    made = Table(7, 2, std=1.0, padding=0)
+    plain = torch.nn.Embedding(7, 2, padding_idx=0)
+    plain.weight.data.copy_(made.weight.data)
+    found, wanted = made.sums(bags), plain(bags).sum(1)
+    torch.testing.assert_close(found, wanted)
+    pull = torch.arange(float(found.numel())).view(found.shape)
+    (found * pull).sum().backward()
+    (wanted * pull).sum().backward()
+    assert made.weight.grad is not None and plain.weight.grad is not None
+    torch.testing.assert_close(made.weight.grad.to_dense(), plain.weight.grad)
+
+
+def test_padding_starts_at_zero_and_learns_nothing() -> None:
+    rows = Table(3, 2, std=1.0, padding=1)
+    assert rows.weight[1].tolist() == [0.0, 0.0]
+    rows(torch.tensor([1, 2])).sum().backward()
+    assert rows.weight.grad is not None
+    assert rows.weight.grad.to_dense().tolist() == [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]]
+
+
+def test_two_lookups_of_one_table_add_up() -> None:
+    rows = Table(3, 1, std=1.0)
+    (rows(torch.tensor([2])).sum() + 3 * rows(torch.tensor([2, 0])).sum()).backward()
+    assert rows.weight.grad is not None
+    assert rows.weight.grad.to_dense()[:, 0].tolist() == [3.0, 0.0, 4.0]
+
+
+def test_new_rows_are_as_long_whatever_their_width() -> None:
+    assert spread(16) == 0.0625 and spread(16) ** 2 * 16 == spread(64) ** 2 * 64
 
 
 def test_fields_without_columns_are_empty() -> None:

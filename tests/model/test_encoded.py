@@ -2,7 +2,7 @@
 
 import torch
 
-from daogou.model.encoded import Encoded, weigh
+from daogou.model.encoded import Encoded, weigh, weighed_linear
 
 
 def test_leaves_are_equal_and_collect_gradients_of_their_own() -> None:
@@ -50,3 +50,21 @@ def test_a_view_of_all_weights_is_read_at_the_same_late_moment() -> None:
     loss.backward()
     assert forked.grad is not None
     assert forked.grad.item() == 6.0
+
+
+def test_a_weighed_linear_map_equals_weighing_and_then_mapping() -> None:
+    torch.manual_seed(0)
+    inputs, weight = torch.randn(5, 3), torch.randn(2, 3)
+    weights, pull = torch.tensor([0.0, 3.0]), torch.randn(5, 2)
+    gradients = []
+    for fused in (True, False):
+        x, w = inputs.clone().requires_grad_(), weight.clone().requires_grad_()
+        if fused:
+            found = weighed_linear(x, w, weights)
+        else:
+            found = torch.einsum("tbd,td->bt", weigh(x.expand(2, 5, 3), weights), w)
+        (found * pull).sum().backward()
+        assert x.grad is not None and w.grad is not None
+        gradients.append((found, x.grad, w.grad))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)

@@ -15,11 +15,19 @@ def all_open(n_tasks: int, n_experts: int) -> torch.Tensor:
 
 def test_a_grouped_layer_is_that_many_layers() -> None:
     grouped = GroupedLinear(3, 4, 2)
+    assert grouped.bias is not None
     torch.nn.init.normal_(grouped.bias)
-    inputs = torch.randn(3, 5, 4)
+    shared, own = torch.randn(5, 4), torch.randn(3, 5, 4)
     for expert in range(3):
-        alone = inputs[expert] @ grouped.weight[expert] + grouped.bias[expert]
-        torch.testing.assert_close(grouped(inputs)[expert], alone)
+        weight, bias = grouped.weight[:, expert], grouped.bias[expert]
+        torch.testing.assert_close(grouped(own)[expert], own[expert] @ weight + bias)
+        torch.testing.assert_close(grouped(shared)[expert], shared @ weight + bias)
+
+
+def test_a_grouped_layer_without_bias_is_linear() -> None:
+    grouped = GroupedLinear(2, 3, 4, bias=False)
+    for inputs in (torch.zeros(5, 3), torch.zeros(2, 5, 3)):
+        assert torch.equal(grouped(inputs), torch.zeros(2, 5, 4))
 
 
 def test_an_expert_is_linear_then_norm_then_silu() -> None:
@@ -27,21 +35,20 @@ def test_an_expert_is_linear_then_norm_then_silu() -> None:
     # silu(-1) = -1 / (1 + e) = -0.26894, silu(1) = 1 / (1 + 1/e) = 0.73106.
     experts = Experts(2, 1, [2])
     weights = torch.tensor([[[-1.0, 1.0]], [[1.0, -1.0]]])
-    experts.layers[0].load_state_dict({"weight": weights, "bias": torch.zeros(2, 1, 2)})
+    experts.layers[0].load_state_dict({"weight": weights.transpose(0, 1)})
     found = experts(torch.tensor([[3.0]]))
     wanted = torch.tensor([[[-0.26894, 0.73106]], [[0.73106, -0.26894]]])
     torch.testing.assert_close(found, wanted, rtol=0, atol=2e-5)
 
 
-def test_scale_and_shift_belong_to_one_expert() -> None:
-    experts = Experts(2, 3, [4])
-    inputs = torch.randn(5, 3)
-    before = experts(inputs)
-    experts.scales[0].data[1] = 0.0
-    experts.shifts[0].data[1] = 2.0
-    after = experts(inputs)
-    assert torch.equal(before[0], after[0])
-    torch.testing.assert_close(after[1], torch.full((5, 4), 2 / (1 + math.exp(-2))))
+def test_an_expert_alone_gives_what_it_gives_among_others() -> None:
+    """Experts lie side by side in memory, and none may read its neighbour."""
+    experts, alone = Experts(3, 4, [5, 2]), Experts(1, 4, [5, 2])
+    inputs = torch.randn(6, 4)
+    for place in range(3):
+        for layer, of_all in zip(alone.layers, experts.layers, strict=True):
+            layer.weight.data.copy_(of_all.weight.data[:, place : place + 1])
+        torch.testing.assert_close(alone(inputs)[0], experts(inputs)[place])
 
 
 def test_experts_read_inputs_of_their_own_if_given() -> None:
@@ -67,7 +74,7 @@ def test_gates_start_uniform_over_what_a_task_may_use() -> None:
 def test_a_gate_is_the_softmax_of_a_linear_layer() -> None:
     # logits (x ln 3, 0) at x = 1: weights 3/4 and 1/4; experts 8 and 4 mix to 7.
     gates = Gates(1, all_open(1, 2)).eval()
-    gates.linear.weight.data.copy_(torch.tensor([[math.log(3)], [0.0]]))
+    gates.linear.weight.data.copy_(torch.tensor([[[math.log(3), 0.0]]]))
     experts = torch.tensor([[[8.0]], [[4.0]]])
     found = gates(torch.tensor([[1.0]]), experts)
     torch.testing.assert_close(found, torch.tensor([[[7.0]]]))

@@ -9,6 +9,7 @@ from daogou.features.batch import Batch
 from daogou.features.columns import Columns
 from daogou.model.embed import Fields
 from daogou.model.encoded import Encoded
+from daogou.model.group import grid_of
 from daogou.model.meet import N_AFFINITIES, VIEW_WIDTH, Meet
 from tests.model.hand import batch, set_identity
 
@@ -40,7 +41,7 @@ def test_attention_goes_to_what_resembles_the_candidate(meet: Meet) -> None:
     # Scores of v = (2, 0) with the events, over sqrt 2: sqrt 2 and 0; the empty one 0.
     # With e = exp(sqrt 2), the events weigh e / (e + 2) and 1 / (e + 2).
     e = math.exp(math.sqrt(2))
-    found = meet.attend(ITEMS[1:], EVENTS, ACTION, torch.tensor([0]))
+    found = meet.attend(ITEMS[1:], EVENTS, ACTION, grid_of(torch.tensor([0])))
     torch.testing.assert_close(found, torch.tensor([[e / (e + 2), 1 / (e + 2)]]))
 
 
@@ -77,7 +78,7 @@ def test_events_past_the_attended_length_are_not_read() -> None:
     set_identity(short.ask)
     set_identity(short.key)
     e = math.exp(math.sqrt(2))
-    found = short.attend(ITEMS[1:], EVENTS, ACTION, torch.tensor([0]))
+    found = short.attend(ITEMS[1:], EVENTS, ACTION, grid_of(torch.tensor([0])))
     torch.testing.assert_close(found, torch.tensor([[e / (e + 1), 0.0]]))
 
 

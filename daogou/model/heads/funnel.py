@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from daogou.features.batch import Batch
-from daogou.model.encoded import Encoded, TaskLosses, weigh
+from daogou.model.encoded import Encoded, TaskLosses, weigh, weighed_linear
 from daogou.model.experts import GroupedLinear
 from daogou.model.losses import binary, masked_mean
 from daogou.model.meet import Meet
@@ -25,6 +25,9 @@ class FunnelHead(nn.Module):
     "Wide & Deep Learning", 2016): what is nearly linear in the affinities and buckets need not
     wait for the experts.
 
+    With ``bfloat16`` the mixer's products have 8 bits of mantissa in training; towers, losses and
+    weights stay in float32, and so does everything outside training.
+
     ``given[t]`` is the place of the stage that t is conditional on, or -1; ``columns[t]`` the
     column of t among the exposures' labels.
     """
@@ -37,27 +40,31 @@ class FunnelHead(nn.Module):
         columns: Sequence[int],
         *,
         tower: int = 32,
+        bfloat16: bool = False,
     ) -> None:
         super().__init__()
         if any(place >= stage for stage, place in enumerate(given)):
             raise ValueError(f"given {list(given)}: a stage can only depend on an earlier one")
         self.meet = meet
         self.mixer = cast(nn.Module, mixer)
+        self.short = bfloat16
         self.given = tuple(given)
         self.columns = list(columns)
         self.hidden = GroupedLinear(len(given), mixer.n_outputs, tower)
         self.out = GroupedLinear(len(given), tower, 1)
-        self.wide = GroupedLinear(len(given), meet.n_outputs, 1)
-        nn.init.zeros_(self.wide.weight)
+        self.wide = nn.Parameter(torch.zeros(len(given), meet.n_outputs))
 
     def logits(self, shared: Tensor, weights: Tensor | None = None) -> Tensor:
         """Conditional logits ``[T, B]`` of the mixer's input ``[B, D]``."""
-        mixed = self.mixer(shared)
-        straight = shared.expand(len(self.given), *shared.shape)
-        if weights is not None:
-            mixed, straight = weigh(mixed, weights), weigh(straight, weights)
-        found: Tensor = self.out(nn.functional.silu(self.hidden(mixed))) + self.wide(straight)
-        return found[..., 0]
+        if weights is None:
+            weights = shared.new_ones(len(self.given))
+        with torch.autocast(
+            shared.device.type, torch.bfloat16, enabled=self.short and self.training
+        ):
+            mixed = self.mixer(shared)
+        mixed = weigh(mixed.float(), weights)
+        towers: Tensor = self.out(nn.functional.silu(self.hidden(mixed)))
+        return towers[..., 0] + weighed_linear(shared, self.wide, weights).T
 
     def losses(self, encoded: Encoded, batch: Batch, weights: Tensor) -> TaskLosses:
         """Each stage's nats per exposure of the batch, ``[T]``; 0 where it is undefined.

@@ -9,7 +9,8 @@ class Mixer(Protocol):
     """Shared layers: ``[B, D] -> [T, B, H]``, with B rows, D inputs, T tasks, H output width.
 
     Renaming the tasks permutes the output and does nothing else; row i depends on row i alone.
-    A maker takes ``(n_inputs, n_tasks, *, width, depth, dropout, ...)``.
+    A maker takes ``(n_inputs, n_tasks, *, widths, dropout, ...)``; ``widths`` are those of an
+    expert's layers, the last one H.
     """
 
     n_outputs: int

@@ -1,5 +1,7 @@
 """A mixture of shared experts, gated per task."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -21,15 +23,14 @@ class MMoE(nn.Module):
         n_inputs: int,
         n_tasks: int,
         *,
-        width: int = 64,
-        depth: int = 2,
+        widths: Sequence[int] = (64, 64),
         dropout: float = 0.1,
         n_experts: int = 4,
         gate_dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.n_outputs = width
-        self.experts = Experts(n_experts, n_inputs, [width] * depth, dropout=dropout)
+        self.n_outputs = widths[-1]
+        self.experts = Experts(n_experts, n_inputs, widths, dropout=dropout)
         allowed = torch.ones(n_tasks, n_experts, dtype=torch.bool)
         self.gates = Gates(n_inputs, allowed, dropout=gate_dropout)
 

@@ -1,5 +1,7 @@
 """Shared experts and each task's own, extracted level by level."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -21,69 +23,33 @@ class PLE(nn.Module):
         n_inputs: int,
         n_tasks: int,
         *,
-        width: int = 64,
-        depth: int = 2,
+        widths: Sequence[int] = (64, 64),
         dropout: float = 0.1,
         n_shared: int = 2,
         n_own: int = 1,
         n_levels: int = 1,
     ) -> None:
         super().__init__()
-        self.n_outputs = width
-        self.levels = nn.ModuleList()
-        for level in range(n_levels):
-            last = level == n_levels - 1
-            first_inputs = n_inputs if level == 0 else width
-            self.levels.append(
-                _Level(
-                    first_inputs,
-                    n_tasks,
-                    Experts(n_tasks * n_own, first_inputs, [width] * depth, dropout=dropout),
-                    Experts(n_shared, first_inputs, [width] * depth, dropout=dropout),
-                    has_shared_gate=not last,
-                )
-            )
+        self.n_outputs = widths[-1]
+        # Whose experts: n_own of each task, then the shared branch's, which stands after the tasks.
+        owner = torch.arange(n_tasks).repeat_interleave(n_own)
+        owner = torch.cat([owner, torch.full((n_shared,), n_tasks)])
+        self.register_buffer("owner", owner, persistent=False)
+        allowed = (owner == n_tasks) | (owner == torch.arange(n_tasks + 1)[:, None])
+        allowed[n_tasks] = True
+        self.experts, self.gates = nn.ModuleList(), nn.ModuleList()
+        self.n_gates = [n_tasks + 1] * (n_levels - 1) + [n_tasks]  # a last level shares no further
+        for level, n_gates in enumerate(self.n_gates):
+            n_read = n_inputs if level == 0 else self.n_outputs
+            self.experts.append(Experts(len(owner), n_read, widths, dropout=dropout))
+            self.gates.append(Gates(n_read, allowed[:n_gates]))
+
+    owner: Tensor
 
     def forward(self, inputs: Tensor) -> Tensor:
-        own: Tensor | None = None  # [T, B, H] from the second level on
-        shared = inputs
-        for level in self.levels:
-            own, shared = level(own, shared)
-        assert own is not None
-        return own
-
-
-class _Level(nn.Module):
-    """One extraction: own and shared inputs to own and shared outputs."""
-
-    def __init__(
-        self,
-        n_inputs: int,
-        n_tasks: int,
-        own: Experts,
-        shared: Experts,
-        *,
-        has_shared_gate: bool,
-    ) -> None:
-        super().__init__()
-        self.n_tasks = n_tasks
-        self.own, self.shared = own, shared
-        n_own = own.n_experts // n_tasks
-        owner = torch.arange(n_tasks).repeat_interleave(n_own)  # [T * n_own]
-        is_own = owner[None, :] == torch.arange(n_tasks)[:, None]
-        any_shared = torch.ones(n_tasks, shared.n_experts, dtype=torch.bool)
-        # One gate per task, so that from the second level on each reads its own input.
-        allowed = torch.cat([is_own, any_shared], dim=1)
-        self.gates = nn.ModuleList(Gates(n_inputs, allowed[i : i + 1]) for i in range(n_tasks))
-        every = torch.ones(1, allowed.shape[1], dtype=torch.bool)
-        self.shared_gate = Gates(n_inputs, every) if has_shared_gate else None
-
-    def forward(self, own: Tensor | None, shared: Tensor) -> tuple[Tensor, Tensor]:
-        n_own = self.own.n_experts // self.n_tasks
-        own_inputs = shared if own is None else own.repeat_interleave(n_own, dim=0)
-        experts = torch.cat([self.own(own_inputs), self.shared(shared)])  # [E, B, H]
-        mixed = [
-            gate(shared if own is None else own[i], experts) for i, gate in enumerate(self.gates)
-        ]
-        next_shared = self.shared_gate(shared, experts)[0] if self.shared_gate else shared
-        return torch.cat(mixed), next_shared
+        mixed = inputs  # [B, D], and [T + 1, B, H] between levels
+        for level, (experts, gates) in enumerate(zip(self.experts, self.gates, strict=True)):
+            read = mixed if level == 0 else mixed[self.owner]
+            asked = mixed if level == 0 else mixed[: self.n_gates[level]]
+            mixed = gates(asked, experts(read))
+        return mixed

@@ -1,5 +1,7 @@
 """One network for all tasks."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from daogou.model.experts import Experts
@@ -12,12 +14,12 @@ class SharedBottom(nn.Module):
     """
 
     def __init__(
-        self, n_inputs: int, n_tasks: int, *, width: int = 64, depth: int = 2, dropout: float = 0.1
+        self, n_inputs: int, n_tasks: int, *, widths: Sequence[int] = (64, 64), dropout: float = 0.1
     ) -> None:
         super().__init__()
-        self.n_outputs = width
+        self.n_outputs = widths[-1]
         self.n_tasks = n_tasks
-        self.experts = Experts(1, n_inputs, [width] * depth, dropout=dropout)
+        self.experts = Experts(1, n_inputs, widths, dropout=dropout)
 
     def forward(self, inputs: Tensor) -> Tensor:
         outputs: Tensor = self.experts(inputs)

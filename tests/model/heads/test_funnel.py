@@ -34,7 +34,7 @@ def items(n: int = 4) -> Encoded:
 
 def say(made: FunnelHead, *chances: float) -> None:
     """Make the towers answer these conditional chances whatever they see."""
-    made.out.bias.data.copy_(torch.tensor(chances).logit().view(-1, 1, 1))
+    made.out.bias.data.copy_(torch.tensor(chances).logit()[:, None])
 
 
 def losses(made: FunnelHead, labels: list[list[int]], weight: list[float] | None = None) -> Tensor:
@@ -139,7 +139,7 @@ def test_a_later_stage_is_never_likelier_than_an_earlier_one(chances: list[float
 def test_that_holds_for_any_weights(seed: int) -> None:
     torch.manual_seed(seed)
     meet = Meet(2, has_items=True, has_users=False, context=None)
-    made = FunnelHead(meet, MMoE(2, 3, width=4), GIVEN, (0, 1, 2)).eval()
+    made = FunnelHead(meet, MMoE(2, 3, widths=[4]), GIVEN, (0, 1, 2)).eval()
     for weight in made.parameters():
         torch.nn.init.normal_(weight, std=3.0)
     over_all, _ = made.chances(items(), batch([[0, 0, 0]] * 3, item=[1, 2, 3]))
@@ -159,3 +159,24 @@ def test_the_shared_activation_is_what_the_mixer_reads() -> None:
     assert seen.items is not None
     assert found.shared is not None
     assert torch.equal(found.shared, seen.items[2:3])
+
+
+def test_bfloat16_is_close_in_training_and_absent_outside_it() -> None:
+    made, short = (
+        FunnelHead(
+            Meet(2, has_items=True, has_users=False, context=None),
+            MMoE(2, 3, widths=[8, 8], dropout=0.0, gate_dropout=0.0), GIVEN, (0, 1, 2),
+            bfloat16=bfloat16,
+        )
+        for bfloat16 in (False, True)
+    )  # fmt: skip
+    short.load_state_dict(made.state_dict())
+    given = batch([[1, 1, 0], [1, 0, 0], [0, 0, 0]], item=[1, 2, 3])
+    exact, rough = (
+        each.train().losses(items(), given, torch.ones(3)).values for each in (made, short)
+    )
+    assert exact.dtype == rough.dtype == torch.float32
+    assert not torch.equal(exact, rough)
+    torch.testing.assert_close(rough, exact, rtol=0.02, atol=0.01)
+    chances = [each.eval().chances(items(), given)[0] for each in (made, short)]
+    assert torch.equal(*chances)

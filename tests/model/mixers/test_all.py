@@ -16,7 +16,7 @@ Weights = Mapping[str, Tensor]
 def make(name: str, n_tasks: int, *, dropout: float = 0.0) -> nn.Module:
     """A mixer with gates that are no longer uniform."""
     torch.manual_seed(0)
-    mixer = MIXERS[name](N_INPUTS, n_tasks, width=WIDTH, dropout=dropout)
+    mixer = MIXERS[name](N_INPUTS, n_tasks, widths=[5, WIDTH], dropout=dropout)
     assert isinstance(mixer, nn.Module)
     for weight in mixer.parameters():
         nn.init.normal_(weight, std=0.5)
@@ -30,7 +30,10 @@ def blocks(tensor: Tensor, order: list[int], dim: int = 0) -> Tensor:
 
 
 def rename_single(weights: Weights, order: list[int]) -> Weights:
-    return {name: blocks(weight, order) for name, weight in weights.items()}
+    return {
+        name: blocks(weight, order, dim=1) if ".layers." in name else weight
+        for name, weight in weights.items()
+    }
 
 
 def rename_nothing(weights: Weights, order: list[int]) -> Weights:
@@ -39,24 +42,26 @@ def rename_nothing(weights: Weights, order: list[int]) -> Weights:
 
 def rename_mmoe(weights: Weights, order: list[int]) -> Weights:
     return {
-        name: blocks(weight, order) if name.startswith("gates.") else weight
+        name: blocks(weight, order, dim=weight.dim() - 2) if name.startswith("gates.") else weight
         for name, weight in weights.items()
     }
 
 
 def rename_ple(weights: Weights, order: list[int]) -> Weights:
     """Own experts and gates move with their task, and every gate's entries with the experts."""
+    n_shared = 2
+    n_own = weights["experts.0.layers.0.weight"].shape[1] - n_shared
     renamed: dict[str, Tensor] = {}
-    n_own = weights["levels.0.own.layers.0.weight"].shape[0]
     for name, weight in weights.items():
-        _, level, part, *rest = name.split(".")
-        if part == "own":
-            renamed[name] = blocks(weight, order)
-        elif part in ("gates", "shared_gate"):
-            if part == "gates":
-                source = ".".join(["levels", level, "gates", str(order[int(rest[0])]), *rest[1:]])
-                weight = weights[source]
-            renamed[name] = torch.cat([blocks(weight[:n_own], order), weight[n_own:]])
+        if name.startswith("gates."):  # [I, T, E] and [T, E]: tasks, then a shared branch if any
+            n_tasks = len(order)
+            moved = [*order, *range(n_tasks, weight.shape[-2])]
+            weight = weight.index_select(weight.dim() - 2, torch.tensor(moved))
+            own = blocks(weight[..., :n_own], order, dim=weight.dim() - 1)
+            renamed[name] = torch.cat([own, weight[..., n_own:]], dim=-1)
+        elif ".layers." in name:
+            own = blocks(weight[:, :n_own], order, dim=1)
+            renamed[name] = torch.cat([own, weight[:, n_own:]], dim=1)
         else:
             renamed[name] = weight
     return renamed
@@ -101,7 +106,9 @@ def test_the_gradient_reaches_every_weight_of_every_expert(name: str) -> None:
     (outputs * torch.randn(outputs.shape)).sum().backward()
     for weight_name, weight in mixer.named_parameters():
         assert weight.grad is not None, weight_name
-        by_expert = weight.grad.flatten(1) if weight.dim() == 3 else weight.grad.view(1, -1)
+        by_expert = weight.grad.view(1, -1)
+        if weight.dim() == 3:  # [I, E, O]
+            by_expert = weight.grad.transpose(0, 1).flatten(1)
         assert (by_expert.abs().amax(1) > 0).all(), weight_name
 
 

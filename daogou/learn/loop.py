@@ -1,0 +1,130 @@
+"""Batches to a trained model: the one loop of steps, which every way of training runs."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from daogou.balance import BALANCERS
+from daogou.errors import DataError
+from daogou.features.batch import Batch, Epoch, make_batch, plan_epoch
+from daogou.features.store import Store
+from daogou.learn.optimise import RowAdagrad, dense_of, omega, row_groups
+from daogou.learn.settings import Settings
+from daogou.learn.step import backward
+from daogou.model.joint import JointModel
+
+Progress = Callable[[str, int, int, str], None]  # what, done, of how many, a few words
+
+
+def quiet(what: str, done: int, total: int, words: str) -> None:
+    """Progress that nobody watches."""
+
+
+class Learner:
+    """A model with its optimisers and balancer: all that a step reads and changes.
+
+    ``dense`` are the weights of AdamW, ``rows`` the optimiser of the tables. Batches are made one
+    step ahead in a thread of their own and moved to the model's device.
+    """
+
+    def __init__(self, model: JointModel, settings: Settings) -> None:
+        self.model, self.settings = model, settings
+        self.device = model.device
+        self.dense = dense_of(model)
+        self.rows = RowAdagrad(
+            row_groups(model, l2=settings.row_l2), learning_rate=settings.row_learning_rate
+        )
+        self.adam = torch.optim.AdamW(
+            self.dense, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.balancer = BALANCERS[settings.balancer]()
+        self.static = torch.tensor([task.weight for task in model.tasks], device=self.device)
+
+    def plan(self, store: Store, seed: int, epoch: int) -> Epoch:
+        """What the steps of an epoch will read."""
+        settings = self.settings
+        return plan_epoch(
+            store,
+            seed=seed,
+            epoch=epoch,
+            rows_per_step=settings.rows_per_step,
+            titles_per_step=settings.titles_per_step,
+            title_passes=settings.title_passes,
+            profile_passes=settings.profile_passes,
+            extra_items=settings.extra_items,
+        )
+
+    def set_rates(self, epoch: int) -> None:
+        """Learning rates of an epoch: from full to a fiftieth along a half cosine over all."""
+        settings = self.settings
+        share = 0.51 + 0.49 * np.cos(np.pi * epoch / max(settings.epochs, 1))
+        pairs = ((self.adam, settings.learning_rate), (self.rows, settings.row_learning_rate))
+        for optimiser, rate in pairs:
+            for group in optimiser.param_groups:
+                group["lr"] = rate * float(share)
+
+    def epoch(
+        self, store: Store, plan: Epoch, seed: tuple[int, int], progress: Progress = quiet
+    ) -> Tensor:
+        """One pass over a plan; returns the mean loss of each task over the steps, ``[T]``.
+
+        ``seed`` is the run's and the epoch's number.
+        """
+        total = torch.zeros_like(self.static)
+        gram: Tensor | None = None
+        for step, batch in enumerate(self._batches(store, plan)):
+            # A step's randomness follows from its place alone, so that resuming is exact.
+            torch.manual_seed(int(np.random.SeedSequence([*seed, step]).generate_state(1)[0]))
+            take_gram = step % self.settings.gram_every == 0
+            losses, gram = self.step(batch, gram, take_gram=take_gram)
+            total += losses
+            if step % 10 == 0 or step + 1 == len(plan):
+                words = f"epoch {seed[1] + 1}, loss {float(losses.sum()):.4f}"
+                progress("steps", step + 1, len(plan), words)
+        return total.cpu() / max(len(plan), 1)
+
+    def step(
+        self, batch: Batch, gram: Tensor | None = None, *, take_gram: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """One update of every weight; returns the losses ``[T]`` and the Gram to keep."""
+        self.model.train()
+        self.adam.zero_grad(set_to_none=True)
+        self.rows.zero_grad(set_to_none=True)
+        stepped = backward(self.model, batch, self.static, self.balancer, gram, take_gram=take_gram)
+        penalty = omega(self.dense, l1=self.settings.l1, l2=self.settings.l2)
+        if isinstance(penalty, Tensor):
+            penalty.backward()
+        if not stepped.losses.isfinite().all():
+            raise DataError(
+                f"the loss became {stepped.losses.tolist()}; lower fit.learning_rate and "
+                "fit.row_learning_rate, or look for extreme values with `daogou check`"
+            )
+        torch.nn.utils.clip_grad_norm_(self.dense, self.settings.clip)
+        self.adam.step()
+        self.rows.step()
+        return stepped.losses, stepped.gram
+
+    def _batches(self, store: Store, plan: Epoch) -> Iterator[Batch]:
+        """The plan's batches in order, each made while the step before it runs."""
+        with ThreadPoolExecutor(1) as prefetch:
+            coming = prefetch.submit(self._batch, store, plan, 0) if len(plan) else None
+            for step in range(len(plan)):
+                assert coming is not None
+                batch = coming.result()
+                if step + 1 < len(plan):
+                    coming = prefetch.submit(self._batch, store, plan, step + 1)
+                yield batch.to(self.device)
+
+    def _batch(self, store: Store, plan: Epoch, step: int) -> Batch:
+        batch = make_batch(
+            store,
+            plan.exposures[step],
+            history_length=self.settings.history_length,
+            extra_items=plan.extra_items[step],
+            titles=plan.titles[step],
+            taught=plan.taught[step],
+        )
+        return batch.pinned() if self.device.type == "cuda" else batch

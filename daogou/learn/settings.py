@@ -1,0 +1,117 @@
+"""``[fit]`` and ``[model]`` of a shop.toml to checked settings."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from daogou.balance import BALANCERS
+from daogou.config import arguments, make
+from daogou.errors import ConfigError, unknown
+from daogou.learn.machine import DEVICES
+from daogou.model.build import PRECISIONS, SIZES, Shape
+from daogou.model.mixers import MIXERS
+from daogou.schema import Shop
+from daogou.tables.check import CHECKS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``[fit]`` may say."""
+
+    epochs: int = 10
+    patience: int = 3  # epochs without a better joint score before training stops
+    rows_per_step: int = 2048
+    learning_rate: float = 0.002  # AdamW, dense layers
+    row_learning_rate: float = 0.2  # row-wise Adagrad, tables
+    weight_decay: float = 0.01  # AdamW
+    row_l2: float = 0.0  # pull on touched rows, divided by how often each was touched
+    l1: float = 0.0  # lambda * Omega on dense weights: l1 * sum |w| + l2 / 2 * sum w^2
+    l2: float = 0.0
+    clip: float = 5.0  # largest norm of the dense gradient
+    history_length: int = 50
+    extra_items: int = 256  # drawn evenly from the catalogue into each batch, for matching
+    titles_per_step: int = 32  # in a shop of titles alone
+    title_passes: float = 8.0  # how often an epoch of exposures sees each annotated title
+    profile_passes: float = 4.0  # how often an epoch of exposures sees each user's known profile
+    balancer: str = "fixed"
+    gram_every: int = 10  # steps between Grams, for balancers that ask for one
+    watch: str = "joint"  # "joint", or a task's name: whose validation loss picks the epoch
+    min_count: int = 1  # an id or category seen less often in training is unknown
+    buckets: int = 32  # quantiles of a number
+    text_length: int = 0  # tokens of a title; 0 = what 99 % of the training titles need
+    word_count: int = 2  # a word in fewer distinct training titles is read by its letters alone
+    device: str = "auto"  # auto, cpu or cuda
+    threads: int = 1  # of torch; small layers gain nothing from more; 0 leaves it alone
+    memory_limit: str = "2GB"  # of DuckDB
+    waive: tuple[str, ...] = ()  # names of failed checks that may pass
+
+
+def settings_of(shop: Shop) -> tuple[Settings, Shape]:
+    """``[fit]`` and ``[model]``, checked; every problem at once."""
+    problems: list[str] = []
+    settings, shape = Settings(), Shape()
+    try:
+        settings = make("fit", Settings, shop.fit)
+    except ConfigError as error:
+        problems.append(str(error))
+    try:
+        shape = make("model", Shape, shop.model)
+    except ConfigError as error:
+        problems.append(str(error))
+    if shape.mixer not in MIXERS:
+        problems.append(f"model.mixer: {unknown(shape.mixer, MIXERS)}")
+    elif shape.mixer_options:
+        given = ("n_inputs", "n_tasks", "widths", "dropout")
+        try:
+            arguments("model.mixer_options", MIXERS[shape.mixer], shape.mixer_options, given=given)
+        except ConfigError as error:
+            problems.append(str(error))
+    if settings.balancer not in BALANCERS:
+        problems.append(f"fit.balancer: {unknown(settings.balancer, BALANCERS)}")
+    if settings.device not in DEVICES:
+        problems.append(f"fit.device: {unknown(settings.device, DEVICES)}")
+    if shape.precision not in PRECISIONS:
+        problems.append(f"model.precision: {unknown(shape.precision, PRECISIONS)}")
+    names = ["joint", *(task.name for task in shop.tasks)]
+    if settings.watch not in names:
+        problems.append(f"fit.watch: {unknown(settings.watch, names)}")
+    problems += [
+        f"fit.waive: {unknown(name, CHECKS)}" for name in settings.waive if name not in CHECKS
+    ]
+    problems += _out_of_range("fit", settings) + _out_of_range("model", shape)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings, shape
+
+
+_FROM_ONE: Final = frozenset(
+    [
+        "epochs",
+        "rows_per_step",
+        "titles_per_step",
+        "history_length",
+        "gram_every",
+        "min_count",
+        "text_width",
+        "tower",
+    ]
+)
+_SHARES: Final = frozenset(("dropout", "id_dropout", "event_dropout"))
+
+
+def _out_of_range(where: str, given: Settings | Shape) -> list[str]:
+    """What is wrong with the numbers of a section: no number of either may be negative."""
+    problems: list[str] = []
+    for name, value in vars(given).items():
+        if not isinstance(value, int | float):
+            continue
+        if name in _SHARES and not 0 <= value < 1:
+            problems.append(f"{where}.{name}: {value}; give a share from 0 up to 1")
+        elif name in _FROM_ONE and value < 1:
+            problems.append(f"{where}.{name}: {value}; give 1 or more")
+        elif not 0 <= value < float("inf"):
+            problems.append(f"{where}.{name}: {value}; give 0 or more")
+    if isinstance(given, Shape) and any(width < 1 for width in given.expert_widths):
+        problems.append(f"{where}.expert_widths: {given.expert_widths}; give 1 or more each")
+    if isinstance(given, Shape) and given.size not in SIZES:
+        problems.append(f"{where}.size: {unknown(given.size, SIZES)}")
+    return problems
