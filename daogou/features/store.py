@@ -16,27 +16,28 @@ gold; row 0 of items, users and texts is the unknown one)::
                the shop's own names for the rows, and the gold spans of the titles
 """
 
-import errno
+import contextlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.lib.format import open_memmap
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
 from daogou.errors import ArtifactError, DataError
 from daogou.features.text import tags_of, tokenise
 from daogou.features.transform import Fields, Transform, text_of
 from daogou.schema import Shop
-from daogou.tables.engine import Engine, name_of
+from daogou.tables.engine import Engine, name_of, quoted
 
 SPLITS: Final = ("train", "validation", "test")
 _SPANS: Final = pa.list_(
@@ -44,6 +45,7 @@ _SPANS: Final = pa.list_(
 )
 NO_SPLIT: Final = 9  # a row that no split may use
 _KEY_FILES: Final = ("items.parquet", "users.parquet", "titles.parquet", "exposures.parquet")
+_TEXTS: Final = 65_536  # texts encoded at a time
 _KEY, _TEXT, _SPLIT = "@key", "@text", "@split"  # ours, beside columns that a shop names freely
 Array = NDArray[Any]
 
@@ -149,7 +151,7 @@ def compile_store(engine: Engine, shop: Shop, transform: Transform, folder: Path
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    writer = _Writer(partial, {})
+    writer = _Writer(partial)
     try:
         (partial / "keys").mkdir(parents=True)
         _number_rows(engine, shop)
@@ -157,7 +159,8 @@ def compile_store(engine: Engine, shop: Shop, transform: Transform, folder: Path
         _write_items(engine, shop, transform, writer)
         _write_users(engine, shop, transform, writer)
         _write_history(engine, transform, writer)
-        ranges = _write_exposures(engine, transform, writer)
+        ranges = _write_exposures(engine, shop, transform, writer)
+        writer.finish()
         document = {"arrays": writer.arrays, "ranges": ranges}
         (partial / "store.json").write_text(json.dumps(document, indent=1))
         shutil.rmtree(folder, ignore_errors=True)
@@ -168,43 +171,62 @@ def compile_store(engine: Engine, shop: Shop, transform: Transform, folder: Path
             "free some disk or give another folder"
         ) from None
     finally:
+        writer.close()
         shutil.rmtree(partial, ignore_errors=True)  # gone already if all went well
     return open_store(folder)
 
 
 @dataclass(frozen=True)
 class _Writer:
-    """Writes arrays and keeps the list of what it wrote."""
+    """Writes arrays piece by piece, so that none is ever whole in memory, and lists them.
+
+    Written as files and not through a memory map: on a full disk a write to a map kills the
+    process, and a map's pages count as the process's own until they are flushed.
+    """
 
     folder: Path
-    arrays: dict[str, tuple[str, list[int]]]
+    arrays: dict[str, tuple[str, list[int]]] = field(default_factory=dict)
+    files: dict[str, BinaryIO] = field(default_factory=dict)
 
-    def make(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """A new array on disk, zero everywhere."""
+    def append(self, name: str, values: Array) -> None:
+        """More rows of the array, which begins with the first of them."""
+        if name not in self.files:
+            path = self.folder / f"{name}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.files[name] = path.open("wb")
+            self.arrays[name] = (str(values.dtype), [0, *values.shape[1:]])
+            self._head(name)
+        dtype, shape = self.arrays[name]
+        assert dtype == str(values.dtype) and shape[1:] == list(values.shape[1:])
+        self.files[name].write(np.ascontiguousarray(values).data)
+        shape[0] += len(values)
+
+    def finish(self) -> None:
+        """Say in each file how long its array became; what was written can be read."""
+        for name, file in self.files.items():
+            file.seek(0)
+            self._head(name)
+            file.seek(0, os.SEEK_END)
+            file.flush()
+
+    def close(self) -> None:
+        """Let go of the files; a disk that is full now was full before and has been told of."""
+        for file in self.files.values():
+            with contextlib.suppress(OSError):
+                file.close()
+
+    def read(self, name: str) -> Array:
+        """An array that is finished, mapped."""
+        shape = self.arrays[name][1]
         path = self.folder / f"{name}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.arrays[name] = (str(np.dtype(dtype)), list(shape))
-        if 0 in shape:
-            return np.zeros(shape, dtype)
-        array: Array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-        _reserve(path)
+        array: Array = np.load(path, mmap_mode="r") if 0 not in shape else np.zeros(shape)
         return array
 
-    def save(self, name: str, values: Array) -> None:
-        """A whole array at once."""
-        self.make(name, values.shape, values.dtype)[...] = values
-
-
-def _reserve(path: Path) -> None:
-    """Take the file's disk now: on a full disk, writing to a mapped file kills the process."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise  # any other says that this file system cannot reserve
+    def _head(self, name: str) -> None:
+        dtype, shape = self.arrays[name]
+        # Always as long: the format leaves room for the rows to grow.
+        head = {"descr": dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+        write_array_header_1_0(self.files[name], head | {"shape": tuple(shape)})
 
 
 def _number_rows(engine: Engine, shop: Shop) -> None:
@@ -232,22 +254,23 @@ def _write_texts(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
     """Distinct texts, each encoded once; titles with gold spans and their tags."""
     empty = "CREATE OR REPLACE TABLE item_text AS SELECT NULL AS item, NULL AS text WHERE false"
     texts: list[str] = []
+    length, channels = 1, 1
     if transform.text and shop.items:
         engine.run(
             f"CREATE OR REPLACE TABLE item_text AS SELECT {name_of(shop.items.key)} AS item, "
             f"{text_of(transform.text_columns, 'items')} AS text FROM items"
         )
         texts = [row[0] for row in engine.rows("SELECT DISTINCT text FROM item_text ORDER BY text")]
+        length, channels = transform.text.length, transform.text.n_channels
     else:
         engine.run(empty)
     numbered = pa.array(range(1, len(texts) + 1), pa.int32())
     engine.add("text_rows", pa.table({"text": pa.array(texts, pa.string()), "row": numbered}))
-    if transform.text:
-        coded = transform.text.encode(["", *texts])
-    else:
-        coded = np.zeros((1, 1, 1), dtype=np.int32)
-    writer.save("texts/tokens", coded)
-    _write_titles(engine, shop, transform, coded.shape[1], writer)
+    writer.append("texts/tokens", np.zeros((1, length, channels), dtype=np.int32))
+    for at in range(0, len(texts), _TEXTS):
+        assert transform.text is not None
+        writer.append("texts/tokens", transform.text.encode(texts[at : at + _TEXTS]))
+    _write_titles(engine, shop, transform, length, writer)
 
 
 def _write_titles(
@@ -264,7 +287,7 @@ def _write_titles(
             "JOIN title_split ts ON ts.item = ir.item ORDER BY ir.row"
         )
     n_attributes = len(transform.attributes)
-    tags = writer.make("titles/tags", (len(rows), n_attributes, length), np.int8)
+    tags = np.zeros((len(rows), n_attributes, length), dtype=np.int8)
     for i, (_, _, _, text, spans, annotated_here, item) in enumerate(rows):
         if shop.items and shop.items.annotated:
             known = set(annotated_here or ())
@@ -288,9 +311,10 @@ def _write_titles(
         ),
     }  # fmt: skip
     pq.write_table(pa.table(keys), writer.folder / "keys" / "titles.parquet")
-    writer.save("titles/text", np.array([row[0] for row in rows], dtype=np.int32))
-    writer.save("titles/item", np.array([row[1] for row in rows], dtype=np.int32))
-    writer.save("titles/split", np.array([split_code(row[2]) for row in rows], dtype=np.int8))
+    writer.append("titles/tags", tags)
+    writer.append("titles/text", np.array([row[0] for row in rows], dtype=np.int32))
+    writer.append("titles/item", np.array([row[1] for row in rows], dtype=np.int32))
+    writer.append("titles/split", np.array([split_code(row[2]) for row in rows], dtype=np.int8))
 
 
 def _write_items(engine: Engine, shop: Shop, transform: Transform, writer: _Writer) -> None:
@@ -304,21 +328,18 @@ def _write_items(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
         names = dict.fromkeys((*shop.items.text, *shop.items.columns, *shop.items.attributes))
         present = engine.columns("items")
         shown = ", ".join(f"t.{name_of(name)}" for name in names if name in present)
-    text_row = "coalesce(tr.row, 0)" if shop.items else "0"
+    text_row = "coalesce(tr.row, 0)" if shop.items else "0::INTEGER"
     sql = (
         f"SELECT CAST(r.item AS VARCHAR) AS {name_of(_KEY)}, {text_row} AS {name_of(_TEXT)}"
         f"{', ' + select if select else ''} FROM item_rows r {join} ORDER BY r.row"
     )
-    n = engine.value("SELECT count(*) FROM item_rows")
-    ids = writer.make("items/id", (n + 1,), np.int32)
-    text = writer.make("items/text", (n + 1,), np.int32)
-    fields, numbers = _field_arrays("items", n + 1, transform.items, writer)
-    for at, batch in _pieces(engine, sql, first=1):
-        end = at + batch.num_rows
-        ids[at:end] = transform.item_ids.encode(batch[_KEY])
-        text[at:end] = batch[_TEXT].to_numpy()
-        fields[at:end], numbers[at:end] = transform.items.encode(_named(batch), batch.num_rows)
-    fields[0], numbers[0] = _missing(transform.items)
+    writer.append("items/id", np.zeros(1, dtype=np.int32))
+    writer.append("items/text", np.zeros(1, dtype=np.int32))
+    _append_fields(writer, "items", transform.items, {}, 1)
+    for batch in engine.batches(sql):
+        writer.append("items/id", transform.item_ids.encode(batch[_KEY]))
+        writer.append("items/text", batch[_TEXT].to_numpy())
+        _append_fields(writer, "items", transform.items, _named(batch), batch.num_rows)
     key_name = name_of(_KEY if "item" in names else "item")
     catalogue = engine.table(
         f"SELECT CAST(r.item AS VARCHAR) AS {key_name}{', ' + shown if shown else ''} "
@@ -338,23 +359,21 @@ def _write_users(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
         f"SELECT {columns} FROM user_rows r {join} "
         "LEFT JOIN user_split s ON s.user = r.user ORDER BY r.row"
     )
-    n = engine.value("SELECT count(*) FROM user_rows")
-    ids = writer.make("users/id", (n + 1,), np.int32)
-    split = writer.make("users/split", (n + 1,), np.int8)
-    split[...] = NO_SPLIT
-    profile = writer.make("users/profile", (n + 1, len(transform.profile.names)), np.int16)
-    profile[...] = -1
-    fields, numbers = _field_arrays("users", n + 1, transform.users, writer)
-    for at, batch in _pieces(engine, sql, first=1):
-        end = at + batch.num_rows
+    profile = transform.profile
+    writer.append("users/id", np.zeros(1, dtype=np.int32))
+    writer.append("users/split", np.full(1, NO_SPLIT, dtype=np.int8))
+    writer.append("users/profile", np.full((1, len(profile.names)), -1, dtype=np.int16))
+    _append_fields(writer, "users", transform.users, {}, 1)
+    for batch in engine.batches(sql):
         named = _named(batch)
-        ids[at:end] = transform.user_ids.encode(batch[_KEY])
-        split[at:end] = [split_code(name) for name in batch[_SPLIT].to_pylist()]
-        fields[at:end], numbers[at:end] = transform.users.encode(named, batch.num_rows)
-        for j, name in enumerate(transform.profile.names):
-            coder = transform.profile.coders[j]
-            profile[at:end, j] = coder.encode(named[name]) - 1  # type: ignore[union-attr]
-    fields[0], numbers[0] = _missing(transform.users)
+        classes = np.zeros((batch.num_rows, len(profile.names)), dtype=np.int16)
+        for j, (name, coder) in enumerate(zip(profile.names, profile.coders, strict=True)):
+            classes[:, j] = coder.encode(named[name]) - 1  # type: ignore[union-attr]
+        splits = [split_code(name) for name in batch[_SPLIT].to_pylist()]
+        writer.append("users/id", transform.user_ids.encode(batch[_KEY]))
+        writer.append("users/split", np.array(splits, dtype=np.int8))
+        writer.append("users/profile", classes)
+        _append_fields(writer, "users", transform.users, named, batch.num_rows)
     keys = engine.table("SELECT CAST(user AS VARCHAR) AS user FROM user_rows ORDER BY row")
     pq.write_table(keys, writer.folder / "keys" / "users.parquet")
     counts = engine.table(
@@ -362,126 +381,193 @@ def _write_users(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
         "GROUP BY r.row ORDER BY r.row"
     )["n"].to_numpy()
     start = np.concatenate([[0, 0], np.cumsum(counts)]).astype(np.int64)
-    writer.save("users/start", start)
+    writer.append("users/start", start)
 
 
 def _write_history(engine: Engine, transform: Transform, writer: _Writer) -> None:
-    """Events sorted by user row and time, and ``query_rows``: each query's end among them."""
-    engine.run(
-        "CREATE OR REPLACE TABLE history_rows AS SELECT u.row AS user_row, i.row AS item_row, "
-        "h.action, h.time, row_number() OVER (ORDER BY u.row, h.time, i.row, h.action) AS position "
-        "FROM history h JOIN user_rows u ON u.user = h.user JOIN item_rows i ON i.item = h.item"
+    codes = " ".join(f"WHEN {quoted(name)} THEN {k}" for k, name in enumerate(transform.actions))
+    code = f"CASE h.action {codes} END" if codes else "0"
+    sql = (
+        f"SELECT i.row AS item, CAST({code} AS TINYINT) AS action, epoch_us(h.time) AS time "
+        "FROM history h JOIN user_rows u ON u.user = h.user JOIN item_rows i ON i.item = h.item "
+        "ORDER BY u.row, h.time, i.row, h.action"
     )
-    n = engine.value("SELECT count(*) FROM history_rows")
-    item = writer.make("history/item", (n,), np.int32)
-    action = writer.make("history/action", (n,), np.int8)
-    time = writer.make("history/time", (n,), np.int64)
-    codes = {name: code for code, name in enumerate(transform.actions)}
-    sql = "SELECT item_row, action, epoch_us(time) AS time FROM history_rows ORDER BY position"
-    for at, batch in _pieces(engine, sql):
-        end = at + batch.num_rows
-        item[at:end] = batch["item_row"].to_numpy()
-        action[at:end] = [codes[name] for name in batch["action"].to_pylist()]
-        time[at:end] = batch["time"].to_numpy()
+    for name, dtype in (("item", np.int32), ("action", np.int8), ("time", np.int64)):
+        writer.append(f"history/{name}", np.zeros(0, dtype=dtype))
+    for batch in engine.batches(sql):
+        for name in ("item", "action", "time"):
+            writer.append(f"history/{name}", batch[name].to_numpy())
 
 
 def _write_exposures(
-    engine: Engine, transform: Transform, writer: _Writer
+    engine: Engine, shop: Shop, transform: Transform, writer: _Writer
 ) -> dict[str, tuple[int, int]]:
-    order = "CASE e.split WHEN 'train' THEN 0 WHEN 'validation' THEN 1 ELSE 2 END"
-    # Exposures of one user at one moment in one request share a query, and so a history.
+    timed = bool(shop.events and shop.events.time)
+    source, ranges = _placed(engine, timed)
+    rows_of = {
+        kind: engine.table(f"SELECT {kind} FROM {kind}_rows ORDER BY row")[kind].combine_chunks()
+        for kind in ("user", "item")
+    }
+    own = ["rowid AS place", "user", "item", "epoch_us(time) AS time", "weight", "id"]
+    own += ["CAST(user AS VARCHAR) AS user_key", "CAST(item AS VARCHAR) AS item_key"]
+    own += ["request"] if timed else ["request", "query"]
+    own += [name_of("label_" + stage) for stage in transform.stages]
+    context = transform.context.select(source, "context_")
+    sql = f"SELECT {', '.join([*own, context] if context else own)} FROM {source}"
+    queries = _Queries(writer, {first for first, _ in ranges.values()})
+    keys = pa.schema([(name, pa.string()) for name in ("id", "user", "item", "request")])
+    path = writer.folder / "keys" / "exposures.parquet"
+    # Ids and requests are nearly all different: a dictionary of them costs more than it saves.
+    with pq.ParquetWriter(path, keys, use_dictionary=["user", "item"]) as parquet:
+        for batch in _or_empty(engine, sql):
+            places = np.arange(queries.n_rows, queries.n_rows + batch.num_rows)
+            assert np.array_equal(batch["place"].to_numpy(), places), "read out of order"
+            row = {kind: _rows_in(rows_of[kind], batch[kind]) for kind in rows_of}
+            time = batch["time"].fill_null(0).to_numpy()
+            known = batch["query"].to_numpy() if not timed else None
+            writer.append("exposures/item", row["item"])
+            writer.append(
+                "exposures/query", queries.number(row["user"], time, batch["request"], known)
+            )
+            writer.append("exposures/time", time)
+            writer.append("exposures/weight", batch["weight"].to_numpy().astype(np.float32))
+            labels = np.zeros((batch.num_rows, len(transform.stages)), dtype=np.int8)
+            for j, stage in enumerate(transform.stages):
+                labels[:, j] = batch["label_" + stage].fill_null(-1).to_numpy()
+            writer.append("exposures/labels", labels)
+            named = {name.removeprefix("context_"): each for name, each in _named(batch).items()}
+            _append_fields(writer, "exposures", transform.context, named, batch.num_rows)
+            told = [batch[name] for name in ("id", "user_key", "item_key", "request")]
+            parquet.write_batch(pa.record_batch(told, schema=keys))
+    return ranges
+
+
+def _placed(engine: Engine, timed: bool) -> tuple[str, dict[str, tuple[int, int]]]:
+    """A table of the exposures in the order of the store, and the range of each split.
+
+    Reading a table as it lies spares a sort; a split by time leaves the exposures in order.
+    """
+    found = {
+        split: (n, first, last)
+        for split, n, first, last in engine.rows(
+            "SELECT split, count(*), min(exposure), max(exposure) FROM exposures GROUP BY split"
+        )
+    }
+    ends = np.cumsum([0, *(found.get(split, (0,))[0] for split in SPLITS)]).tolist()
+    ranges = {split: (ends[i], ends[i + 1]) for i, split in enumerate(SPLITS)}
+    lies = {split: (first, last + 1) for split, (_, first, last) in found.items()}
+    if timed and all(lies[split] == ranges.get(split) for split in lies):
+        return "exposures", ranges
+    order = "CASE e.split WHEN 'train' THEN 0 WHEN 'validation' THEN 1 ELSE 2 END, e.exposure"
+    query, join = "", ""
+    if not timed:
+        # In order of time the exposures of a query stand together; without, they are looked up.
+        query = ", coalesce(query, -1) AS query"
+        join = (
+            "LEFT JOIN (SELECT split, user, request, row_number() OVER (ORDER BY min(place)) - 1 "
+            "AS query FROM (SELECT split, user, request, "
+            f"row_number() OVER (ORDER BY {order}) AS place FROM exposures e "
+            "WHERE split IS NOT NULL AND user IS NOT NULL) GROUP BY ALL) q ON q.split = e.split "
+            "AND q.user = e.user AND q.request IS NOT DISTINCT FROM e.request"
+        )
     engine.run(
-        "CREATE OR REPLACE TABLE placed AS SELECT e.*, "
-        f"row_number() OVER (ORDER BY {order}, e.exposure) AS place, "
-        "coalesce(u.row, 0) AS user_row, coalesce(i.row, 0) AS item_row "
-        "FROM exposures e LEFT JOIN user_rows u ON u.user = e.user "
-        "LEFT JOIN item_rows i ON i.item = e.item WHERE e.split IS NOT NULL"
+        f"CREATE OR REPLACE TABLE placed AS SELECT e.*{query} FROM exposures e {join} "
+        f"WHERE e.split IS NOT NULL ORDER BY {order}"
     )
-    engine.run(
-        "CREATE OR REPLACE TABLE queries AS SELECT *, "
-        "(row_number() OVER (ORDER BY first) - 1)::INTEGER AS query FROM (SELECT split, user_row, "
-        "time, request, min(place) AS first FROM placed WHERE user_row > 0 "
-        "GROUP BY split, user_row, time, request)"
-    )
-    _write_queries(engine, writer)
-    n = engine.value("SELECT count(*) FROM placed")
-    stages = transform.stages
-    labels_sql = "".join(f", p.{name_of('label_' + stage)}" for stage in stages)
-    context_sql = transform.context.select("p", "context_")
-    sql = (
-        "SELECT p.item_row, coalesce(q.query, -1) AS query, epoch_us(p.time) AS time, p.weight"
-        f"{labels_sql}{', ' + context_sql if context_sql else ''} "
-        "FROM placed p LEFT JOIN queries q ON q.user_row = p.user_row AND q.split = p.split "
-        "AND q.time IS NOT DISTINCT FROM p.time "
-        "AND q.request IS NOT DISTINCT FROM p.request ORDER BY p.place"
-    )
-    item = writer.make("exposures/item", (n,), np.int32)
-    query = writer.make("exposures/query", (n,), np.int32)
-    time = writer.make("exposures/time", (n,), np.int64)
-    weight = writer.make("exposures/weight", (n,), np.float32)
-    labels = writer.make("exposures/labels", (n, len(stages)), np.int8)
-    fields, numbers = _field_arrays("exposures", n, transform.context, writer)
-    for at, batch in _pieces(engine, sql):
-        end = at + batch.num_rows
-        item[at:end] = batch["item_row"].to_numpy()
-        query[at:end] = batch["query"].to_numpy()
-        time[at:end] = batch["time"].fill_null(0).to_numpy()
-        weight[at:end] = batch["weight"].to_numpy()
-        for j, stage in enumerate(stages):
-            labels[at:end, j] = batch["label_" + stage].fill_null(-1).to_numpy()
-        named = {name.removeprefix("context_"): column for name, column in _named(batch).items()}
-        fields[at:end], numbers[at:end] = transform.context.encode(named, batch.num_rows)
-    keys = (
-        "SELECT id, CAST(user AS VARCHAR) AS user, CAST(item AS VARCHAR) AS item, request "
-        "FROM placed ORDER BY place"
-    )
-    pq.write_table(engine.table(keys), writer.folder / "keys" / "exposures.parquet")
-    found = dict(engine.rows("SELECT split, count(*) FROM placed GROUP BY split"))
-    ends = np.cumsum([0, *(found.get(split, 0) for split in SPLITS)])
-    return {split: (int(ends[i]), int(ends[i + 1])) for i, split in enumerate(SPLITS)}
+    return "placed", ranges
 
 
-def _write_queries(engine: Engine, writer: _Writer) -> None:
-    """The history of a query ends at the last event strictly before it: no sample sees itself."""
-    # An ASOF join takes any one of the events of a moment, and the last of them is wanted.
-    sql = (
-        "SELECT q.user_row, epoch_us(q.time) AS time, coalesce(h.position, -1) AS position "
-        "FROM queries q ASOF LEFT JOIN (SELECT user_row, time, max(position) AS position "
-        "FROM history_rows GROUP BY user_row, time) h "
-        "ON h.user_row = q.user_row AND h.time < q.time ORDER BY q.query"
-    )
-    n = engine.value("SELECT count(*) FROM queries")
-    user = writer.make("queries/user", (n,), np.int32)
-    end_of = writer.make("queries/end", (n,), np.int64)
-    time = writer.make("queries/time", (n,), np.int64)
-    start = np.load(writer.folder / "users" / "start.npy", mmap_mode="r")
-    for at, batch in _pieces(engine, sql):
-        end = at + batch.num_rows
-        user[at:end] = batch["user_row"].to_numpy()
-        time[at:end] = batch["time"].fill_null(0).to_numpy()
-        position = batch["position"].to_numpy()
-        # Positions count from 1 over the sorted events, so a position is also one past its event.
-        end_of[at:end] = np.where(position < 0, start[user[at:end]], position)
+@dataclass
+class _Queries:
+    """Numbers the queries, a user at a moment in a request, as their exposures come by in order.
+
+    The history of a query ends at the last event strictly before it: no sample sees itself.
+    """
+
+    writer: _Writer
+    breaks: set[int]  # first exposures of the splits: no query goes on into the next split
+    n_rows: int = 0
+    n_queries: int = 0
+    last: tuple[Array, Array, pa.Array] | None = None
+
+    def __post_init__(self) -> None:
+        self.writer.finish()
+        self.start = self.writer.read("users/start")
+        self.events = self.writer.read("history/time")
+
+    def number(
+        self, user: Array, time: Array, request: pa.Array, known: Array | None
+    ) -> NDArray[np.int32]:
+        """Query of each exposure, int32 ``[n]``, -1 without a user; the new ones are written."""
+        if known is None:
+            new = self._differs(user, time, request) & (user > 0)
+            query = np.where(user > 0, np.cumsum(new) + (self.n_queries - 1), -1)
+        else:
+            highest = np.maximum.accumulate(np.concatenate([[self.n_queries - 1], known]))
+            new, query = highest[1:] > highest[:-1], known
+        self.n_rows += len(user)
+        self.n_queries += int(new.sum())
+        user, time = user[new], time[new]
+        self.writer.append("queries/user", user)
+        self.writer.append("queries/time", time)
+        self.writer.append("queries/end", _first_from(self.events, self.start, user, time))
+        return query.astype(np.int32)
+
+    def _differs(self, user: Array, time: Array, request: pa.Array) -> NDArray[np.bool_]:
+        """Where an exposure is of another query than the one before it."""
+        if not len(user):
+            return np.zeros(0, dtype=bool)
+        if self.last is None:
+            self.last = user[:1], time[:1], request[:1]
+        before = self.last
+        self.last = user[-1:], time[-1:], request[-1:]
+        users, times = (np.concatenate(pair) for pair in zip(before[:2], (user, time), strict=True))
+        requests = pa.concat_arrays([before[2], request])
+        known = requests.is_valid().to_numpy(zero_copy_only=False)
+        other = pc.fill_null(pc.not_equal(requests[1:], requests[:-1]), False)
+        new: NDArray[np.bool_] = (
+            (users[1:] != users[:-1])
+            | (times[1:] != times[:-1])
+            | (known[1:] != known[:-1])
+            | other.to_numpy(zero_copy_only=False)
+        )
+        new[[at - self.n_rows for at in self.breaks if 0 <= at - self.n_rows < len(new)]] = True
+        return new
 
 
-def _field_arrays(kind: str, n: int, fields: Fields, writer: _Writer) -> tuple[Array, Array]:
-    return (
-        writer.make(f"{kind}/fields", (n, len(fields.names)), np.int32),
-        writer.make(f"{kind}/numbers", (n, fields.n_numbers), np.float32),
-    )
+def _first_from(events: Array, start: Array, user: Array, time: Array) -> NDArray[np.int64]:
+    """Place of each user's first event that is not before the time; all at once, by halving."""
+    low, high = start[user], start[user + 1]
+    while (low < high).any():
+        middle = (low + high) // 2
+        # Where nothing is left to halve, ``middle`` may lie one past the last event.
+        earlier = (low < high) & (events[np.minimum(middle, len(events) - 1)] < time)
+        low, high = np.where(earlier, middle + 1, low), np.where(earlier, high, middle)
+    return low
 
 
-def _missing(fields: Fields) -> tuple[Array, Array]:
-    rows, ranks = fields.encode({}, 1)
-    return rows[0], ranks[0]
+def _rows_in(keys: pa.Array, wanted: pa.Array) -> NDArray[np.int32]:
+    """Row from 1 of each key, int32; 0 for a missing one."""
+    found = pc.fill_null(pc.index_in(wanted, value_set=keys), -1)
+    rows: NDArray[np.int32] = pc.add(found, pa.scalar(1, pa.int32())).to_numpy()
+    return rows
 
 
-def _pieces(engine: Engine, sql: str, first: int = 0) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Record batches with the row at which each starts."""
-    at = first
+def _or_empty(engine: Engine, sql: str) -> Iterator[pa.RecordBatch]:
+    """The answer's batches; one without rows where there are none, so that arrays get a shape."""
+    batch = None
     for batch in engine.batches(sql):
-        yield at, batch
-        at += batch.num_rows
+        yield batch
+    if batch is None:
+        yield pa.RecordBatch.from_pylist([], schema=engine.table(sql).schema)
+
+
+def _append_fields(
+    writer: _Writer, kind: str, fields: Fields, columns: Mapping[str, pa.ChunkedArray], n: int
+) -> None:
+    rows, ranks = fields.encode(columns, n)
+    writer.append(f"{kind}/fields", rows)
+    writer.append(f"{kind}/numbers", ranks)
 
 
 def _named(batch: pa.RecordBatch) -> dict[str, pa.ChunkedArray]:

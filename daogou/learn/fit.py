@@ -131,7 +131,10 @@ def _compiled(
         document = json.loads(done.read_text("utf-8"))
         prepared = json.loads((run / "prepared.json").read_text("utf-8"))
         return Transform.from_json(document), open_store(run / "store"), prepared
-    with Engine(memory_limit=settings.memory_limit) as engine:
+    spill = run / "spill"
+    shutil.rmtree(spill, ignore_errors=True)  # of a try that was killed
+    spill.mkdir()
+    with Engine(memory_limit=settings.memory_limit, spill=spill) as engine:
         progress("prepare", 0, 3, "reading tables")
         counts: Counts = prepare(engine, shop)
         _sound(check(engine, shop, counts), settings.waive)
@@ -147,6 +150,7 @@ def _compiled(
         progress("prepare", 2, 3, "compiling the store")
         store = compile_store(engine, shop, transform, run / "store")
         progress("prepare", 3, 3, "ready")
+    spill.rmdir()
     prepared = counts.document()
     artifact.write_whole(run / "prepared.json", json.dumps(prepared, default=str))
     artifact.write_whole(done, json.dumps(transform.to_json(), ensure_ascii=False))

@@ -44,8 +44,7 @@ class RowAdagrad(torch.optim.Optimizer):
 
     def _update(self, weight: Tensor, lr: float, l2: float) -> None:
         assert weight.grad is not None
-        gradient = weight.grad.coalesce()  # as it is after one lookup in a `Table`
-        rows, values = gradient.indices()[0], gradient.values()  # [R], [R, D]
+        rows, values = distinct_rows(weight.grad)
         state = self.state[weight]
         if l2 > 0:
             touches = state["touches"][rows] + 1
@@ -54,6 +53,17 @@ class RowAdagrad(torch.optim.Optimizer):
         squares = state["squares"][rows] + values.square().mean(1)
         state["squares"][rows] = squares
         weight.index_add_(0, rows, values * (-lr / (squares.sqrt() + 1e-10))[:, None])
+
+
+def distinct_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows ``[R]``, each once, and values ``[R, D]`` of a table's sparse gradient.
+
+    One lookup in a `Table` leaves them so; more than one, and they are summed here.
+    """
+    rows = gradient._indices()[0]
+    if not (rows[1:] > rows[:-1]).all():
+        gradient = gradient.coalesce()
+    return gradient._indices()[0], gradient._values()
 
 
 def tables_of(model: nn.Module) -> list[Tensor]:

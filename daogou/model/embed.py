@@ -13,9 +13,9 @@ _BASIS: Final = 2 + 2 * N_WAVES
 
 class _Lookup(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, ids: Tensor, places: Tensor, padding: int) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, padding: int) -> Tensor:
         ctx.save_for_backward(ids)
-        ctx.places, ctx.padding, ctx.shape = places, padding, weight.shape
+        ctx.padding, ctx.shape = padding, weight.shape
         if ids.shape[1] == 1:
             return weight.index_select(0, ids[:, 0])
         return functional.embedding_bag(
@@ -23,34 +23,29 @@ class _Lookup(torch.autograd.Function):
         )
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (ids,), (gradient,) = ctx.saved_tensors, gradients
-        rows, place = distinct(ids, ctx.places)
-        total = gradient.new_zeros(len(rows), ctx.shape[1])
-        for channel in range(ids.shape[1]):
-            total.index_add_(0, place[:, channel], gradient)
+        rows, total = summed(ids, gradient.contiguous())
         if ctx.padding >= 0:
             learns = rows != ctx.padding
             rows, total = rows[learns], total[learns]
-        sparse = torch.sparse_coo_tensor(
-            rows[None], total, ctx.shape, is_coalesced=True, check_invariants=False
-        )
-        return sparse, None, None, None
+        sparse = torch.sparse_coo_tensor(rows[None], total, ctx.shape, check_invariants=False)
+        return sparse, None, None
 
 
-def distinct(ids: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct rows among ``ids``, ``[R]`` in no special order, and where each id's is.
+def summed(ids: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct rows among ``ids [N, F]``, in order, and what they get of ``gradient [N, W]``.
 
-    ``places`` is whole-number scratch with one element a table row; what it holds before does not
-    matter. An id is found by writing and reading there, which neither sorts the batch nor walks
-    the table: `Tensor.coalesce` and `unique` sort.
+    Each id of a line gets the whole of its line. One sort, then one walk over what was sorted:
+    adding row by row took seven times as long (docs/performance.md).
     """
-    flat = ids.flatten()
-    order = torch.arange(len(flat), device=flat.device, dtype=places.dtype)
-    places[flat] = order  # of equal ids, one stays
-    rows = flat[places[flat] == order]
-    places[rows] = order[: len(rows)]
-    return rows, places[flat].view(ids.shape)
+    in_order, order = ids.flatten().int().sort(stable=True)
+    first = torch.ones_like(in_order, dtype=torch.bool)
+    first[1:] = in_order[1:] != in_order[:-1]
+    starts = first.nonzero()[:, 0]
+    lines = order if ids.shape[1] == 1 else order // ids.shape[1]
+    total = functional.embedding_bag(lines, gradient, starts, mode="sum")
+    return in_order[starts].long(), total
 
 
 class Table(nn.Embedding):
@@ -67,10 +62,6 @@ class Table(nn.Embedding):
             with torch.no_grad():
                 self.weight[padding] = 0.0
         self.padding = padding
-        places = torch.empty(n_rows, dtype=torch.int32)
-        self.register_buffer("places", places, persistent=False)
-
-    places: Tensor
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.sums(ids.reshape(-1, 1)).view(*ids.shape, self.embedding_dim)
@@ -78,7 +69,7 @@ class Table(nn.Embedding):
     def sums(self, ids: Tensor) -> Tensor:
         """The sum of each row of ids, ``[N, F] -> [N, W]``."""
         found: Tensor = _Lookup.apply(  # type: ignore[no-untyped-call]
-            self.weight, ids, self.places, self.padding
+            self.weight, ids, self.padding
         )
         return found
 

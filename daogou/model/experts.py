@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,13 +37,25 @@ class GroupedLinear(nn.Module):
         return torch.baddbmm(self.bias[:, None], inputs, weight)
 
 
+class _Apart(torch.autograd.Function):
+    """``[B, E, O]`` seen as ``[E, B, O]``; the gradient comes back lying as the input did."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor) -> Tensor:
+        return hidden.transpose(0, 1).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0].transpose(0, 1).contiguous()
+
+
 class Experts(nn.Module):
-    """``E`` networks of Linear, normalise, SiLU layers that have nothing in common.
+    """``E`` networks of Linear and SiLU layers that have nothing in common; the last is normalised.
 
     HoME (KDD 2025) normalises experts so that gates compare outputs of one scale. Unlike the
-    paper the norm is LayerNorm, since batch statistics leak across domains in mixed batches, and
-    it has no scale and shift: the linear map before it sets how its outputs compare, and a scale
-    and a shift per expert doubled the time of the norm and moved no metric (docs/performance.md).
+    paper the norm is LayerNorm, since batch statistics leak across domains in mixed batches; it
+    stands before the last SiLU alone and has no scale and shift, which cost as much time as the
+    layers themselves and did not help validation (docs/performance.md).
 
     Shapes: ``[B, I]``, or ``[E, B, I]`` for inputs of their own, -> ``[E, B, H]`` with
     ``H = widths[-1]``.
@@ -55,8 +68,8 @@ class Experts(nn.Module):
         pairs = list(pairwise([n_inputs, *widths]))
         self.layers = nn.ModuleList(GroupedLinear(n_experts, i, o, bias=False) for i, o in pairs)
         # The norm's kernel is twice as fast if it is given a scale and a shift: ones and zeros.
-        self.register_buffer("ones", torch.ones(max(widths)), persistent=False)
-        self.register_buffer("zeros", torch.zeros(max(widths)), persistent=False)
+        self.register_buffer("ones", torch.ones(widths[-1]), persistent=False)
+        self.register_buffer("zeros", torch.zeros(widths[-1]), persistent=False)
         self.dropout = Dropout(dropout)
         self.n_experts = n_experts
 
@@ -65,20 +78,23 @@ class Experts(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = inputs
-        for layer in self.layers:
+        for place, layer in enumerate(self.layers):
             hidden = layer(hidden)
-            if hidden.is_contiguous():
+            # Rows of experts that share an input lie side by side, and are worked on as they lie.
+            together = not hidden.is_contiguous()
+            if together:
+                hidden = hidden.transpose(0, 1)
+            if place + 1 == len(self.layers):
                 hidden = self.normal(hidden)
-            else:  # rows of all experts side by side: normed as they lie, then put apart
-                hidden = self.normal(hidden.transpose(0, 1)).transpose(0, 1).contiguous()
             hidden = self.dropout(functional.silu(hidden))
+            if together:
+                hidden = _Apart.apply(hidden)  # type: ignore[no-untyped-call]
         return hidden
 
     def normal(self, hidden: Tensor) -> Tensor:
-        """Each row ``[..., O]`` with mean 0 and variance 1."""
-        n = hidden.shape[-1]
-        scale, shift = self.ones[:n].to(hidden.dtype), self.zeros[:n].to(hidden.dtype)
-        return functional.layer_norm(hidden, (n,), scale, shift)
+        """Each row ``[..., H]`` with mean 0 and variance 1."""
+        scale, shift = self.ones.to(hidden.dtype), self.zeros.to(hidden.dtype)
+        return functional.layer_norm(hidden, scale.shape, scale, shift)
 
 
 class Gates(nn.Module):

@@ -5,29 +5,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from daogou.model.rows import inverse, move
+
 
 @dataclass(frozen=True)
 class Grid:
     """``B`` exposures as ``G`` lines of at most ``R`` cells; the cells of a line share a user.
 
-    ``owner [G]`` is each line's user, ``cell [B]`` each exposure's place among the ``G * R``.
+    ``owner [G]`` is each line's user, ``cell [B]`` each exposure's place among the ``G * R``, and
+    ``back [G * R]`` which exposure is there, -1 for none.
     A user with more exposures than ``R`` has several lines, so that one busy user does not make
     every line long: at most twice as many cells as exposures and users together.
     """
 
     owner: Tensor
     cell: Tensor
+    back: Tensor
     n_cells: int  # R
 
     def spread(self, values: Tensor) -> Tensor:
         """Values ``[B, ...]`` of the exposures in their cells, ``[G, R, ...]``; 0 elsewhere."""
-        n = len(self.owner) * self.n_cells
-        cells = values.new_zeros(n, *values.shape[1:]).index_copy(0, self.cell, values)
+        cells = move(values, self.back, self.cell)
         return cells.view(len(self.owner), self.n_cells, *values.shape[1:])
 
     def gather(self, cells: Tensor) -> Tensor:
         """The exposures' values ``[B, ...]`` out of their cells ``[G, R, ...]``."""
-        return cells.flatten(0, 1).index_select(0, self.cell)
+        return move(cells.flatten(0, 1), self.cell, self.back)
 
 
 def grid_of(user: Tensor) -> Grid:
@@ -52,4 +55,5 @@ def grid_of(user: Tensor) -> Grid:
     line = (slot == 0).cumsum(0) - 1
     cell = torch.empty_like(place)
     cell[order] = line * n_cells + slot
-    return Grid(in_order[slot == 0], cell, n_cells)
+    owner = in_order[slot == 0]
+    return Grid(owner, cell, inverse(cell, len(owner) * n_cells), n_cells)

@@ -7,6 +7,50 @@ from torch.nn import functional
 from daogou.features.text import PADDING
 from daogou.model.dropout import Dropout
 from daogou.model.embed import Table
+from daogou.model.rows import inverse, move, spread, sums
+
+
+class Packed:
+    """Titles ``[N, L, F]`` end to end without their padding, ``gap`` empty rows after each.
+
+    ``ids [M, F]``; ``present [M, 1]``, 1 at tokens and 0 in the gaps; ``starts [N]`` and
+    ``owner [M]``, the title of each row; ``length [N, 1]``, at least 1. Encoding ``M`` rows
+    instead of ``N * L`` saves what padding would cost, and a gap keeps a title's ends from seeing
+    its neighbour.
+    """
+
+    def __init__(self, ids: Tensor, gap: int) -> None:
+        n_titles, width, _ = ids.shape
+        place = torch.arange(width, device=ids.device)
+        token = ids[..., 0] != PADDING  # [N, L]
+        length = torch.where(token, place + 1, 0).amax(1) if width else token.sum(1)
+        ends = (length + gap).cumsum(0)
+        n_rows = int(ends[-1]) if n_titles else 0
+        self.starts = ends - length - gap
+        self.owner = torch.repeat_interleave(length + gap, output_size=n_rows)
+        # Which row each token of the titles is, -1 for padding, and the other way round.
+        cell = torch.where(token, self.starts[:, None] + place, -1).flatten()  # [N * L]
+        self.cell, self.back = cell, inverse(cell, n_rows)
+        self.ids = move(ids.flatten(0, 1), self.back, cell)
+        self.present = (self.back >= 0)[:, None].float()
+        self.length = length.clamp(min=1)[:, None]
+        self.shape = (n_titles, width)
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """Rows ``[M, D]`` as the titles lie, ``[N, L, D]``, with zeros for padding."""
+        return move(rows, self.cell, self.back).view(*self.shape, rows.shape[1])
+
+    def packed(self, titles: Tensor) -> Tensor:
+        """``[N, L, D]`` as rows ``[M, D]``, with zeros in the gaps."""
+        return move(titles.flatten(0, 1), self.back, self.cell)
+
+    def sums(self, rows: Tensor) -> Tensor:
+        """Sums of each title's rows, ``[M, D] -> [N, D]``."""
+        return sums(rows, self.starts, self.owner)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Each title's value at all of its rows, ``[N, D] -> [M, D]``."""
+        return spread(values, self.starts, self.owner)
 
 
 class GatedConvolution(nn.Module):
@@ -15,7 +59,7 @@ class GatedConvolution(nn.Module):
     Dauphin et al., "Language Modeling with Gated Convolutional Networks", ICML 2017; unlike the
     paper the window is centred, the block normalises its input (LayerNorm) and keeps a residual.
 
-    Shapes: ``[N, L, D]`` -> ``[N, L, D]``. Padding must be zero and stays zero.
+    Shapes: packed rows ``[M, D]`` -> ``[M, D]``. What stands in a gap is not read.
     """
 
     def __init__(self, width: int, *, reach: int, dropout: float) -> None:
@@ -26,15 +70,14 @@ class GatedConvolution(nn.Module):
         self.whole = nn.Linear(width, 2 * width, bias=False)
         self.dropout = Dropout(dropout)
 
-    def forward(self, states: Tensor, present: Tensor) -> Tensor:
-        """States after one block; ``present`` is ``[N, L, 1]``, 1 at tokens and 0 at padding."""
-        centre = self.normal(states) * present
-        left = functional.pad(centre, (0, 0, self.reach, 0))[:, : centre.shape[1]]
-        right = functional.pad(centre, (0, 0, 0, self.reach))[:, self.reach :]
-        mean = centre.sum(dim=1, keepdim=True) / present.sum(dim=1, keepdim=True).clamp(min=1)
-        mixed = self.mix(torch.cat([left, centre, right], dim=-1))
-        mixed = functional.glu(mixed + self.whole(mean), dim=-1)
-        out: Tensor = (states + self.dropout(mixed)) * present
+    def forward(self, states: Tensor, titles: Packed) -> Tensor:
+        centre = self.normal(states) * titles.present
+        left = functional.pad(centre, (0, 0, self.reach, 0))[: len(centre)]
+        right = functional.pad(centre, (0, 0, 0, self.reach))[self.reach :]
+        mean = self.whole(titles.sums(centre) / titles.length)
+        mixed = self.mix(torch.cat([left, centre, right], dim=1))
+        mixed = functional.glu(mixed + titles.spread(mean), dim=1)
+        out: Tensor = states + self.dropout(mixed)
         return out
 
 
@@ -66,6 +109,7 @@ class TextEncoder(nn.Module):
         self.table = Table(n_rows, width, std=n_channels**-0.5, padding=PADDING)
         self.normal = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
+        self.gap = 2 ** (layers - 1) if layers else 0  # the farthest that a block reaches
         self.blocks = nn.ModuleList(
             GatedConvolution(width, reach=2**i, dropout=dropout) for i in range(layers)
         )
@@ -74,18 +118,18 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Token states ``[N, L, D]`` and pooled vectors ``[N, D]`` of rows ``[N, L, F]``."""
-        present = (ids[..., :1] != PADDING).to(self.table.weight.dtype)  # [N, L, 1]
+        titles = Packed(ids, gap=self.gap)
+        rows = titles.ids
         if self.training and self.channel_dropout > 0:
-            kept = torch.rand(ids.shape, device=ids.device) >= self.channel_dropout
-            ids = torch.where(kept, ids, PADDING)
-        n_titles, length, n_channels = ids.shape
-        summed = self.table.sums(ids.view(-1, n_channels)).view(n_titles, length, self.width)
-        states = self.dropout(self.normal(summed)) * present
+            kept = torch.rand(rows.shape, device=rows.device) >= self.channel_dropout
+            rows = torch.where(kept, rows, PADDING)
+        states = self.dropout(self.normal(self.table.sums(rows)))
         for block in self.blocks:
-            states = block(states, present)
-        states = self.last(states) * present
-        scores = self.attend(states).masked_fill(present == 0, float("-inf"))  # [N, L, 1]
+            states = block(states, titles)
+        states = self.last(states) * titles.present
+        scores = titles.padded(self.attend(states))[..., 0]  # [N, L]
+        token = titles.padded(titles.present)[..., 0] > 0
         # An empty title has no token to attend to: its weights would be 0/0.
-        share = torch.nan_to_num(scores.softmax(dim=1))
-        mean = states.sum(dim=1) / present.sum(dim=1).clamp(min=1)
-        return states, (share * states).sum(dim=1) + mean
+        share = torch.nan_to_num(scores.masked_fill(~token, -torch.inf).softmax(dim=1))
+        weight = titles.packed(share[..., None]) + 1.0 / titles.length[titles.owner]
+        return titles.padded(states), titles.sums(states * weight)

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,15 +14,20 @@ from daogou.errors import DataError
 
 
 class Engine:
-    """A private database in a temporary folder, gone when closed.
+    """A private database in memory that spills into a folder of its own, gone when closed.
+
+    Beyond ``memory_limit`` DuckDB moves tables and sorts to disk, in a new folder under ``spill``
+    or, without one, where the system keeps temporary files, which on some systems is memory.
 
     DuckDB's Python client differs between 1.5 and 2.0 and locks a connection whose result is
     not drained; so each call here takes its own cursor and drains it.
     """
 
-    def __init__(self, *, memory_limit: str = "2GB", threads: int = 2) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="daogou-")
-        self._connection = duckdb.connect(str(Path(self._folder.name) / "tables.duckdb"))
+    def __init__(
+        self, *, memory_limit: str = "2GB", threads: int = 2, spill: Path | None = None
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="daogou-", dir=spill)
+        self._connection = duckdb.connect(":memory:")
         for setting in (
             f"SET memory_limit = '{memory_limit}'",
             f"SET threads = {threads}",
@@ -58,10 +64,17 @@ class Engine:
             table: pa.Table = answer.to_arrow_table()
         return table
 
-    def batches(self, sql: str, *, rows: int = 1_000_000) -> Iterator[pa.RecordBatch]:
-        """The answer in pieces of about ``rows`` rows, so that memory stays flat."""
-        with self._connection.cursor() as cursor:
-            yield from cursor.sql(sql).to_arrow_reader(rows)
+    def batches(self, sql: str, *, rows: int = 200_000) -> Iterator[pa.RecordBatch]:
+        """The answer in pieces of about ``rows`` rows, so that memory stays flat.
+
+        A thread asks for the next piece while the caller works on this one.
+        """
+        with self._connection.cursor() as cursor, ThreadPoolExecutor(1) as ahead:
+            reader = cursor.sql(sql).to_arrow_reader(rows)
+            coming = ahead.submit(next, reader, None)
+            while (batch := coming.result()) is not None:
+                coming = ahead.submit(next, reader, None)
+                yield batch
 
     def add(self, name: str, table: pa.Table) -> None:
         """Keep an Arrow table as table ``name``."""

@@ -11,6 +11,7 @@ from daogou.tables.engine import Engine, name_of, quoted
 _HOUR_US: Final = 3_600_000_000
 _TRUE: Final = "('1', '1.0', 'true', 't', 'yes')"
 _FALSE: Final = "('0', '0.0', 'false', 'f', 'no')"
+_ROW, _STAGE, _DEEPEST = '"@row"', '"@stage"', '"@deepest"'  # beside columns that a shop names
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,10 @@ def exposures(engine: Engine, shop: Shop) -> Exposed:
         _make_no_history(engine)
         return Exposed(0, 0, None, {}, {}, {}, {})
     if events.funnel:
-        dropped = _show(engine, events, _common(engine, shop, events))
-        uncredited, implied = _credit(engine, events)
+        usable, dropped = _counts(engine, events)
+        credited, implied = _credit(engine, events)
+        uncredited = {stage: usable.get(stage, 0) - credited[stage] for stage in events.stages}
+        _show(engine, events, _common(engine, shop, events))
         _make_history(engine, events)
     else:
         dropped = _widen(engine, events, _common(engine, shop, events))
@@ -108,24 +111,23 @@ def _common(engine: Engine, shop: Shop, events: Events) -> str:
     return ", ".join(columns)
 
 
-def _show(engine: Engine, events: Events, common: str) -> dict[str, int]:
-    """The log's exposures, numbered by time, in ``shown``; what was left out, by reason."""
+def _counts(engine: Engine, events: Events) -> tuple[dict[str, int], dict[str, int]]:
+    """The log's usable events by kind, and how many nothing can use by reason."""
     user, item, time, kind = _log_columns(events)
-    used = ", ".join(quoted(each) for each in dict.fromkeys((*events.funnel, *_history(events))))
-    no_ids = f"{user} IS NULL OR {item} IS NULL"
-    other, untimed, anonymous = engine.rows(
-        f"SELECT count(*) FILTER (WHERE {kind} IS NULL OR {kind} NOT IN ({used})), "
-        f"count(*) FILTER (WHERE {kind} IN ({used}) AND {time} IS NULL), "
-        f"count(*) FILTER (WHERE {kind} IN ({used}) AND {time} IS NOT NULL AND ({no_ids})) "
-        "FROM events"
-    )[0]
-    engine.run(
-        "CREATE OR REPLACE TABLE shown AS SELECT "
-        'row_number() OVER (ORDER BY time, "user", request, row) - 1 AS exposure, * '
-        f"FROM (SELECT {common}, rowid AS row FROM events "
-        f"WHERE {kind} = {quoted(events.funnel[0])} AND {time} IS NOT NULL AND NOT ({no_ids}))"
-    )
-    return {
+    used = {*events.funnel, *_history(events)}
+    usable: dict[str, int] = {}
+    other = untimed = anonymous = 0
+    for word, n, n_untimed, n_anonymous in engine.rows(
+        f"SELECT {kind}, count(*), count(*) FILTER (WHERE {time} IS NULL), count(*) FILTER "
+        f"(WHERE {time} IS NOT NULL AND ({user} IS NULL OR {item} IS NULL)) FROM events GROUP BY 1"
+    ):
+        if word not in used:
+            other += n
+            continue
+        untimed += n_untimed
+        anonymous += n_anonymous
+        usable[word] = n - n_untimed - n_anonymous
+    return usable, {
         "of a kind that nothing uses": other,
         "without a time that can be read": untimed,
         "without user or item": anonymous,
@@ -143,57 +145,75 @@ def _history(events: Events) -> tuple[str, ...]:
 
 
 def _credit(engine: Engine, events: Events) -> tuple[dict[str, int], dict[str, int]]:
-    """Make ``exposures`` of ``shown`` and the events each is credited with.
+    """Make ``credits``: by the row of an exposure in ``events``, the stages it is credited with.
 
-    Returns the events credited to none, and the exposures where a stage is only implied.
+    Returns by stage the events that are credited, and the exposures where it is only implied.
     """
     user, item, time, kind = _log_columns(events)
     stages = events.stages
-    # Of several exposures at one moment the later row is credited, so only it stays open.
-    tie = ", request" if events.request else ""
+    keys = [user, item, *([name_of(events.request)] if events.request else [])]
+    known = f"{time} IS NOT NULL AND {user} IS NOT NULL AND {item} IS NOT NULL"
+    told = f"{kind} IN ({', '.join(quoted(stage) for stage in stages)}) AND {known}"
+    # Of several exposures at one moment the later row is credited, so only it stays open. Most
+    # are followed by nothing and need not be sorted by time.
     engine.run(
-        f'CREATE OR REPLACE TABLE open AS SELECT "user", item{tie}, time, '
-        f'arg_max(exposure, row) AS exposure FROM shown GROUP BY "user", item{tie}, time'
+        f"CREATE OR REPLACE TABLE open AS SELECT {', '.join(keys)}, {time}, max(rowid) AS {_ROW} "
+        f"FROM events WHERE {kind} = {quoted(events.funnel[0])} AND {known} "
+        f"AND ({', '.join(keys)}) IN (SELECT ({', '.join(keys)}) FROM events WHERE {told}) "
+        "GROUP BY ALL"
     )
     depth = " ".join(f"WHEN {quoted(stage)} THEN {k}" for k, stage in enumerate(stages))
     window = " ".join(f"WHEN {k} THEN {_window_us(events, s)}" for k, s in enumerate(stages))
-    named = ", ".join(quoted(stage) for stage in stages)
-    told = (
-        f"{kind} IN ({named}) AND {time} IS NOT NULL AND {user} IS NOT NULL AND {item} IS NOT NULL"
-    )
-    request = "AND happened.request = open.request" if events.request else ""
-    asked = f", {name_of(events.request)} AS request" if events.request else ""
+    same = " AND ".join(f"happened.{key} = open.{key}" for key in keys)
     # The latest exposure's window runs longest: if it is over, so are those of all before it.
     engine.run(
-        "CREATE OR REPLACE TABLE credits AS SELECT exposure, max(stage) AS deepest, "
+        f"CREATE OR REPLACE TABLE credits AS SELECT {_ROW}, max(stage) AS {_DEEPEST}, "
         "bit_or(CAST(1 AS BIGINT) << stage) AS stages, "
         f"{', '.join(f'count(*) FILTER (WHERE stage = {k}) AS n_{k}' for k in range(len(stages)))} "
-        f"FROM (SELECT CASE {kind} {depth} END AS stage, {user} AS user_key, {item} AS item_key, "
-        f"{time} AS moment{asked} FROM events WHERE {told}) AS happened ASOF JOIN open "
-        f'ON happened.user_key = open."user" AND happened.item_key = open.item {request} '
-        "AND happened.moment >= open.time "
-        f"WHERE epoch_us(happened.moment) - epoch_us(open.time) < CASE stage {window} END "
-        "GROUP BY exposure"
+        f"FROM (SELECT {_STAGE} AS stage, {_ROW} FROM "
+        f"(SELECT *, CASE {kind} {depth} END AS {_STAGE} FROM events WHERE {told}) AS happened "
+        f"ASOF JOIN open ON {same} AND happened.{time} >= open.{time} WHERE "
+        f"epoch_us(happened.{time}) - epoch_us(open.{time}) < CASE {_STAGE} {window} END) "
+        "GROUP BY ALL"
     )
-    labels = ", ".join(
-        f"CAST(coalesce(deepest, -1) >= {k} AS TINYINT) AS {name_of('label_' + stage)}"
-        for k, stage in enumerate(stages)
-    )
-    engine.run(
-        f"CREATE OR REPLACE TABLE exposures AS SELECT shown.* EXCLUDE (row), {labels} FROM shown "
-        "LEFT JOIN credits USING (exposure) ORDER BY exposure"
-    )
-    totals = dict(engine.rows(f"SELECT {kind}, count(*) FROM events WHERE {told} GROUP BY 1"))
     sums = ", ".join(
         f"coalesce(sum(n_{k}), 0), "
-        f"count(*) FILTER (WHERE deepest >= {k} AND (stages >> {k}) & 1 = 0)"
+        f"count(*) FILTER (WHERE {_DEEPEST} >= {k} AND (stages >> {k}) & 1 = 0)"
         for k in range(len(stages))
     )
     row = engine.rows(f"SELECT {sums} FROM credits")[0]
-    for relation in ("shown", "open", "credits"):
-        engine.run(f"DROP TABLE {relation}")
-    uncredited = {s: int(totals.get(s, 0)) - int(row[2 * k]) for k, s in enumerate(stages)}
-    return uncredited, {stage: int(row[2 * k + 1]) for k, stage in enumerate(stages)}
+    engine.run("DROP TABLE open")
+    credited, implied = row[::2], row[1::2]
+    return (
+        {stage: int(n) for stage, n in zip(stages, credited, strict=True)},
+        {stage: int(n) for stage, n in zip(stages, implied, strict=True)},
+    )
+
+
+def _show(engine: Engine, events: Events, common: str) -> None:
+    """``exposures`` of a log, numbered in order of time, with the labels that ``credits`` tells."""
+    user, item, time, kind = _log_columns(events)
+    labels = ", ".join(
+        f"CAST(coalesce({_DEEPEST}, -1) >= {k} AS TINYINT) AS {name_of('label_' + stage)}"
+        for k, stage in enumerate(events.stages)
+    )
+    _number(
+        engine,
+        f"SELECT {common}, rowid AS row, {labels} FROM events LEFT JOIN "
+        f"(SELECT {_ROW}, {_DEEPEST} FROM credits) ON {_ROW} = events.rowid "
+        f"WHERE {kind} = {quoted(events.funnel[0])} AND {time} IS NOT NULL "
+        f"AND {user} IS NOT NULL AND {item} IS NOT NULL",
+        'time, "user", request, row',
+    )
+    engine.run("DROP TABLE credits")
+
+
+def _number(engine: Engine, select: str, order: str) -> None:
+    """Make ``exposures`` of a query with a column ``row``, numbered in the given order."""
+    engine.run(
+        "CREATE OR REPLACE TABLE exposures AS SELECT row_number() OVER () - 1 AS exposure, "
+        f"* EXCLUDE (row) FROM ({select} ORDER BY {order})"
+    )
 
 
 def _window_us(events: Events, stage: str) -> int:
@@ -236,10 +256,10 @@ def _widen(engine: Engine, events: Events, common: str) -> dict[str, int]:
         raise DataError("\n".join(problems))
     order = 'time, "user", request, row' if events.time else "row"
     timed = f"WHERE {name_of(events.time)} IS NOT NULL" if events.time else ""
-    engine.run(
-        f"CREATE OR REPLACE TABLE exposures AS SELECT row_number() OVER (ORDER BY {order}) - 1 "
-        f"AS exposure, * EXCLUDE (row) FROM (SELECT {common}, "
-        f"{', '.join(casts)}, rowid AS row FROM events {timed}) ORDER BY exposure"
+    _number(
+        engine,
+        f"SELECT {common}, {', '.join(casts)}, rowid AS row FROM events {timed}",
+        order,
     )
     untimed = 0
     if events.time:

@@ -637,7 +637,8 @@ def _time(engine: Engine, source: _Source, column: _Column, notes: list[str]) ->
     """SQL that gives the column as ``TIMESTAMP`` in UTC, NULL where it cannot be read."""
     kind, name = source.types[column.name], name_of(column.name)
     if kind.startswith("TIMESTAMP WITH TIME ZONE") or kind == "TIMESTAMPTZ":
-        value = f"({name} AT TIME ZONE 'UTC')"
+        # AT TIME ZONE would ask the calendar of time zones about every row.
+        value = f"make_timestamp(CASE WHEN isfinite({name}) THEN epoch_us({name}) END)"
     elif kind.startswith("TIMESTAMP") or kind == "DATE":
         value = f"CAST({name} AS TIMESTAMP)"
     elif kind == "VARCHAR":

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daogou.balance import BALANCERS
@@ -13,6 +13,7 @@ LOSSES = st.lists(st.floats(0, 50, width=32), min_size=1, max_size=5)
 
 
 @pytest.mark.parametrize("name", BALANCERS)
+@settings(deadline=None)
 @given(losses=LOSSES)
 def test_gives_one_finite_weight_per_task(name: str, losses: list[float]) -> None:
     generator = torch.Generator().manual_seed(len(losses))

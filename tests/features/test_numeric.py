@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from daogou.features.numeric import MISSING, Numeric, fit_numeric
+from daogou.features.numeric import MISSING, Numeric, _levels, fit_numeric
 
 NAN, INF = float("nan"), float("inf")
 VALUES = st.lists(st.floats(-1e6, 1e6, width=32) | st.sampled_from([0.0, 7.0]), max_size=80)
@@ -122,3 +122,12 @@ def test_few_whole_numbers_are_told_apart(values: set[int]) -> None:
 def test_text_on_disk_gives_equal_quantiles(values: list[float]) -> None:
     fitted = fit_numeric(column(*values), buckets=8)
     assert Numeric.from_json(json.loads(json.dumps(fitted.to_json()))) == fitted
+
+
+@given(values=VALUES.filter(bool), n=st.integers(1, 40))
+def test_quantiles_of_counted_numbers_are_numpys_to_the_last_bit(
+    values: list[float], n: int
+) -> None:
+    distinct, counts = np.unique(column(*values), return_counts=True)
+    found = _levels(distinct, np.cumsum(counts), n)
+    assert found.tolist() == np.quantile(column(*values), np.linspace(0, 1, n + 1)).tolist()

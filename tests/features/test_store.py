@@ -1,21 +1,29 @@
 """The tiny shop as arrays, by hand; what is refused; what a full disk leaves behind."""
 
+import bisect
 import errno
+import io
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daogou.errors import ArtifactError, DataError
 from daogou.features import store as store_module
 from daogou.features.store import NO_SPLIT, Store, compile_store, open_store, split_code
 from daogou.features.transform import Transform
+from daogou.schema import Shop
 from daogou.tables import Engine, prepare
 from tests.shops import (
     EVENTS,
@@ -390,7 +398,7 @@ def test_a_full_disk_is_said_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = write_shop(tmp_path)
-    monkeypatch.setattr(store_module, "open_memmap", full)
+    monkeypatch.setattr(store_module._Writer, "append", full)
     with pytest.raises(DataError, match=r"store: writing .* failed \(No space left on device\); n"):
         compile_shop(shop)
     assert left(tmp_path) == []
@@ -432,26 +440,137 @@ def test_what_a_killed_run_left_is_swept_away(tmp_path: Path) -> None:
     assert left(tmp_path) == ["store"]
 
 
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve disk")
-def test_disk_is_taken_before_a_mapped_file_is_written(
+def test_a_disk_that_is_full_when_the_last_bytes_are_flushed_is_said_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken: list[int] = []
-    monkeypatch.setattr(os, "posix_fallocate", lambda _, start, size: taken.append(size))
-    compile_shop(write_shop(tmp_path))
-    sizes = [path.stat().st_size for path in (tmp_path / "store").rglob("*.npy")]
-    assert sorted(taken) == sorted(sizes)
+    class Full(io.BytesIO):
+        def flush(self) -> None:
+            full()
+
+    def opened(self: store_module._Writer, name: str, values: Any) -> None:
+        self.files[name] = Full()
+        self.arrays.setdefault(name, (str(values.dtype), list(values.shape)))
+
+    monkeypatch.setattr(store_module._Writer, "append", opened)
+    with pytest.raises(DataError, match="No space left on device"):
+        compile_shop(write_shop(tmp_path))
+    assert left(tmp_path) == []
 
 
-def test_a_disk_that_cannot_reserve_is_written_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+# ---- in pieces --------------------------------------------------------------------------
+
+
+def test_an_array_written_in_pieces_is_the_file_that_numpy_writes_at_once(tmp_path: Path) -> None:
+    values = np.arange(30, dtype=np.int32).reshape(10, 3)
+    writer = store_module._Writer(tmp_path)
+    for piece in (values[:0], values[:7], values[7:]):
+        writer.append("a/b", piece)
+    writer.finish()
+    assert writer.arrays == {"a/b": ("int32", [10, 3])}
+    np.save(tmp_path / "whole.npy", values)
+    assert (tmp_path / "a" / "b.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert writer.read("a/b").tolist() == values.tolist()
+    writer.append("a/b", values[:1])  # what was finished can still grow
+    writer.finish()
+    writer.close()
+    assert np.load(tmp_path / "a" / "b.npy").shape == (11, 3)
+
+
+def test_the_store_does_not_depend_on_how_the_answers_are_cut(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cannot(*_: Any) -> None:
-        raise OSError(errno.EOPNOTSUPP, "not supported")
+    whole = Engine.batches
 
-    monkeypatch.setattr(os, "posix_fallocate", cannot, raising=False)
-    _, store = compile_shop(write_shop(tmp_path))
-    assert store.n_items == 4
+    def one_by_one(engine: Engine, sql: str) -> Iterator[pa.RecordBatch]:
+        for batch in whole(engine, sql):
+            yield from (batch.slice(row, 1) for row in range(batch.num_rows))
+
+    monkeypatch.setattr(Engine, "batches", one_by_one)
+    _, cut = compile_shop(write_shop(tmp_path))
+    assert set(cut.arrays) == set(made[1].arrays)
+    for name, array in made[1].arrays.items():
+        assert np.array_equal(cut[name], array), name
+    assert cut.exposure_keys("test") == made[1].exposure_keys("test")
+
+
+def wide_shop(folder: Path, part: str = "") -> Shop:
+    """Two users whose rows alternate, in a table without times."""
+    users = [1, 2, 1, None, 2, 1, 2, 1]
+    rows = [
+        {"user_id": user, "item_id": 10, "y": n % 2, "part": word}
+        for n, (user, word) in enumerate(zip(users, SPLIT_WORDS, strict=True))
+    ]
+    toml = """
+[events]
+path = "events.parquet"
+user = "user_id"
+item = "item_id"
+labels = ["y"]
+split = "part"
+"""
+    return write_shop(folder, items=(), users=(), events=tuple(rows), toml=toml)
+
+
+SPLIT_WORDS = ("test", "train", "train", "train", "train", "validation", "test", "train")
+
+
+def test_without_times_a_users_exposures_of_one_split_are_one_query(tmp_path: Path) -> None:
+    _, store = compile_shop(wide_shop(tmp_path))
+    assert store.ranges == {"train": (0, 5), "validation": (5, 6), "test": (6, 8)}
+    # train: users 2, 1, none, 2, 1; validation: user 1; test: users 1, 2.
+    assert store["exposures/query"].tolist() == [0, 1, -1, 0, 1, 2, 3, 4]
+    assert store["queries/user"].tolist() == [2, 1, 1, 1, 2]
+    assert store["queries/end"].tolist() == [0] * 5
+    assert store["exposures/labels"][:, 0].tolist() == [1, 0, 1, 0, 1, 1, 0, 0]
+
+
+moments = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from([None, "a", "b"])), max_size=30
+)
+
+
+@given(rows=moments, cuts=st.lists(st.integers(0, 30)), first=st.integers(0, 30))
+def test_queries_are_numbered_alike_however_the_exposures_are_cut(
+    rows: list[tuple[int, int, str | None]], cuts: list[int], first: int
+) -> None:
+    rows.sort(key=lambda row: (row[1], row[0], str(row[2])))
+    # By hand: the exposures before ``first`` are of one split, the others of another.
+    numbers: dict[Any, int] = {}
+    expected = [
+        numbers.setdefault((n >= first, *row), len(numbers)) if row[0] else -1
+        for n, row in enumerate(rows)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        writer = store_module._Writer(Path(folder))
+        writer.append("users/start", np.array([0, 0, 2, 2, 5]))
+        writer.append("history/time", np.array([1, 1, 0, 1, 2]))
+        queries = store_module._Queries(writer, {0, first})
+        found: list[int] = []
+        edges = sorted({0, *cuts, len(rows)})
+        for one, two in itertools.pairwise(edges):
+            piece = rows[one:two]
+            user = np.array([row[0] for row in piece], dtype=np.int32)
+            time = np.array([row[1] for row in piece], dtype=np.int64)
+            request = pa.array([row[2] for row in piece], pa.string())
+            found += queries.number(user, time, request, None).tolist()
+        writer.close()
+    assert found == expected
+
+
+@given(
+    times=st.lists(st.lists(st.integers(0, 9), max_size=9).map(sorted), min_size=1, max_size=4),
+    time=st.integers(-1, 10),
+)
+def test_a_history_ends_at_its_first_event_that_is_not_earlier(
+    times: list[list[int]], time: int
+) -> None:
+    events = np.array([each for own in times for each in own], dtype=np.int64)
+    start = np.cumsum([0, *map(len, times)])
+    users = np.arange(len(times))
+    found = store_module._first_from(events, start, users, np.full(len(times), time))
+    assert found.tolist() == [
+        start[user] + bisect.bisect_left(own, time) for user, own in enumerate(times)
+    ]
 
 
 # ---- serving ----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daogou.model.embed import N_WAVES, Fields, Table, distinct, forget, spread
+from daogou.model.embed import N_WAVES, Fields, Table, forget, spread, summed
 
 IDS = st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=3), min_size=1, max_size=8)
 
@@ -21,12 +21,16 @@ def test_a_table_has_gradients_for_touched_rows_alone_and_each_once() -> None:
     assert rows.weight.grad.to_dense()[3].tolist() == [2.0] * 4
 
 
-@given(IDS)
-def test_distinct_rows_are_each_there_once_and_every_id_is_found(ids: list[list[int]]) -> None:
-    scratch = torch.full((7,), 5, dtype=torch.int32)  # whatever an earlier batch left
-    rows, place = distinct(torch.tensor(ids), scratch)
-    assert sorted(rows.tolist()) == sorted({each for bag in ids for each in bag})
-    assert rows[place].tolist() == ids
+def test_a_row_gets_its_line_as_often_as_it_stands_there() -> None:
+    # Row 4 stands once in the first line and twice in the second: 10 + 2 * 100.
+    rows, total = summed(torch.tensor([[4, 1], [4, 4]]), torch.tensor([[10.0], [100.0]]))
+    assert rows.tolist() == [1, 4]
+    assert total[:, 0].tolist() == [10.0, 210.0]
+
+
+def test_no_ids_are_no_rows() -> None:
+    rows, total = summed(torch.zeros(0, 3, dtype=torch.int64), torch.zeros(0, 2))
+    assert len(rows) == 0 and total.shape == (0, 2)
 
 
 @given(IDS)

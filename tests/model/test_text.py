@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from daogou.model.text import GatedConvolution, TextEncoder
+from daogou.model.text import GatedConvolution, Packed, TextEncoder
 
 
 def encoder(**options: float) -> TextEncoder:
@@ -38,14 +38,25 @@ def test_a_gated_convolution_worked_by_hand() -> None:
         block.mix.weight[0, 0] = 1.0
         block.whole.weight.zero_()
         block.whole.weight[1, 1] = 2.0  # and twice the mean of the second numbers
-    states = torch.tensor([[[3.0, 1.0], [0.0, 2.0]]])
-    out = block(states, torch.ones(1, 2, 1))
+    two = Packed(torch.ones(1, 2, 1, dtype=torch.int64), gap=1)
+    out = two.padded(block(two.packed(torch.tensor([[[3.0, 1.0], [0.0, 2.0]]])), two))
     # (3, 1) and (0, 2) normalise to (1, -1) and (-1, 1), whose mean is 0: the second token gains
     # the first's 1 through the gate, the first has nobody to its left.
     assert torch.allclose(out, torch.tensor([[[3.0, 1.0], [0.5, 2.0]]]), atol=1e-4)
-    out = block(torch.tensor([[[0.0, 2.0], [0.0, 0.0]]]), torch.tensor([[[1.0], [0.0]]]))
+    one = Packed(torch.tensor([[[1], [0]]]), gap=1)
+    out = one.padded(block(one.packed(torch.tensor([[[0.0, 2.0], [0.0, 0.0]]])), one))
     # One token, (-1, 1): its mean is itself, so its second number gains 2 * 1/2; padding stays 0.
     assert torch.allclose(out, torch.tensor([[[0.0, 3.0], [0.0, 0.0]]]), atol=1e-4)
+
+
+def test_titles_lie_end_to_end_with_gaps() -> None:
+    ids = torch.tensor([[[7], [8], [0]], [[0], [0], [0]], [[9], [0], [0]]])
+    titles = Packed(ids, gap=2)
+    assert titles.ids[:, 0].tolist() == [7, 8, 0, 0, 0, 0, 9, 0, 0]
+    assert titles.owner.tolist() == [0, 0, 0, 0, 1, 1, 2, 2, 2]
+    assert titles.present[:, 0].tolist() == [1, 1, 0, 0, 0, 0, 1, 0, 0]
+    assert torch.equal(titles.padded(titles.ids.float()), ids.float())
+    assert titles.sums(titles.ids.float())[:, 0].tolist() == [15, 0, 9]
 
 
 @settings(max_examples=25)

@@ -1,6 +1,6 @@
 """Each check fails on a table made to fail it, and a sound shop passes them all."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -262,6 +262,42 @@ def test_a_copy_of_the_label_among_the_inputs_fails(engine: Engine, tmp_path: Pa
     assert [each.level for each in leaks] == ["FAIL", "FAIL"]
     assert "events.context 'paid' tells exactly where y happened" in leaks[0].text
     assert "'order'" in leaks[1].text
+
+
+@pytest.mark.parametrize(
+    ("told", "reported"),
+    [
+        (lambda n, y: y, True),  # a copy throughout
+        (lambda n, y: y if n < 600 else n % 2, False),  # a copy in the rows of the first glance
+        (lambda n, y: n % 2 if n < 600 else y, False),  # a copy in all the others
+    ],
+)
+def test_a_leak_is_one_of_all_rows_and_not_of_the_first(
+    engine: Engine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: Callable[[int, int], int],
+    reported: bool,
+) -> None:
+    monkeypatch.setattr("daogou.tables.check._GLANCE", 600)
+    y = [int(n % 7 == 0) for n in range(1200)]
+    columns: dict[str, list[Any]] = {"y": y, "paid": [told(n, each) for n, each in enumerate(y)]}
+    events = Events("events.parquet", labels=("y",), context=("paid",))
+    findings = look(engine, shop_of(tmp_path, None, None, events), {"events": columns})
+    assert (
+        any(each.name == "leaky_context" and each.level == "FAIL" for each in findings) == reported
+    )
+
+
+def test_a_leak_is_found_whose_label_is_not_in_the_first_rows(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daogou.tables.check._GLANCE", 600)
+    y = [int(n > 600 and n % 7 == 0) for n in range(1200)]
+    columns: dict[str, list[Any]] = {"y": y, "paid": y}
+    events = Events("events.parquet", labels=("y",), context=("paid",))
+    findings = look(engine, shop_of(tmp_path, None, None, events), {"events": columns})
+    assert only(findings, "leaky_context").count == 1200
 
 
 def test_an_input_that_is_the_profile_under_other_names_fails(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -96,6 +97,23 @@ def test_more_than_the_memory_limit_spills_to_disk() -> None:
         engine.run("CREATE TABLE wide AS SELECT hash(range) AS h, range AS n FROM range(3000000)")
         engine.run("CREATE TABLE sorted AS FROM wide ORDER BY h")
         assert engine.value("SELECT count(*) FROM sorted") == 3_000_000
+
+
+def test_a_table_is_read_as_it_lies_whatever_the_threads() -> None:
+    with Engine(threads=3) as engine:
+        engine.run(
+            "CREATE TABLE many AS SELECT row_number() OVER () - 1 AS n, h FROM "
+            "(SELECT hash(range) AS h FROM range(500000) ORDER BY h)"
+        )
+        numbers = [batch["n"].to_numpy() for batch in engine.batches("SELECT n FROM many", rows=1)]
+    assert np.array_equal(np.concatenate(numbers), np.arange(500_000))
+
+
+def test_it_spills_where_it_is_told_and_leaves_nothing_there(tmp_path: Path) -> None:
+    with Engine(memory_limit="60MB", threads=1, spill=tmp_path) as engine:
+        engine.run("CREATE TABLE wide AS SELECT hash(range) AS h, range AS n FROM range(6000000)")
+        assert sum(path.stat().st_size for path in tmp_path.rglob("*.tmp")) > 10**7
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_engines_do_not_see_each_other() -> None:

@@ -129,6 +129,33 @@ def test_a_request_ties_an_event_to_its_own_exposure(engine: Engine) -> None:
     assert labels(engine) == [(0, 0), (1, 0)]
 
 
+def test_a_shops_columns_may_have_any_name(engine: Engine) -> None:
+    names = ("stage", "row", "stages", "deepest", "open", "happened", "credits", "exposure")
+    rows = [(0.0, 1, 7, "shown"), (0.2, 1, 7, "click"), QUIET]
+    columns: dict[str, list[object]] = {name: [name, None, None] for name in names}
+    run_log(engine, rows, Events(**{**vars(LOG), "context": names}), **columns)
+    assert labels(engine) == [(1, 0)]
+    chosen = ", ".join(f'"context_{name}"' for name in names)
+    assert engine.rows(f"SELECT {chosen} FROM exposures") == [names]
+
+
+def test_exposures_lie_in_the_order_of_their_numbers_whatever_the_threads() -> None:
+    n = 300_000  # more than two row groups, so that two threads write
+    with Engine(threads=2) as several:
+        several.run(
+            "CREATE TABLE events AS SELECT range % 1000 AS user_id, range AS item_id, "
+            f"TIMESTAMP '2024-01-01' + to_minutes(range * 7919 % {n // 3}) AS ts, "
+            f"'shown' AS event FROM range({n})"
+        )
+        exposures(several, shop_of(LOG))
+        wrong = several.rows(
+            "SELECT count(*) FILTER (WHERE exposure <> rowid), count(*) FILTER (WHERE number <> "
+            "exposure) FROM (SELECT exposure, rowid, row_number() OVER "
+            '(ORDER BY time, "user", request, CAST(id AS BIGINT)) - 1 AS number FROM exposures)'
+        )
+        assert wrong == [(0, 0)]
+
+
 def test_of_two_exposures_at_one_moment_the_later_row_is_credited(engine: Engine) -> None:
     run_log(
         engine,

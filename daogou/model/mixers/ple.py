@@ -28,6 +28,7 @@ class PLE(nn.Module):
         n_shared: int = 2,
         n_own: int = 1,
         n_levels: int = 1,
+        gate_dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.n_outputs = widths[-1]
@@ -42,7 +43,7 @@ class PLE(nn.Module):
         for level, n_gates in enumerate(self.n_gates):
             n_read = n_inputs if level == 0 else self.n_outputs
             self.experts.append(Experts(len(owner), n_read, widths, dropout=dropout))
-            self.gates.append(Gates(n_read, allowed[:n_gates]))
+            self.gates.append(Gates(n_read, allowed[:n_gates], dropout=gate_dropout))
 
     owner: Tensor
 
