@@ -35,7 +35,7 @@ ORDERED: Final = "click"
 SPANS: Final = 0.95  # span F1
 PROFILE: Final = 0.85  # of the ceiling's macro-F1
 MATCH: Final = 0.7  # of the oracle's recall@50
-SETTINGS: Final = ("fit.epochs=5", "model.text_width=32")
+SETTINGS: Final = ("fit.epochs=6", "model.text_width=32")
 
 
 @dataclass(frozen=True)

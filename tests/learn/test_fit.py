@@ -622,3 +622,21 @@ def test_a_later_gram_is_kept_between_takings(
     assert seen[0] is seen[1] is seen[2]
     assert seen[3] is not seen[2]
     assert seen[4] is seen[3]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+def test_a_gpu_learns_what_the_processor_learns(shop_folder: Path, tmp_path: Path) -> None:
+    """Random numbers differ between the two, so losses are close and not equal."""
+    found = [
+        tiny(shop_folder, tmp_path / device, "fit.epochs=2", f"fit.device={device}")
+        for device in ("cpu", "cuda")
+    ]
+    for name, loss in found[0]["validation"].items():
+        assert found[1]["validation"][name]["loss"] == pytest.approx(loss["loss"], rel=0.2), name
+
+
+def test_a_fit_in_bfloat16_is_judged_like_any(shop_folder: Path, tmp_path: Path) -> None:
+    found = tiny(shop_folder, tmp_path / "run", "fit.epochs=2", "model.precision=bfloat16")
+    assert all(np.isfinite(loss["loss"]) for loss in found["validation"].values())
+    with pytest.raises(ConfigError, match=r"model\.precision: .*float16.*bfloat16"):
+        tiny(shop_folder, tmp_path / "other", "model.precision=float16")
