@@ -102,3 +102,20 @@ def test_rows_of_gates_are_apart() -> None:
     gates = Gates(4, all_open(2, 3)).eval()
     torch.nn.init.normal_(gates.linear.weight)
     check_rows_are_apart(gates.weights, torch.randn(6, 4), rows_of=1)
+
+
+@pytest.mark.parametrize("widths", [[5], [5, 3]])
+def test_experts_that_share_an_input_learn_as_if_each_had_its_copy(widths: list[int]) -> None:
+    """Their rows lie another way in memory: values and gradients must not."""
+    torch.manual_seed(0)
+    experts = Experts(3, 4, widths)
+    shared = torch.randn(6, 4, requires_grad=True)
+    pull = torch.randn(3, 6, widths[-1])
+    found = []
+    for inputs in (shared, shared.expand(3, 6, 4)):
+        outputs = experts(inputs)
+        weights = [layer.weight for layer in experts.layers]
+        slopes = torch.autograd.grad((outputs * pull).sum(), [shared, *weights])
+        found.append((outputs, *slopes))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
