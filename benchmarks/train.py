@@ -14,6 +14,7 @@ status is 1 if a bar is missed.
 """
 
 import argparse
+import functools
 import json
 import statistics
 import subprocess
@@ -45,6 +46,7 @@ from rich.console import Console
 from rich.table import Table
 
 from daogou.balance import BALANCERS
+from daogou.learn.machine import fast_memory
 
 FASTER, LIMIT, GROWTH, GRAM, LOSSES = 5.0, 0.7, 1.2, 1.15, 1.05  # the bars
 MODELS: Final = ("mmoe", "ple")
@@ -120,8 +122,7 @@ def models(out: Path, threads: int, rounds: int) -> dict[str, Any]:
         with racing([(name, "", {}) for name in CONTENDERS], data, threads) as racers:
             seconds: list[list[float]] = []
             for turn in range(rounds + 1):
-                at = turn * _STEPS * STEP
-                seconds.append([r.ask("train", at, at + _STEPS * STEP) for r in racers])
+                seconds.append(_turn(racers, turn, _STEPS))
                 print(f"{kind} round {turn}: {[round(each, 2) for each in seconds[-1]]}")
             for k, (name, racer) in enumerate(zip(CONTENDERS, racers, strict=True)):
                 timed = [row[k] for row in seconds[1:]]
@@ -153,6 +154,11 @@ def products(kind: str, dtype: torch.dtype, threads: int) -> tuple[float, float]
     Inputs lie as the products like them best, and nothing else happens in between.
     """
     torch.set_num_threads(threads)
+    with fast_memory():
+        return _products(kind, dtype)
+
+
+def _products(kind: str, dtype: torch.dtype) -> tuple[float, float]:
     wide = len(ALI_CCP) * WIDTH
     shapes = [(1, STEP, wide, N_EXPERTS * EXPERT[0])]
     shapes.append((N_EXPERTS, STEP, EXPERT[0], EXPERT[1]))
@@ -167,7 +173,8 @@ def products(kind: str, dtype: torch.dtype, threads: int) -> tuple[float, float]
         if e == 1:
             x, w, g = x[0], w[0], g[0]
         for left, right in ((x, w), (g, w.mT), (x.mT, g)):
-            seconds += _best(lambda left=left, right=right: left @ right)  # type: ignore[misc]
+            out = left @ right
+            seconds += _best(functools.partial(torch.matmul, left, right, out=out))
             flops += 2.0 * e * b * i * o
     return seconds, flops
 
@@ -229,12 +236,20 @@ def balancers(out: Path, threads: int, rounds: int) -> dict[str, Any]:
     }
 
 
+def _turn(racers: Sequence[Racer], turn: int, steps: int) -> list[float]:
+    """Seconds of each racer for the same rows; who is first moves on with every round."""
+    at, n = turn * steps * STEP, len(racers)
+    seconds = [0.0] * n
+    for place in ((turn + k) % n for k in range(n)):
+        seconds[place] = racers[place].ask("train", at, at + steps * STEP)
+    return seconds
+
+
 def _rounds(racers: Sequence[Racer], rounds: int, steps: int) -> list[list[float]]:
     """Seconds of each racer in each round after the first."""
     found = []
     for turn in range(rounds + 1):
-        at = turn * steps * STEP
-        found.append([racer.ask("train", at, at + steps * STEP) for racer in racers])
+        found.append(_turn(racers, turn, steps))
         print(f"round {turn}: {[round(each, 2) for each in found[-1]]}")
     return found[1:]
 

@@ -51,7 +51,7 @@ def fit(
 ) -> dict[str, Any]:
     """Train a shop's tasks jointly into the folder ``run`` and return what became of it.
 
-    The same seed, machine and number of threads give the same weights, also when the process
+    The same seed, processor and number of threads give the same weights, also when the process
     is killed and started again with ``resume``: an epoch's order and each step's randomness
     follow from (seed, epoch, step) alone, and a checkpoint is written after every epoch.
     """
@@ -248,7 +248,7 @@ def _resume(folder: Path, learner: Learner) -> State:
         for i, weight in enumerate(weights_of(optimiser)):
             prefix = f"{kind}.{i}."
             found = {
-                name.removeprefix(prefix): _beside(weight, value)
+                name.removeprefix(prefix): value.to(weight.device)
                 for name, value in tensors.items()
                 if name.startswith(prefix)
             }
@@ -258,11 +258,6 @@ def _resume(folder: Path, learner: Learner) -> State:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
     return State(**json.loads(header["__metadata__"]["state"]))
-
-
-def _beside(weight: Tensor, value: Tensor) -> Tensor:
-    """An optimiser's state where its weight is; a step's number stays where it was written."""
-    return value.to(weight.device) if value.dim() else value
 
 
 def _save(

@@ -67,6 +67,11 @@ def settings_of(shop: Shop) -> tuple[Settings, Shape]:
             problems.append(str(error))
     if settings.balancer not in BALANCERS:
         problems.append(f"fit.balancer: {unknown(settings.balancer, BALANCERS)}")
+    else:
+        try:
+            BALANCERS[settings.balancer]()  # says now, and not after hours, what is not installed
+        except ConfigError as error:
+            problems.append(str(error))
     if settings.device not in DEVICES:
         problems.append(f"fit.device: {unknown(settings.device, DEVICES)}")
     if shape.precision not in PRECISIONS:

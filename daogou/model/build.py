@@ -47,7 +47,7 @@ class Shape:
     dropout: float = 0.1
     id_dropout: float = 0.1
     event_dropout: float = 0.5  # share of a history's events that a training step does not see
-    precision: str = "float32"  # of the experts' products in training; or bfloat16
+    precision: str = "float32"  # of the mixer in training; or bfloat16
     mixer: str = "ple"
     mixer_options: Mapping[str, Any] | None = None  # further arguments of the mixer
 

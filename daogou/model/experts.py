@@ -54,8 +54,8 @@ class Experts(nn.Module):
 
     HoME (KDD 2025) normalises experts so that gates compare outputs of one scale. Unlike the
     paper the norm is LayerNorm, since batch statistics leak across domains in mixed batches; it
-    stands before the last SiLU alone and has no scale and shift, which cost as much time as the
-    layers themselves and did not help validation (docs/performance.md).
+    stands before the last SiLU alone and has no scale and shift, which took as long as the norm
+    itself and did not help validation (docs/performance.md).
 
     Shapes: ``[B, I]``, or ``[E, B, I]`` for inputs of their own, -> ``[E, B, H]`` with
     ``H = widths[-1]``.

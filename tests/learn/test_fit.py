@@ -640,3 +640,12 @@ def test_a_fit_in_bfloat16_is_judged_like_any(shop_folder: Path, tmp_path: Path)
     assert all(np.isfinite(loss["loss"]) for loss in found["validation"].values())
     with pytest.raises(ConfigError, match=r"model\.precision: .*float16.*bfloat16"):
         tiny(shop_folder, tmp_path / "other", "model.precision=float16")
+
+
+def test_a_balancer_that_is_not_installed_is_said_before_anything_is_read(
+    shop_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
+    with pytest.raises(ConfigError, match=r"fit\.balancer: needs TorchJD"):
+        tiny(shop_folder, tmp_path / "run", "fit.balancer=upgrad")
+    assert not (tmp_path / "run").exists()

@@ -112,3 +112,8 @@ def test_as_many_ids_are_forgotten_as_asked() -> None:
     torch.manual_seed(0)
     found = forget(torch.ones(20_000, dtype=torch.int64), 0.1, training=True)
     assert (found == 0).float().mean().item() == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_table_that_ids_cannot_count_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"2147483648 rows: a table has at most 2\^31 - 1"):
+        Table(2**31, 1, std=1.0)

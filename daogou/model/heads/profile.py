@@ -138,7 +138,7 @@ class ProfileHead(nn.Module):
     def penalties(self) -> Tensor:
         """The prior's part of each column's mean loss, ``[P]``."""
         if self.tastes is None:
-            return torch.zeros(len(self.columns))
+            return torch.zeros(len(self.columns), device=next(self.parameters()).device)
         squares = self.wide.weight.square().sum(1).split(self.n_classes)
         scale = self.precision / (2.0 * max(self.tastes.n_users, 1))
         return torch.stack([part.sum() * scale for part in squares])

@@ -12,8 +12,8 @@ class MMoE(nn.Module):
     """Every task mixes the same experts with a gate of its own.
 
     Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate
-    Mixture-of-Experts", KDD 2018, equations 6 to 8. Unlike the paper, experts are normalised
-    SiLU layers, gates start uniform and drop experts in training.
+    Mixture-of-Experts", KDD 2018, equations 6 to 8. Unlike the paper, experts are SiLU layers
+    whose last is normalised; gates start uniform and drop experts in training.
 
     Shapes: ``[B, D] -> [T, B, H]``.
     """

@@ -13,7 +13,8 @@ class PLE(nn.Module):
 
     Tang et al., "Progressive Layered Extraction (PLE)", RecSys 2020, equations 1 to 5; one
     level is the paper's CGC. The shared branch's gate sees all experts, as in the paper. Unlike
-    it, experts are normalised SiLU layers and gates start uniform.
+    it, experts are SiLU layers whose last is normalised; gates start uniform and drop experts in
+    training.
 
     Shapes: ``[B, D] -> [T, B, H]``.
     """
@@ -50,7 +51,7 @@ class PLE(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         mixed = inputs  # [B, D], and [T + 1, B, H] between levels
         for level, (experts, gates) in enumerate(zip(self.experts, self.gates, strict=True)):
-            read = mixed if level == 0 else mixed[self.owner]
+            read = mixed if level == 0 else mixed.index_select(0, self.owner)
             asked = mixed if level == 0 else mixed[: self.n_gates[level]]
             mixed = gates(asked, experts(read))
         return mixed
