@@ -13,7 +13,6 @@ import argparse
 import functools
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -22,13 +21,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from record import commit
 from rich.console import Console
 from rich.table import Table as Shown
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from daogou import artifact
 from daogou.config import read_shop
-from daogou.features.batch import Epoch, make_batch
+from daogou.features.batch import Epoch
 from daogou.features.store import compile_store
 from daogou.features.transform import fit_transform
 from daogou.learn.loop import Learner
@@ -101,7 +101,7 @@ def shares(learner: Learner, store: Any, plan: Epoch) -> dict[str, float]:
     waited = 0.0
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         started = before = time.perf_counter()
-        for batch in learner._batches(store, piece(plan, 0, 20)):
+        for batch in learner.batches(store, piece(plan, 0, 20)):
             waited += time.perf_counter() - before
             learner.step(batch)
             before = time.perf_counter()
@@ -202,17 +202,9 @@ def main(arguments: Sequence[str]) -> int:
         found["shares"] = shares(learner, store, plan)
     started = time.perf_counter()
     for step in range(20):
-        make_batch(
-            store, plan.exposures[step], history_length=learner.settings.history_length,
-            extra_items=plan.extra_items[step], titles=plan.titles[step],
-            taught=plan.taught[step],
-        )  # fmt: skip
+        learner.batch(store, plan, step)
     found["ms_a_batch"] = (time.perf_counter() - started) / 20 * 1e3
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    ).stdout.strip()  # fmt: skip
-    document = {"commit": commit, "preset": given.preset, "threads": given.threads, **found}
+    document = {"commit": commit(), "preset": given.preset, "threads": given.threads, **found}
     (given.out / "full.json").write_text(json.dumps(document, indent=1))
     show(found)
     return 0 if found["exposures_a_second"] >= BAR else 1

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from baselines import (
     profile_linear,
     purchase_counts,
 )
+from record import commit
 from rich.console import Console
 from rich.table import Table
 
@@ -404,10 +404,6 @@ def markdown(lines: Sequence[Line], about: str) -> str:
 
 
 def _about(arguments: Sequence[str]) -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    ).stdout.strip()  # fmt: skip
     return {
         "command": " ".join(["python benchmarks/real.py", *arguments]),
         "commit": commit or "unknown",

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from record import commit
 from rich.console import Console
 from rich.table import Table
 
@@ -112,10 +112,6 @@ def main(arguments: Sequence[str]) -> int:
         words = ["-" if number is None else f"{number:.4f}" for number in numbers]
         table.add_row(check.task, check.what, *words, verdict)
     Console(width=120).print(table)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    ).stdout.strip()  # fmt: skip
     document = {
         "command": " ".join(["python benchmarks/simulated.py", *arguments]),
         "commit": commit or "unknown",

@@ -17,7 +17,6 @@ import argparse
 import functools
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,6 +41,7 @@ from contenders import (
     scaled,
     serve,
 )
+from record import commit
 from rich.console import Console
 from rich.table import Table
 
@@ -327,11 +327,7 @@ def main(arguments: Sequence[str]) -> int:
     found: dict[str, Any] = {
         part: parts[part](given.out, given.threads, given.rounds) for part in given.parts
     }
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    ).stdout.strip()  # fmt: skip
-    document = {"commit": commit, "threads": given.threads, "torch": torch.__version__, **found}
+    document = {"commit": commit(), "threads": given.threads, "torch": torch.__version__, **found}
     (given.out / "train.json").write_text(json.dumps(document, indent=1))
     show(found)
     return 0 if all(holds for *_, holds in bars(found)) else 1

@@ -42,6 +42,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from record import commit
 from rich.console import Console
 from rich.table import Table
 
@@ -435,7 +436,7 @@ def main(arguments: Sequence[str]) -> int:
     print(f"{len(compared)} arrays of the two are equal: {', '.join(compared)}")
     document = {
         "command": " ".join(["python benchmarks/transform.py", *arguments]),
-        "commit": _commit(),
+        "commit": commit(),
         "cores": os.cpu_count(),
         "threads": given.threads,
         "runs": [{"what": what, "exposures": n, **found} for what, n, found in runs],
@@ -489,14 +490,6 @@ def _show(runs: Runs, bars: Sequence[Mapping[str, Any]]) -> None:
         verdict = "PASS" if bar["holds"] else "MISS"
         table.add_row(bar["what"], f"{bar['value']:.2f}", f"{bar['bar']:.2f}", verdict)
     console.print(table)
-
-
-def _commit() -> str:
-    answer = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return answer.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """The benchmarks' baselines read what was known at the moment, and nothing later."""
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,17 +16,7 @@ pytest.importorskip("sklearn")
 HOUR = 3_600_000_000
 
 
-def _loaded() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "baselines.py"
-    spec = importlib.util.spec_from_file_location("baselines", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["baselines"] = module  # dataclasses look their own module up
-    spec.loader.exec_module(module)
-    return module
-
-
-baselines = _loaded()
+baselines = importlib.import_module("baselines")
 
 
 def store_of(**arrays: Any) -> Store:

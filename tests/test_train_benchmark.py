@@ -1,29 +1,14 @@
 """The training benchmark races the same network on the same rows, and its bars can be missed."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import contenders
 import numpy as np
 import pytest
+import train
 
 from daogou.metrics import binary
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-contenders, train = load("contenders"), load("train")
 SIZES = (30, 20, 5)
 
 

@@ -1,10 +1,8 @@
 """The transform benchmark's two pipelines do the same work, and its verdicts follow its numbers."""
 
-import importlib.util
+import importlib
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pyarrow.compute as pc
@@ -17,17 +15,7 @@ pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
 
 
-def _loaded() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "transform.py"
-    spec = importlib.util.spec_from_file_location("transform_benchmark", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["transform_benchmark"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-transform = _loaded()
+transform = importlib.import_module("transform")
 
 
 @pytest.fixture(scope="module")

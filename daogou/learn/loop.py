@@ -75,7 +75,7 @@ class Learner:
         """
         total = torch.zeros_like(self.static)
         gram: Tensor | None = None
-        for step, batch in enumerate(self._batches(store, plan)):
+        for step, batch in enumerate(self.batches(store, plan)):
             # A step's randomness follows from its place alone, so that resuming is exact.
             torch.manual_seed(int(np.random.SeedSequence([*seed, step]).generate_state(1)[0]))
             take_gram = step % self.settings.gram_every == 0
@@ -107,18 +107,19 @@ class Learner:
         self.rows.step()
         return stepped.losses, stepped.gram
 
-    def _batches(self, store: Store, plan: Epoch) -> Iterator[Batch]:
+    def batches(self, store: Store, plan: Epoch) -> Iterator[Batch]:
         """The plan's batches in order, each made while the step before it runs."""
         with ThreadPoolExecutor(1) as prefetch:
-            coming = prefetch.submit(self._batch, store, plan, 0) if len(plan) else None
+            coming = prefetch.submit(self.batch, store, plan, 0) if len(plan) else None
             for step in range(len(plan)):
                 assert coming is not None
                 batch = coming.result()
                 if step + 1 < len(plan):
-                    coming = prefetch.submit(self._batch, store, plan, step + 1)
+                    coming = prefetch.submit(self.batch, store, plan, step + 1)
                 yield batch.to(self.device)
 
-    def _batch(self, store: Store, plan: Epoch, step: int) -> Batch:
+    def batch(self, store: Store, plan: Epoch, step: int) -> Batch:
+        """The batch of one step of a plan, in memory that the device copies from."""
         batch = make_batch(
             store,
             plan.exposures[step],

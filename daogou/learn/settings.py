@@ -6,7 +6,7 @@ from typing import Final
 from daogou.balance import BALANCERS
 from daogou.config import arguments, make
 from daogou.errors import ConfigError, unknown
-from daogou.learn.machine import DEVICES
+from daogou.learn.machine import DEVICES, device_of
 from daogou.model.build import PRECISIONS, SIZES, Shape
 from daogou.model.mixers import MIXERS
 from daogou.schema import Shop
@@ -65,20 +65,7 @@ def settings_of(shop: Shop) -> tuple[Settings, Shape]:
             arguments("model.mixer_options", MIXERS[shape.mixer], shape.mixer_options, given=given)
         except ConfigError as error:
             problems.append(str(error))
-    if settings.balancer not in BALANCERS:
-        problems.append(f"fit.balancer: {unknown(settings.balancer, BALANCERS)}")
-    else:
-        try:
-            BALANCERS[settings.balancer]()  # says now, and not after hours, what is not installed
-        except ConfigError as error:
-            problems.append(str(error))
-    if settings.device not in DEVICES:
-        problems.append(f"fit.device: {unknown(settings.device, DEVICES)}")
-    if shape.precision not in PRECISIONS:
-        problems.append(f"model.precision: {unknown(shape.precision, PRECISIONS)}")
-    names = ["joint", *(task.name for task in shop.tasks)]
-    if settings.watch not in names:
-        problems.append(f"fit.watch: {unknown(settings.watch, names)}")
+    problems += _unknown_words(shop, settings, shape) or _missing(settings)
     problems += [
         f"fit.waive: {unknown(name, CHECKS)}" for name in settings.waive if name not in CHECKS
     ]
@@ -86,6 +73,28 @@ def settings_of(shop: Shop) -> tuple[Settings, Shape]:
     if problems:
         raise ConfigError("\n".join(problems))
     return settings, shape
+
+
+def _unknown_words(shop: Shop, settings: Settings, shape: Shape) -> list[str]:
+    """Settings that are none of the words they may be."""
+    named = (
+        ("fit.balancer", settings.balancer, BALANCERS),
+        ("fit.device", settings.device, DEVICES),
+        ("model.precision", shape.precision, PRECISIONS),
+        ("fit.watch", settings.watch, ["joint", *(task.name for task in shop.tasks)]),
+    )
+    return [f"{key}: {unknown(word, words)}" for key, word, words in named if word not in words]
+
+
+def _missing(settings: Settings) -> list[str]:
+    """What is asked for and not here; said now, and not when all tables are read."""
+    problems = []
+    for ask in (BALANCERS[settings.balancer], lambda: device_of(settings.device)):
+        try:
+            ask()
+        except ConfigError as error:
+            problems.append(str(error))
+    return problems
 
 
 _FROM_ONE: Final = frozenset(

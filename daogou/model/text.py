@@ -13,10 +13,10 @@ from daogou.model.rows import inverse, move, spread, sums
 class Packed:
     """Titles ``[N, L, F]`` end to end without their padding, ``gap`` empty rows after each.
 
-    ``ids [M, F]``; ``present [M, 1]``, 1 at tokens and 0 in the gaps; ``starts [N]`` and
-    ``owner [M]``, the title of each row; ``length [N, 1]``, at least 1. Encoding ``M`` rows
-    instead of ``N * L`` saves what padding would cost, and a gap keeps a title's ends from seeing
-    its neighbour.
+    ``token [N, L]`` says where tokens are; ``ids [M, F]``; ``present [M, 1]``, 1 at tokens and 0
+    in the gaps; ``starts [N]`` and ``owner [M]``, the title of each row; ``length [N, 1]``, at
+    least 1. Encoding ``M`` rows instead of ``N * L`` saves what padding would cost, and a gap keeps
+    a title's ends from seeing its neighbour.
     """
 
     def __init__(self, ids: Tensor, gap: int) -> None:
@@ -28,6 +28,7 @@ class Packed:
         n_rows = int(ends[-1]) if n_titles else 0
         self.starts = ends - length - gap
         self.owner = torch.repeat_interleave(length + gap, output_size=n_rows)
+        self.token = token
         # Which row each token of the titles is, -1 for padding, and the other way round.
         cell = torch.where(token, self.starts[:, None] + place, -1).flatten()  # [N * L]
         self.cell, self.back = cell, inverse(cell, n_rows)
@@ -104,7 +105,6 @@ class TextEncoder(nn.Module):
         channel_dropout: float = 0.3,
     ) -> None:
         super().__init__()
-        self.width = width
         self.channel_dropout = channel_dropout
         self.table = Table(n_rows, width, std=n_channels**-0.5, padding=PADDING)
         self.normal = nn.LayerNorm(width)
@@ -128,8 +128,7 @@ class TextEncoder(nn.Module):
             states = block(states, titles)
         states = self.last(states) * titles.present
         scores = titles.padded(self.attend(states))[..., 0]  # [N, L]
-        token = titles.padded(titles.present)[..., 0] > 0
         # An empty title has no token to attend to: its weights would be 0/0.
-        share = torch.nan_to_num(scores.masked_fill(~token, -torch.inf).softmax(dim=1))
+        share = torch.nan_to_num(scores.masked_fill(~titles.token, -torch.inf).softmax(dim=1))
         weight = titles.packed(share[..., None]) + 1.0 / titles.length[titles.owner]
         return titles.padded(states), titles.sums(states * weight)
