@@ -28,7 +28,7 @@ from daogou.learn.machine import fast_memory
 from daogou.learn.settings import Settings
 from daogou.metrics import binary
 from daogou.model.embed import Fields
-from daogou.model.heads.funnel import FunnelHead
+from daogou.model.heads.funnel import FunnelHead, Stage
 from daogou.model.joint import JointModel
 from daogou.model.meet import Meet
 from daogou.model.mixers import MIXERS
@@ -140,7 +140,7 @@ def flat_model(kind: str, n_rows: int, n_columns: int, *, bfloat16: bool) -> Joi
     if kind == "ple":
         options = {"n_own": N_OWN, "n_shared": N_SHARED, "n_levels": N_LEVELS}
     mixer = MIXERS[kind](meet.n_outputs, 2, widths=EXPERT, dropout=0.0, gate_dropout=0.0, **options)
-    head = FunnelHead(meet, mixer, [-1, -1], [0, 1], tower=TOWER, bfloat16=bfloat16)
+    head = FunnelHead(meet, mixer, [Stage(-1, 0), Stage(-1, 1)], tower=TOWER, bfloat16=bfloat16)
     tasks = [Task(name, "funnel", None, 1.0) for name in ("first", "second")]
     return JointModel(tasks, {"funnel": head})
 

@@ -12,7 +12,15 @@ from typing import Any, Final
 from daogou.errors import ConfigError, unknown
 
 FAMILIES: Final = ("funnel", "match", "profile", "extract")
+# How each family's tasks may be learnt; the first is the default. `daogou.model` has the losses.
+LOSSES: Final[Mapping[str, tuple[str, ...]]] = {
+    "funnel": ("conditional", "marginal", "esmm", "escm2_ips", "escm2_dr", "dfm"),
+    "match": ("sampled_softmax",),
+    "profile": ("categorical",),
+    "extract": ("chain",),
+}
 DEFAULT_WINDOW_H: Final = 24.0
+NEED_GIVEN: Final = ("esmm", "escm2_ips", "escm2_dr")
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,8 @@ class Events:
     window_h: Mapping[str, float] = field(default_factory=dict)
     context: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()  # numbers among the context that only name a kind
+    domain: str | None = None  # of the context: the scene, site or country of an exposure
+    position: str | None = None  # of the context: the place in a list; answers are for the first
     history: tuple[str, ...] = ()  # kinds that enter a user's history; empty = funnel[1:]
     request: str | None = None  # ties an exposure and its events exactly; groups a slate
     id: str | None = None  # names an exposure
@@ -97,6 +107,7 @@ class Task:
     family: str  # one of FAMILIES
     given: str | None = None  # funnel: learnt where this stage happened
     weight: float = 1.0
+    loss: str = ""  # one of its family's LOSSES; empty = the first
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ class TaskSetting:
 
     weight: float | None = None
     given: str | None = None
-    loss: str = "conditional"  # or "marginal": p(stage) learnt on all exposures
+    loss: str | None = None  # one of the family's LOSSES
     enabled: bool = True
 
 
@@ -189,9 +200,9 @@ def find_tasks(
         setting = settings.get(name, TaskSetting())
         if not setting.enabled:
             continue
-        if setting.loss not in ("conditional", "marginal"):
-            legal = ["conditional", "marginal"]
-            problems.append(f"tasks.{name}.loss: {unknown(setting.loss, legal)}")
+        loss = LOSSES[family][0] if setting.loss is None else setting.loss
+        if loss not in LOSSES[family]:
+            problems.append(f"tasks.{name}.loss: {unknown(loss, LOSSES[family])}")
         weight = DEFAULT_WEIGHTS[family] if setting.weight is None else setting.weight
         if not 0 <= weight < math.inf:
             problems.append(f"tasks.{name}.weight: {weight}; give a finite number, 0 or more")
@@ -205,7 +216,12 @@ def find_tasks(
             given = setting.given
         while given in off:
             given = before[given]
-        tasks.append(Task(name, family, None if setting.loss == "marginal" else given, weight))
+        if loss in NEED_GIVEN and given is None:
+            problems.append(
+                f"tasks.{name}.loss: {loss!r} corrects for the stage before, and there is none; "
+                'take "conditional", or name one with given'
+            )
+        tasks.append(Task(name, family, None if loss == "marginal" else given, weight, loss))
     if problems:
         raise ConfigError("\n".join(problems))
     return tuple(tasks), _absent(items, users, events)
@@ -317,6 +333,13 @@ def _check_events(events: Events) -> list[str]:
     ]
     reserved = {"match", "extract"} & set(names)
     problems += [f"events: {name!r} is the name of a task family" for name in sorted(reserved)]
+    problems += [
+        f"events.{name}: {unknown(column, events.context)}; list it in events.context too"
+        for name, column in (("domain", events.domain), ("position", events.position))
+        if column is not None and column not in events.context
+    ]
+    if events.domain is not None and events.domain == events.position:
+        problems.append(f"events.domain: {events.domain!r} is also events.position; it is one")
     labels_as_inputs = set(events.labels) & set(events.context)
     problems += [
         f"events.context: {name!r} is also a label; an input that is the answer would leak"

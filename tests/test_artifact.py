@@ -207,7 +207,7 @@ def foreign(copy: Path, name: str, data: bytes) -> None:
         ("model.safetensors", b"no tensors", "not a run that this Daogou can read"),
         ("transform.json", b"{", "not a run that this Daogou can read"),
         ("transform.json", b"{}", "transform: version None, this Daogou reads"),
-        ("transform.json", b'{"version": 2}', "not a run that this Daogou can read"),
+        ("transform.json", b'{"version": 3}', "not a run that this Daogou can read"),
         ("store/store.json", b"{}", r"store\.json: damaged \('arrays'\)"),
         ("store/items/id.npy", b"no array", r"items/id\.npy: cannot be read"),
     ],

@@ -12,10 +12,10 @@ from daogou.errors import ArtifactError
 from daogou.features.numeric import Numeric, fit_numeric
 from daogou.features.text import TextVocab, fit_text, tokenise
 from daogou.features.vocab import Vocab, fit_vocab
-from daogou.schema import Shop
+from daogou.schema import Events, Shop
 from daogou.tables.engine import Engine, name_of
 
-VERSION: Final = 2
+VERSION: Final = 3
 MAX_TOKENS: Final = 64  # a title is cut here unless text_length says otherwise
 _NUMBERS: Final = (
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT",
@@ -109,6 +109,9 @@ class Transform:
     attributes: tuple[str, ...]
     actions: tuple[str, ...]  # kinds of history event
     stages: tuple[str, ...]  # funnel labels
+    windows: tuple[float, ...] = ()  # hours within which each stage counts
+    domain: str | None = None  # which column of the context is the domain
+    position: str | None = None  # and which the place in a list
 
     def classes(self, column: str) -> tuple[str, ...]:
         """The values that a profile column may take."""
@@ -131,6 +134,9 @@ class Transform:
             "attributes": list(self.attributes),
             "actions": list(self.actions),
             "stages": list(self.stages),
+            "windows": list(self.windows),
+            "domain": self.domain,
+            "position": self.position,
         }
 
     @staticmethod
@@ -153,6 +159,9 @@ class Transform:
             attributes=tuple(document["attributes"]),
             actions=tuple(document["actions"]),
             stages=tuple(document["stages"]),
+            windows=tuple(document["windows"]),
+            domain=document["domain"],
+            position=document["position"],
         )
 
 
@@ -192,7 +201,7 @@ def fit_transform(
     context = _fit_fields(
         engine, "exposures", shop.events.context if shop.events else (), buckets, min_count,
         where="split = 'train'", prefix="context_",
-        categories=shop.events.categories if shop.events else (),
+        categories=_kinds(shop.events),
     )  # fmt: skip
     text_columns = shop.items.text if shop.items else ()
     return Transform(
@@ -207,7 +216,19 @@ def fit_transform(
         attributes=shop.attributes,
         actions=shop.events.history_kinds if shop.events else (),
         stages=shop.events.stages if shop.events else (),
+        windows=tuple(shop.events.window_of(stage) for stage in shop.events.stages)
+        if shop.events
+        else (),
+        domain=shop.events.domain if shop.events else None,
+        position=shop.events.position if shop.events else None,
     )
+
+
+def _kinds(events: Events | None) -> tuple[str, ...]:
+    """The columns of the context that only name a kind; a domain is one whatever its type."""
+    if events is None:
+        return ()
+    return (*events.categories, *([events.domain] if events.domain else []))
 
 
 def text_of(columns: tuple[str, ...], relation: str) -> str:

@@ -15,7 +15,8 @@ from daogou.features.numeric import Numeric
 from daogou.features.transform import Fields
 from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
-from daogou.guide.score import Past, Scorer, Shoppers, funnel_chances, nobody, read_users
+from daogou.guide.score import Past, Scorer, Shoppers, funnel_chances, read_users
+from daogou.model.encoded import Encoded
 from daogou.model.group import grid_of
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import marks_of
@@ -179,21 +180,23 @@ def contributions(
     said = [name for name, value in (given or {}).items() if value is not None]
     inputs: list[tuple[str, object]] = []
     at: list[tuple[int, int, int]] = [(0, 0, 0)]  # user, item and context variant of each row
-    encoded_items, shoppers, n_history = None, None, 0
+    known, shoppers, n_history = scorer.items, None, 0
     if scorer.vectors is not None:
-        variants, marks, names = _item_variants(scorer, catalogue, row)
+        known, names = _item_variants(scorer, catalogue, row)
         shoppers = scorer.shoppers(asked[1])
         if shoppers is not None:
             history = shoppers.columns["history"][0]
             n_history = len(history)
-            encoded_items = torch.cat([scorer.vectors[history], variants])
+            known = Encoded(
+                **{
+                    name: torch.cat([getattr(scorer.items, name)[history], variants])
+                    for name, variants in known.present()
+                }
+            )
             columns, user_names = _user_variants(scorer, shoppers.columns, asked[0])
-            shared = torch.cat([scorer.marks[history], marks])
-            shoppers = read_users(model, encoded_items, shared, columns)
+            shoppers = read_users(model, known, columns)
             inputs += user_names
             at += [(place, 0, 0) for place in range(1, len(user_names) + 1)]
-        else:
-            encoded_items = variants
         inputs += names
         at += [(0, place, 0) for place in range(1, len(names) + 1)]
     rows, ranks = _without_each(transform.context, *context)
@@ -201,7 +204,7 @@ def contributions(
         inputs.append((f"context.{name}", (given or {})[name]))
         at.append((0, 0, 1 + transform.context.names.index(name)))
     if shoppers is None:
-        shoppers = nobody(encoded_items)
+        shoppers = Shoppers(Columns({}), known)
     places = torch.tensor(at, dtype=torch.int64)
     chances = funnel_chances(
         model,
@@ -225,8 +228,8 @@ def log_odds(chance: Tensor) -> Tensor:
 
 def _item_variants(
     scorer: Scorer, catalogue: Catalogue, row: int
-) -> tuple[Tensor, Tensor, list[tuple[str, object]]]:
-    """Vectors and marks of a product as it is and without each of its inputs; what those are."""
+) -> tuple[Encoded, list[tuple[str, object]]]:
+    """A product as it is and without each of its inputs; what those are."""
     store, transform = scorer.artifact.store, scorer.artifact.transform
     model = scorer.artifact.model
     item_id, text = int(store["items/id"][row]), int(store["items/text"][row])
@@ -253,7 +256,8 @@ def _item_variants(
     ]
     # Without its id a product is none of those in the history.
     same = torch.tensor([*[row] * n, 0, row])
-    return model.encode_items(columns, pooled), marks_of(same, columns["fields"]), names
+    vectors, marks = model.encode_items(columns, pooled), marks_of(same, columns["fields"])
+    return Encoded(items=vectors, marks=marks, item_ids=columns["id"]), names
 
 
 def _user_variants(

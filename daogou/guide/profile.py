@@ -35,10 +35,9 @@ def portrait(scorer: Scorer, catalogue: Catalogue, queries: Queries, lang: str) 
     assert shoppers is not None
     past = scorer.past(queries)
     variants, products = _without_each(shoppers, past)
-    assert scorer.vectors is not None
     model, transform = scorer.artifact.model, scorer.artifact.transform
     head = cast(ProfileHead, model.heads["profile"])
-    read = read_users(model, scorer.vectors, scorer.marks, variants)
+    read = read_users(model, scorer.items, variants)
     found = head.distributions(read.encoded, read.columns)
     names = [transform.profile.names[column] for column in head.columns]
     columns: dict[str, dict[str, float]] = {}

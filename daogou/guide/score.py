@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import numpy as np
@@ -52,10 +52,14 @@ class Scorer:
     """An artifact with the vectors of its whole catalogue. Made by `fit_scorer`."""
 
     artifact: Artifact
-    vectors: Tensor | None  # [I + 1, D], row 0 the unknown product; None in a flat shop
-    marks: Tensor  # [I + 1, M], what products may have in common
+    items: Encoded  # the catalogue's vectors, marks and id rows; row 0 is the unknown product
     now: int  # just after the last event of the log, microseconds
     start: int  # the first event of the log
+
+    @property
+    def vectors(self) -> Tensor | None:
+        """Of the catalogue, ``[I + 1, D]``; None in a flat shop."""
+        return self.items.items
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -102,7 +106,7 @@ class Scorer:
         batch = make_batch(store, queries=queries, history_length=length)
         history = batch.items["row"][batch.users["history"]]
         columns = Columns({**batch.users.tensors, "history": history})
-        return read_users(self.artifact.model, self.vectors, self.marks, columns)
+        return read_users(self.artifact.model, self.items, columns)
 
     @torch.inference_mode()
     def chances(
@@ -114,7 +118,7 @@ class Scorer:
         ``context`` the rows are ``[B, C]`` and the ranks ``[B, K]``.
         """
         if shoppers is None:
-            shoppers = nobody(self.vectors)
+            shoppers = Shoppers(_NO_COLUMNS, self.items)
         return funnel_chances(self.artifact.model, shoppers, user, item, context)
 
     def context(self, given: Mapping[str, object] | None, n: int) -> tuple[Array, Array]:
@@ -157,22 +161,22 @@ def fit_scorer(artifact: Artifact) -> Scorer:
     now = int(full_queries(store, np.zeros(1, dtype=np.int64)).time[0])
     times = store["history/time"]
     rows = torch.arange(store.n_items + 1)
-    marks = marks_of(rows, torch.from_numpy(np.array(store["items/fields"], dtype=np.int64)))
-    return Scorer(artifact, vectors, marks, now, int(times.min()) if len(times) else now)
+    fields, ids = (
+        torch.from_numpy(np.array(store[f"items/{name}"], dtype=np.int64))
+        for name in ("fields", "id")
+    )
+    items = Encoded(items=vectors, marks=marks_of(rows, fields), item_ids=ids)
+    return Scorer(artifact, items, now, int(times.min()) if len(times) else now)
 
 
-def read_users(model: JointModel, items: Tensor, marks: Tensor, columns: Columns) -> Shoppers:
-    """Users encoded; their ``history`` holds rows of ``items [I, D]`` and ``marks [I, M]``."""
-    assert model.user is not None
+def read_users(model: JointModel, known: Encoded, columns: Columns) -> Shoppers:
+    """Users encoded beside the items that are ``known``, whose rows their ``history`` holds."""
+    items = known.items
+    assert model.user is not None and items is not None
     events = model.user.read_history(items, columns["history"], columns["action"], columns["age"])
     h = model.user(events, columns["action"])
     u = model.user.user(h, columns["id"], columns["fields"], columns["numbers"])
-    return Shoppers(columns, Encoded(None, items, events, h, u, marks))
-
-
-def nobody(items: Tensor | None) -> Shoppers:
-    """No user at all: what a shop without users has in their place."""
-    return Shoppers(_NO_COLUMNS, Encoded(items=items))
+    return Shoppers(columns, replace(known, events=events, h=h, users=u, user_ids=columns["id"]))
 
 
 def funnel_chances(

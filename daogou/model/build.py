@@ -1,5 +1,7 @@
 """A transform, its tasks and a shape to a model with its weights at their start."""
 
+import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,16 +11,20 @@ from torch import Tensor, nn
 
 from daogou.errors import ConfigError, unknown
 from daogou.features import transform as features
+from daogou.features.numeric import Numeric
 from daogou.features.transform import Transform
+from daogou.features.vocab import Vocab
 from daogou.model.embed import Fields
 from daogou.model.heads.extract import ExtractHead
-from daogou.model.heads.funnel import FunnelHead
+from daogou.model.heads.funnel import FunnelHead, Stage
 from daogou.model.heads.match import MatchHead
 from daogou.model.heads.profile import ProfileHead, Tastes
 from daogou.model.item import ItemEncoder
 from daogou.model.joint import JointModel
 from daogou.model.meet import Meet
 from daogou.model.mixers import MIXERS
+from daogou.model.own import OwnRows
+from daogou.model.position import Position
 from daogou.model.text import TextEncoder
 from daogou.model.user import UserEncoder
 from daogou.schema import Task
@@ -44,6 +50,7 @@ class Shape:
     text_width: int = 64
     text_layers: int = 2
     tower: int = 32
+    own_width: int = 8  # of a row that one task keeps to itself, for mixers that ask
     dropout: float = 0.1
     id_dropout: float = 0.1
     event_dropout: float = 0.5  # share of a history's events that a training step does not see
@@ -80,7 +87,7 @@ def build(
     Encoders exist for what the tables hold and the tasks read; heads for the tasks.
     """
     families = {task.family for task in tasks}
-    width, expert_widths, field_width = shape.widths()
+    width, _, field_width = shape.widths()
     has_users = bool(transform.user_ids.words) and bool(families & {"funnel", "match", "profile"})
     has_items = bool(transform.item_ids.words) and bool(families & {"funnel", "match", "profile"})
     text = item = user = None
@@ -112,33 +119,7 @@ def build(
     heads: dict[str, nn.Module] = {}
     funnel = [task for task in tasks if task.family == "funnel"]
     if funnel:
-        context = _fields(transform.context, field_width) if transform.context.names else None
-        meet = Meet(
-            width,
-            has_items=has_items,
-            has_users=user is not None,
-            context=context,
-            missing=(0, *transform.items.offsets),
-            last_action=len(transform.actions),
-        )
-        if not meet.n_outputs:
-            raise ConfigError(
-                "events.context: names no column, and there are no products or users either: "
-                "nothing to predict from"
-            )
-        if shape.mixer not in MIXERS:
-            raise ConfigError(f"model.mixer: {unknown(shape.mixer, MIXERS)}")
-        mixer = MIXERS[shape.mixer](
-            meet.n_outputs, len(funnel), widths=expert_widths, dropout=shape.dropout,
-            **(shape.mixer_options or {}),
-        )  # fmt: skip
-        names = [task.name for task in funnel]
-        given = [names.index(task.given) if task.given in names else -1 for task in funnel]
-        columns = [transform.stages.index(name) for name in names]
-        heads["funnel"] = FunnelHead(
-            meet, mixer, given, columns,
-            tower=shape.tower, bfloat16=shape.precision == "bfloat16",
-        )  # fmt: skip
+        heads["funnel"] = _funnel(transform, funnel, shape, item is not None, user is not None)
     if "match" in families:
         heads["match"] = MatchHead(width, counts.positive_share, counts.n_items)
     profile = [task.name.removeprefix("profile.") for task in tasks if task.family == "profile"]
@@ -154,8 +135,107 @@ def build(
     return JointModel(tasks, heads, text=text, item=item, user=user)
 
 
-def _fields(fields: features.Fields, width: int) -> Fields:
-    return Fields(fields.n_rows, len(fields.names), fields.n_numbers, width)
+def _funnel(
+    transform: Transform, tasks: Sequence[Task], shape: Shape, has_items: bool, has_users: bool
+) -> FunnelHead:
+    """Where users meet products, the mixer, and a tower for each stage."""
+    width, expert_widths, field_width = shape.widths()
+    context = transform.context
+    apart = _apart(transform)
+    shown = (
+        _fields(context, field_width, apart) if len(context.names) > (apart is not None) else None
+    )
+    meet = Meet(
+        width,
+        has_items=has_items,
+        has_users=has_users,
+        context=shown,
+        missing=(0, *transform.items.offsets),
+        last_action=len(transform.actions),
+        apart=apart,
+    )
+    if not meet.n_outputs:
+        raise ConfigError(
+            "events.context: names no column, and there are no products or users either: "
+            "nothing to predict from"
+        )
+    if shape.mixer not in MIXERS:
+        raise ConfigError(f"model.mixer: {unknown(shape.mixer, MIXERS)}")
+    maker = MIXERS[shape.mixer]
+    asks = inspect.signature(maker).parameters
+    options: dict[str, Any] = dict(shape.mixer_options or {})
+    own = domain = position = None
+    if "n_own_inputs" in asks:
+        sizes = (
+            transform.user_ids.n_rows if has_users else 0,
+            transform.item_ids.n_rows if has_items else 0,
+            context.n_rows,
+        )
+        own = OwnRows(
+            len(tasks), sizes, len(context.names), shape.own_width, id_dropout=shape.id_dropout
+        )
+        options["n_own_inputs"] = own.n_outputs
+    if "n_domains" in asks and transform.domain is not None:
+        column = context.names.index(transform.domain)
+        domain = column, context.offsets[column]
+        options["n_domains"] = context.coders[column].n_rows
+    if apart is not None:
+        column, coder = apart[0], context.coders[apart[0]]
+        position = Position(
+            len(tasks),
+            column=column,
+            start=context.offsets[column],
+            n_places=coder.n_rows,
+            first=_first_place(coder),
+        )
+    mixer = maker(
+        meet.n_outputs, len(tasks), widths=expert_widths, dropout=shape.dropout, **options
+    )
+    names = [task.name for task in tasks]
+    stages = [
+        Stage(
+            given=names.index(task.given) if task.given in names else -1,
+            column=transform.stages.index(task.name),
+            loss=task.loss or "conditional",
+            window_h=transform.windows[transform.stages.index(task.name)],
+        )
+        for task in tasks
+    ]
+    return FunnelHead(
+        meet, mixer, stages, tower=shape.tower, bfloat16=shape.precision == "bfloat16",
+        position=position, domain=domain, own=own,
+    )  # fmt: skip
+
+
+def _apart(transform: Transform) -> tuple[int, int] | None:
+    """The position's column of the context, and its place among the numbers, -1 if it is none."""
+    if transform.position is None:
+        return None
+    column = transform.context.names.index(transform.position)
+    numbers = [isinstance(coder, Numeric) for coder in transform.context.coders]
+    return column, sum(numbers[:column]) if numbers[column] else -1
+
+
+def _first_place(coder: Vocab | Numeric) -> int:
+    """The row of the least place that training saw: 1 for quantiles, a word's for categories."""
+    if isinstance(coder, Numeric):
+        return 1
+    least = min(coder.words, key=_as_number, default=None)
+    return 0 if least is None else coder.words.index(least) + 1
+
+
+def _as_number(word: str) -> tuple[float, str]:
+    try:
+        return float(word), word
+    except ValueError:
+        return math.inf, word
+
+
+def _fields(fields: features.Fields, width: int, apart: tuple[int, int] | None = None) -> Fields:
+    n_columns, n_numbers = len(fields.names), fields.n_numbers
+    if apart is not None:
+        n_columns, n_numbers = n_columns - 1, n_numbers - (apart[1] >= 0)
+    return Fields(fields.n_rows, n_columns, n_numbers, width)
 
 
 def _frequencies(counts: Any) -> Tensor:

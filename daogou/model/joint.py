@@ -57,14 +57,15 @@ class JointModel(nn.Module):
             return Encoded(tokens)
         items = self.encode_items(batch.items, pooled)
         if self.user is None or not len(batch.users):
-            return Encoded(tokens, items)
+            return Encoded(tokens, items, item_ids=batch.items["id"])
         users = batch.users
         action = self.user.forget_events(users["action"])
         events = self.user.read_history(items, users["history"], action, users["age"])
         h = self.user(events, action)
         u = self.user.user(h, users["id"], users["fields"], users["numbers"])
         marks = marks_of(batch.items["row"], batch.items["fields"])
-        return Encoded(tokens, items, events, h, u, marks)
+        ids = batch.items["id"], users["id"]
+        return Encoded(tokens, items, events, h, u, marks, *ids)
 
     def encode_items(self, items: Columns, pooled: Tensor | None) -> Tensor:
         """Vectors ``[I, D]`` of item rows whose texts ``[X, D_t]`` are already pooled."""

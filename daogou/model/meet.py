@@ -25,6 +25,8 @@ class Meet(nn.Module):
     learn them (Rendle et al., "Neural Collaborative Filtering vs. Matrix Factorization", 2020);
     for the same reason `N_AFFINITIES` inner products of learned views of both are given too.
 
+    ``apart`` are the column and, if it is one, the number of the context that this does not read.
+
     Shapes: -> ``[B, n_outputs]``.
     """
 
@@ -38,9 +40,11 @@ class Meet(nn.Module):
         missing: Sequence[int] = (),
         last_action: int = 1,
         attend_length: int = 50,
+        apart: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.context = context
+        self.apart = apart
         self.attend_length = attend_length
         self.last_action = last_action
         self.n_outputs = (context.n_outputs if context else 0) + width * (
@@ -73,7 +77,11 @@ class Meet(nn.Module):
             if encoded.marks is not None and len(self.missing):
                 parts.append(self.repeats(encoded.marks, batch, grid))
         if self.context is not None:
-            parts.append(self.context(exposures["fields"], exposures["numbers"]))
+            fields, numbers = exposures["fields"], exposures["numbers"]
+            if self.apart is not None:
+                column, number = self.apart
+                fields, numbers = without(fields, column), without(numbers, number)
+            parts.append(self.context(fields, numbers))
         return torch.cat(parts, dim=1)
 
     def affinities(self, u: Tensor, v: Tensor) -> Tensor:
@@ -123,3 +131,8 @@ class Meet(nn.Module):
         scores = scores.masked_fill(~known[grid.owner][:, None], -torch.inf)
         nothing = scores.new_zeros(*scores.shape[:2], 1)
         return torch.cat([scores, nothing], dim=2).softmax(2)[..., :-1]
+
+
+def without(values: Tensor, column: int) -> Tensor:
+    """``values [B, C]`` with one column left out; all of them for column -1."""
+    return values if column < 0 else torch.cat([values[:, :column], values[:, column + 1 :]], 1)

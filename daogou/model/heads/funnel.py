@@ -1,17 +1,43 @@
 """Users meeting candidates to the probabilities of a funnel's stages."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from daogou.features.batch import Batch
 from daogou.model.encoded import Encoded, TaskLosses, weigh, weighed_linear
 from daogou.model.experts import GroupedLinear
-from daogou.model.losses import binary, masked_mean
 from daogou.model.meet import Meet
 from daogou.model.mixers.base import Mixer
+from daogou.model.own import OwnRows
+from daogou.model.position import Position
+from daogou.model.stages import STAGE_LOSSES, Seen, StageLoss
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One task of the funnel: ``given`` is the place of the task it depends on, or -1.
+
+    ``column`` is its column among the exposures' labels, ``loss`` a name in `STAGE_LOSSES`.
+    """
+
+    given: int
+    column: int
+    loss: str = "conditional"
+    window_h: float = 24.0
+
+
+@dataclass(frozen=True)
+class Towers:
+    """What the towers say: ``logits [T, B]`` and ``further [T, B, F]``; ``shared [B, D]`` below."""
+
+    logits: Tensor
+    further: Tensor
+    shared: Tensor
 
 
 class FunnelHead(nn.Module):
@@ -19,7 +45,8 @@ class FunnelHead(nn.Module):
 
     ``p(buy) = p(click) p(cart | click) p(buy | cart)``: later stages are never likelier than
     earlier ones, by construction. Learning the conditional where it is defined beat the
-    product losses (ESMM) and the debiased ones in a controlled test (SCIENCE 5.1).
+    product losses (ESMM) and the debiased ones in a controlled test (SCIENCE 5.1); those are in
+    `daogou.model.stages` too.
 
     Beside its tower each stage reads the mixer's input through one linear layer (Cheng et al.,
     "Wide & Deep Learning", 2016): what is nearly linear in the affinities and buckets need not
@@ -28,63 +55,90 @@ class FunnelHead(nn.Module):
     With ``bfloat16`` the mixer's products have 8 bits of mantissa in training; towers, losses and
     weights stay in float32, and so does everything outside training.
 
-    ``given[t]`` is the place of the stage that t is conditional on, or -1; ``columns[t]`` the
-    column of t among the exposures' labels.
+    ``domain`` is the column of the context that says which domain an exposure is of and the row of
+    its first value, for a mixer that asks; ``own`` are each task's own rows, likewise.
     """
 
     def __init__(
         self,
         meet: Meet,
         mixer: Mixer,
-        given: Sequence[int],
-        columns: Sequence[int],
+        stages: Sequence[Stage],
         *,
         tower: int = 32,
         bfloat16: bool = False,
+        position: Position | None = None,
+        domain: tuple[int, int] | None = None,
+        own: OwnRows | None = None,
     ) -> None:
         super().__init__()
+        given = [stage.given for stage in stages]
         if any(place >= stage for stage, place in enumerate(given)):
-            raise ValueError(f"given {list(given)}: a stage can only depend on an earlier one")
+            raise ValueError(f"given {given}: a stage can only depend on an earlier one")
         self.meet = meet
         self.mixer = cast(nn.Module, mixer)
+        self.position, self.domain, self.own = position, domain, own
         self.short = bfloat16
-        self.given = tuple(given)
-        self.columns = list(columns)
+        self.stages = tuple(stages)
+        self.given, self.columns = tuple(given), [stage.column for stage in stages]
+        self.learnt: list[StageLoss] = [STAGE_LOSSES[stage.loss]() for stage in stages]
+        n_outputs = 1 + max((loss.n_further for loss in self.learnt), default=0)
         self.hidden = GroupedLinear(len(given), mixer.n_outputs, tower)
-        self.out = GroupedLinear(len(given), tower, 1)
+        self.out = GroupedLinear(len(given), tower, n_outputs)
         self.wide = nn.Parameter(torch.zeros(len(given), meet.n_outputs))
 
-    def logits(self, shared: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Conditional logits ``[T, B]`` of the mixer's input ``[B, D]``."""
+    def towers(self, encoded: Encoded, batch: Batch, weights: Tensor | None = None) -> Towers:
+        """What each stage's tower says of each exposure; ``weights [T]`` act at the forks."""
+        shared = self.meet(encoded, batch)
         if weights is None:
             weights = shared.new_ones(len(self.given))
         with torch.autocast(
             shared.device.type, torch.bfloat16, enabled=self.short and self.training
         ):
-            mixed = self.mixer(shared)
+            mixed = self.mixer(shared, **self.asides(encoded, batch))
         mixed = weigh(mixed.float(), weights)
-        towers: Tensor = self.out(nn.functional.silu(self.hidden(mixed)))
-        return towers[..., 0] + weighed_linear(shared, self.wide, weights).T
+        said: Tensor = self.out(functional.silu(self.hidden(mixed)))
+        logits = said[..., 0] + weighed_linear(shared, self.wide, weights).T
+        if self.position is not None:
+            logits = logits + self.position(batch.exposures["fields"])
+        return Towers(logits, said[..., 1:], shared)
+
+    def asides(self, encoded: Encoded, batch: Batch) -> dict[str, Tensor]:
+        """What the mixer asks for beside its input."""
+        found = {}
+        if self.domain is not None:
+            column, first = self.domain
+            found["domain"] = batch.exposures["fields"][:, column] - first
+        if self.own is not None:
+            found["own"] = self.own(encoded, batch)
+        return found
 
     def losses(self, encoded: Encoded, batch: Batch, weights: Tensor) -> TaskLosses:
-        """Each stage's nats per exposure of the batch, ``[T]``; 0 where it is undefined.
-
-        Summed over stages this is the negative log-likelihood of what happened to an exposure: a
-        stage that is seldom defined weighs little. As a mean over its own few rows it would
-        weigh many times more a row, and the shared layers would learn those rows by heart.
-        """
-        shared = self.meet(encoded, batch)
-        logits = self.logits(shared, weights)
-        labels = batch.exposures["labels"][:, self.columns]
-        weight = batch.exposures["weight"]
+        """Each stage's nats per exposure of the batch, ``[T]``; 0 where it is undefined."""
+        towers = self.towers(encoded, batch, weights)
+        exposures = batch.exposures
+        labels = exposures["labels"][:, self.columns]
+        delays = exposures["delay_h"] if "delay_h" in exposures.tensors else None
+        watched = exposures["watched_h"] if "watched_h" in exposures.tensors else None
+        log_chances = self.log_chained(functional.logsigmoid(towers.logits))
+        everywhere = torch.ones_like(labels[:, 0], dtype=torch.bool) if self.given else None
         found = []
-        for stage in range(len(self.given)):
-            label = labels[:, stage].clamp(min=0).to(logits.dtype)
-            values = binary(logits[stage], label)
-            defined = self.defined(labels, stage)
-            share = (defined * weight).sum() / weight.sum().clamp(min=1e-12)
-            found.append(masked_mean(values, defined, weight) * share)
-        return TaskLosses(torch.stack(found), shared)
+        for stage, (asked, loss) in enumerate(zip(self.stages, self.learnt, strict=True)):
+            before = asked.given
+            logit = towers.logits[stage]
+            seen = Seen(
+                logit=logit,
+                further=towers.further[stage, :, : loss.n_further],
+                log_before=log_chances[before] if before >= 0 else torch.zeros_like(logit),
+                label=labels[:, stage],
+                happened=labels[:, before] == 1 if before >= 0 else cast(Tensor, everywhere),
+                weight=exposures["weight"],
+                window_h=asked.window_h,
+                delay_h=delays[:, asked.column] if delays is not None else None,
+                watched_h=watched[:, asked.column] if watched is not None else None,
+            )
+            found.append(loss(seen))
+        return TaskLosses(torch.stack(found), towers.shared)
 
     def defined(self, labels: Tensor, stage: int) -> Tensor:
         """Where a stage's conditional label exists: known, and the stage before it happened."""
@@ -94,7 +148,13 @@ class FunnelHead(nn.Module):
 
     def chances(self, encoded: Encoded, batch: Batch) -> tuple[Tensor, Tensor]:
         """Chance of each stage over all exposures, and where its condition holds, ``[T, B]``."""
-        conditional = self.logits(self.meet(encoded, batch)).sigmoid()
+        towers = self.towers(encoded, batch)
+        conditional = torch.stack(
+            [
+                loss.chance(towers.logits[stage], towers.further[stage], asked.window_h)
+                for stage, (asked, loss) in enumerate(zip(self.stages, self.learnt, strict=True))
+            ]
+        )
         return self.chained(conditional), conditional
 
     def chained(self, conditional: Tensor) -> Tensor:
@@ -103,4 +163,12 @@ class FunnelHead(nn.Module):
         for stage, before in enumerate(self.given):
             own = conditional[stage]
             chances.append(own if before < 0 else own * chances[before])
+        return torch.stack(chances)
+
+    def log_chained(self, conditional: Tensor) -> Tensor:
+        """The same in logarithms: sums along the funnel, ``[T, B]``."""
+        chances: list[Tensor] = []
+        for stage, before in enumerate(self.given):
+            own = conditional[stage]
+            chances.append(own if before < 0 else own + chances[before])
         return torch.stack(chances)

@@ -11,10 +11,14 @@ class Mixer(Protocol):
     Renaming the tasks permutes the output and does nothing else; row i depends on row i alone.
     A maker takes ``(n_inputs, n_tasks, *, widths, dropout, ...)``; ``widths`` are those of an
     expert's layers, the last one H.
+
+    A mixer may ask for more. One that knows domains takes ``n_domains`` and is called with
+    ``domain [B]``, 0 where it is unknown; one whose tasks have own rows takes ``n_own_inputs``
+    and is called with ``own [T, B, n_own_inputs]``.
     """
 
     n_outputs: int
 
-    def __call__(self, inputs: Tensor) -> Tensor:
+    def __call__(self, inputs: Tensor, **asides: Tensor) -> Tensor:
         """One representation per task."""
         ...

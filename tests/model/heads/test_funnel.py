@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from daogou.model.encoded import Encoded
-from daogou.model.heads.funnel import FunnelHead
+from daogou.model.heads.funnel import FunnelHead, Stage
 from daogou.model.meet import Meet
 from daogou.model.mixers import MMoE
 from tests.model.hand import Copies, batch
@@ -18,11 +18,15 @@ GIVEN = (-1, 0, 1)
 CHANCES = st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3)
 
 
+def stages(given: tuple[int, ...] = GIVEN, columns: tuple[int, ...] = (0, 1, 2)) -> list[Stage]:
+    return [Stage(before, column) for before, column in zip(given, columns, strict=False)]
+
+
 def head(given: tuple[int, ...] = GIVEN, *, columns: tuple[int, ...] = (0, 1, 2)) -> FunnelHead:
     """A head that sees two numbers of an item and says a logit of 0 until trained."""
     torch.manual_seed(0)
     meet = Meet(2, has_items=True, has_users=False, context=None)
-    made = FunnelHead(meet, Copies(len(given), 2), given, columns, tower=4)
+    made = FunnelHead(meet, Copies(len(given), 2), stages(given, columns), tower=4)
     torch.nn.init.zeros_(made.out.weight)
     return made
 
@@ -139,7 +143,7 @@ def test_a_later_stage_is_never_likelier_than_an_earlier_one(chances: list[float
 def test_that_holds_for_any_weights(seed: int) -> None:
     torch.manual_seed(seed)
     meet = Meet(2, has_items=True, has_users=False, context=None)
-    made = FunnelHead(meet, MMoE(2, 3, widths=[4]), GIVEN, (0, 1, 2)).eval()
+    made = FunnelHead(meet, MMoE(2, 3, widths=[4]), stages()).eval()
     for weight in made.parameters():
         torch.nn.init.normal_(weight, std=3.0)
     over_all, _ = made.chances(items(), batch([[0, 0, 0]] * 3, item=[1, 2, 3]))
@@ -165,7 +169,7 @@ def test_bfloat16_is_close_in_training_and_absent_outside_it() -> None:
     made, short = (
         FunnelHead(
             Meet(2, has_items=True, has_users=False, context=None),
-            MMoE(2, 3, widths=[8, 8], dropout=0.0, gate_dropout=0.0), GIVEN, (0, 1, 2),
+            MMoE(2, 3, widths=[8, 8], dropout=0.0, gate_dropout=0.0), stages(),
             bfloat16=bfloat16,
         )
         for bfloat16 in (False, True)

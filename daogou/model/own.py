@@ -1,0 +1,56 @@
+"""Ids and context to rows that belong to one task each: what a task keeps to itself."""
+
+import torch
+from torch import Tensor, nn
+
+from daogou.features.batch import Batch
+from daogou.model.embed import Table, forget, spread
+from daogou.model.encoded import Encoded
+
+
+class OwnRows(nn.Module):
+    """Rows of each task for the user, the product, their product, and each context column.
+
+    The encoders' rows are shared, and a user who clicks what they never buy is two things at
+    once (Su et al., "STEM", AAAI 2024). Every row has its own scale in `RowAdagrad`, so a sparse
+    task's rows are not slowed down by a dense one's. Ids are forgotten at the encoders' rate.
+
+    ``sizes`` are the rows of user ids and of product ids, 0 where the shop has none, then of the
+    context. Shapes: -> ``[T, B, n_outputs]``.
+    """
+
+    def __init__(
+        self,
+        n_tasks: int,
+        sizes: tuple[int, int, int],
+        n_columns: int,
+        width: int,
+        *,
+        id_dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.n_tasks, self.id_dropout = n_tasks, id_dropout
+        self.n_users, self.n_items, _ = sizes
+        n_ids = (self.n_users > 0) + (self.n_items > 0)
+        self.n_outputs = width * ((3 if n_ids == 2 else n_ids) + n_columns)
+        self.rows = Table(n_tasks * sum(sizes), width, std=spread(width))
+
+    def forward(self, encoded: Encoded, batch: Batch) -> Tensor:
+        exposures = batch.exposures
+        read: list[Tensor] = []
+        if self.n_users:
+            assert encoded.user_ids is not None
+            ids = encoded.user_ids[exposures["user"]]
+            read.append(forget(ids, self.id_dropout, self.training)[:, None])
+        if self.n_items:
+            assert encoded.item_ids is not None
+            ids = forget(encoded.item_ids[exposures["item"]], self.id_dropout, self.training)
+            read.append(ids[:, None] + self.n_users)
+        read.append(exposures["fields"] + (self.n_users + self.n_items))
+        tasks = torch.arange(self.n_tasks, device=exposures["fields"].device)
+        rows = torch.cat(read, dim=1) * self.n_tasks + tasks[:, None, None]  # [T, B, K]
+        found = self.rows(rows)
+        parts = [found.flatten(2)]
+        if self.n_users and self.n_items:
+            parts.insert(0, found[:, :, 0] * found[:, :, 1])
+        return torch.cat(parts, dim=2)

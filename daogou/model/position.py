@@ -1,0 +1,41 @@
+"""The place in a list to what it adds to each stage's logit, kept apart from what is liked."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Position(nn.Module):
+    """A number per place and stage; outside training a place that is not said is the first.
+
+    A click is an examination and a liking: what the place explains must not be credited to the
+    product. Unlike Zhao et al., "Recommending What Video to Watch Next" (RecSys 2019), whose
+    shallow tower this follows, it reads the place alone and every stage has one. A share
+    ``dropout`` of places is hidden in training, so that the rest of the model can do without.
+
+    ``column`` is the place's column among the exposures' fields, ``start`` the row of its missing
+    value there, ``n_places`` how many values it has with that one, and ``first`` the value that
+    answers are for. Shapes: fields ``[B, C]`` -> ``[T, B]``.
+    """
+
+    def __init__(
+        self,
+        n_tasks: int,
+        *,
+        column: int,
+        start: int,
+        n_places: int,
+        first: int,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.column, self.start, self.first, self.dropout = column, start, first, dropout
+        self.bias = nn.Parameter(torch.zeros(n_places, n_tasks))
+
+    def forward(self, fields: Tensor) -> Tensor:
+        place = fields[:, self.column] - self.start
+        if self.training:
+            hidden = torch.rand(place.shape, device=place.device) < self.dropout
+            place = torch.where(hidden, 0, place)
+        else:
+            place = torch.where(place == 0, self.first, place)
+        return self.bias.index_select(0, place).T

@@ -1,0 +1,14 @@
+"""How a stage is learnt. Add a loss: one file, one line here and in `schema.LOSSES`, one test."""
+
+from collections.abc import Callable
+from typing import Final
+
+from daogou.model.stages.base import Seen, StageLoss
+from daogou.model.stages.conditional import Conditional
+
+STAGE_LOSSES: Final[dict[str, Callable[[], StageLoss]]] = {
+    "conditional": Conditional,
+    "marginal": Conditional,  # the same, of a stage that is given no other
+}
+
+__all__ = ["STAGE_LOSSES", "Conditional", "Seen", "StageLoss"]

@@ -1,0 +1,60 @@
+"""What a stage's loss reads and gives: one stage of the funnel, over the exposures of a batch."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a batch of B exposures says of one stage.
+
+    ``log_before`` is the predicted log chance, over all exposures, of the stage it is given, and 0
+    where it is given none. Its gradient reaches that stage's layers: detach it to keep them out.
+    """
+
+    logit: Tensor  # [B] of the chance where the stage before happened
+    further: Tensor  # [B, F] what else the stage's tower says; F is the loss's n_further
+    log_before: Tensor  # [B]
+    label: Tensor  # [B] 1, 0, or -1 where it is missing
+    happened: Tensor  # [B] whether the stage it is given did; true where it is given none
+    weight: Tensor  # [B] of the exposures
+    window_h: float  # hours within which the stage counts
+    delay_h: Tensor | None = None  # [B] hours to the event; NaN where none was seen
+    watched_h: Tensor | None = None  # [B] hours that the exposure was watched; at most the window
+
+    @property
+    def defined(self) -> Tensor:
+        """``[B]``, where the conditional label exists."""
+        return (self.label >= 0) & self.happened
+
+    @property
+    def target(self) -> Tensor:
+        """``[B]``, the label as a number; 0 where it is missing."""
+        return self.label.clamp(min=0).to(self.logit.dtype)
+
+    def per_exposure(self, values: Tensor, where: Tensor) -> Tensor:
+        """Sum of ``values [B]`` where ``where [B]`` holds, for each exposure of the batch."""
+        # where() and not a product: a NaN in a masked row must not reach the sum
+        total = torch.where(where, values * self.weight, values.new_zeros(())).sum()
+        return total / self.weight.sum().clamp(min=1e-12)
+
+
+class StageLoss(Protocol):
+    """Nats per exposure of one stage, and what its logit says of the stage's chance.
+
+    Makers take no arguments. A loss that needs more of the stage's tower than its logit says how
+    much in ``n_further``.
+    """
+
+    n_further: int
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """The loss, a scalar; 0 with a gradient of 0 where the batch has no label for it."""
+        ...
+
+    def chance(self, logit: Tensor, further: Tensor, window_h: float) -> Tensor:
+        """Chance ``[B]`` that the stage happens within its window where the one before did."""
+        ...
