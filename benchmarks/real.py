@@ -165,7 +165,7 @@ def _funnel_lines(shop: str, run: Artifact, threads: int) -> list[Line]:
     query = np.asarray(store["exposures/query"][at])
     users = np.arange(len(query)) if (query < 0).any() else store["queries/user"][query]
     found: list[Line] = []
-    tasks = [task for task in run.model.tasks if task.family == "funnel"]
+    tasks = [task for task in run.model.tasks if task.family == "funnel" and not task.is_value]
     trees: list[dict[str, Any]] = []
     for stage, task in enumerate(tasks):
         target = labels[:, stage]
@@ -406,7 +406,7 @@ def markdown(lines: Sequence[Line], about: str) -> str:
 def _about(arguments: Sequence[str]) -> dict[str, Any]:
     return {
         "command": " ".join(["python benchmarks/real.py", *arguments]),
-        "commit": commit or "unknown",
+        "commit": commit(),
         "cores": os.cpu_count(),
         "torch": torch.__version__,
         "settings": SETTINGS,

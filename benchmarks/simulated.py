@@ -114,7 +114,7 @@ def main(arguments: Sequence[str]) -> int:
     Console(width=120).print(table)
     document = {
         "command": " ".join(["python benchmarks/simulated.py", *arguments]),
-        "commit": commit or "unknown",
+        "commit": commit(),
         "cores": os.cpu_count(),
         "threads": given.threads,
         "settings": [*SETTINGS, *given.sets],
