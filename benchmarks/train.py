@@ -198,7 +198,7 @@ def tables(out: Path, threads: int, rounds: int) -> dict[str, Any]:
         sizes = scaled(size)
         data[str(size)] = (table(out, n, sizes, f"rows{size}"), ("mmoe", sizes))
     largest = str(TABLES[-1])
-    racers_of = [("daogou", key, {}) for key in data]
+    racers_of: list[tuple[str, str, dict[str, Any]]] = [("daogou", key, {}) for key in data]
     found: dict[str, Any] = {"rows": {}, "peers": {}}
     with racing(racers_of, data, threads) as racers:
         seconds = _rounds(racers, rounds, _CURVE_STEPS)

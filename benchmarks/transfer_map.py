@@ -79,7 +79,16 @@ class Line:
 def make_shop(folder: Path, kappa: float, sign: int, seed: int) -> None:
     """A wide table of exposures with both labels, and the chances that were planted."""
     made = folder / "made"
-    simulate(made, "transfer", seed=seed, kappa=kappa, sign=sign, cart_rate=0.02, click_sd=1.4, cart_sd=1.5)
+    simulate(
+        made,
+        "transfer",
+        seed=seed,
+        kappa=kappa,
+        sign=sign,
+        cart_rate=0.02,
+        click_sd=1.4,
+        cart_sd=1.5,
+    )
     events = pq.read_table(made / "events.parquet")
     shown = events.filter(pc.equal(events["event"], "impression")).sort_by("ts")
     truth = pq.read_table(made / "truth" / "exposures.parquet")
@@ -249,7 +258,9 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_num_threads(given.threads)
     log = given.out / "lines.jsonl"
     given.out.mkdir(parents=True, exist_ok=True)
-    done = [Line(**json.loads(text)) for text in log.read_text().splitlines()] if log.exists() else []
+    done = (
+        [Line(**json.loads(text)) for text in log.read_text().splitlines()] if log.exists() else []
+    )
     lines = {(each.shared, each.seed, each.model): each for each in done}
     with fast_memory():
         for seed in range(given.seeds):
