@@ -9,6 +9,7 @@ from daogou.errors import ConfigError, unknown
 from daogou.learn.machine import DEVICES, device_of
 from daogou.model.build import PRECISIONS, SIZES, Shape
 from daogou.model.mixers import MIXERS
+from daogou.model.mixers.base import GIVEN
 from daogou.schema import Shop
 from daogou.tables.check import CHECKS
 
@@ -60,9 +61,8 @@ def settings_of(shop: Shop) -> tuple[Settings, Shape]:
     if shape.mixer not in MIXERS:
         problems.append(f"model.mixer: {unknown(shape.mixer, MIXERS)}")
     elif shape.mixer_options:
-        given = ("n_inputs", "n_tasks", "widths", "dropout")
         try:
-            arguments("model.mixer_options", MIXERS[shape.mixer], shape.mixer_options, given=given)
+            arguments("model.mixer_options", MIXERS[shape.mixer], shape.mixer_options, given=GIVEN)
         except ConfigError as error:
             problems.append(str(error))
     problems += _unknown_words(shop, settings, shape) or _missing(settings)

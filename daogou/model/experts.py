@@ -78,18 +78,28 @@ class Experts(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = inputs
-        for place, layer in enumerate(self.layers):
-            hidden = layer(hidden)
-            # Rows of experts that share an input lie side by side, and are worked on as they lie.
-            together = not hidden.is_contiguous()
-            if together:
-                hidden = hidden.transpose(0, 1)
-            if place + 1 == len(self.layers):
-                hidden = self.normal(hidden)
-            hidden = self.dropout(functional.silu(hidden))
-            if together:
-                hidden = _Apart.apply(hidden)  # type: ignore[no-untyped-call]
+        for place in range(len(self.layers)):
+            hidden = self.layer(place, hidden)
         return hidden
+
+    def layer(self, place: int, inputs: Tensor) -> Tensor:
+        """One layer of every network, for mixers that do something between layers."""
+        hidden: Tensor = self.layers[place](inputs)
+        # Rows of experts that share an input lie side by side, and are worked on as they lie.
+        together = not hidden.is_contiguous()
+        if together:
+            hidden = hidden.transpose(0, 1)
+        hidden = self.activate(place, hidden)
+        if together:
+            hidden = _Apart.apply(hidden)  # type: ignore[no-untyped-call]
+        return hidden
+
+    def activate(self, place: int, hidden: Tensor) -> Tensor:
+        """What follows the linear part of a layer."""
+        if place + 1 == len(self.layers):
+            hidden = self.normal(hidden)
+        activated: Tensor = self.dropout(functional.silu(hidden))
+        return activated
 
     def normal(self, hidden: Tensor) -> Tensor:
         """Each row ``[..., H]`` with mean 0 and variance 1."""

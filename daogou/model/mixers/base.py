@@ -1,8 +1,11 @@
 """What a mixer is: one input for all tasks in, one representation per task out."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from torch import Tensor
+
+# Arguments of a maker that follow from the shop and the other settings; the rest are its options.
+GIVEN: Final = ("n_inputs", "n_tasks", "widths", "dropout", "n_domains", "n_own_inputs")
 
 
 class Mixer(Protocol):

@@ -1,0 +1,65 @@
+"""Experts of each task and shared ones: a gate over all of them beside a task's own mean."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from daogou.model.experts import Experts, Gates
+
+
+class AdaTT(nn.Module):
+    """Each level adds a gated mixture of all experts to a linear mixture of the task's own.
+
+    Li et al., "AdaTT: Adaptive Task-to-Task Fusion Network for Multitask Learning in
+    Recommendations", KDD 2023: the general form, with AllExpGF over every unit's experts and
+    NativeExpertLF over a unit's own, whose weights read no input. Units are the tasks and, below
+    the last level, one that is shared. Experts and gates are the house's (normalised, uniform at
+    the start).
+
+    Shapes: ``[B, D] -> [T, B, H]``.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_tasks: int,
+        *,
+        widths: Sequence[int] = (64, 64),
+        dropout: float = 0.1,
+        n_own: int = 1,
+        n_shared: int = 1,
+        n_levels: int = 1,
+        gate_dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.n_outputs = widths[-1]
+        # Whose experts: n_own of each task, then those of the shared unit, which stands last.
+        owner = torch.arange(n_tasks).repeat_interleave(n_own)
+        owner = torch.cat([owner, torch.full((n_shared,), n_tasks)])
+        self.register_buffer("owner", owner, persistent=False)
+        self.experts, self.gates = nn.ModuleList(), nn.ModuleList()
+        self.native = nn.ParameterList()
+        self.n_units = [n_tasks + 1] * (n_levels - 1) + [n_tasks]  # a last level shares no further
+        for level, n_units in enumerate(self.n_units):
+            n_read = n_inputs if level == 0 else self.n_outputs
+            self.experts.append(Experts(len(owner), n_read, widths, dropout=dropout))
+            everything = torch.ones(n_units, len(owner), dtype=torch.bool)
+            self.gates.append(Gates(n_read, everything, dropout=gate_dropout))
+            sizes = [n_own] * n_tasks + [n_shared] * (n_units - n_tasks)
+            self.native.append(torch.tensor([1.0 / max(n, 1) for n in sizes for _ in range(n)]))
+
+    owner: Tensor
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        mixed = inputs  # [B, D], and [T + 1, B, H] between levels
+        for level, n_units in enumerate(self.n_units):
+            read = mixed if level == 0 else mixed.index_select(0, self.owner)
+            asked = mixed if level == 0 else mixed[:n_units]
+            experts: Tensor = self.experts[level](read)
+            weights = self.native[level]
+            own = experts[: len(weights)] * weights[:, None, None]
+            unit = self.owner[: len(weights)]
+            linear = own.new_zeros(n_units, *own.shape[1:]).index_add(0, unit, own)
+            mixed = self.gates[level](asked, experts) + linear
+        return mixed
