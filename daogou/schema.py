@@ -15,12 +15,14 @@ FAMILIES: Final = ("funnel", "match", "profile", "extract")
 # How each family's tasks may be learnt; the first is the default. `daogou.model` has the losses.
 LOSSES: Final[Mapping[str, tuple[str, ...]]] = {
     "funnel": ("conditional", "marginal", "esmm", "escm2_ips", "escm2_dr", "dfm"),
+    "value": ("lognormal", "zero_inflated"),  # of the funnel's last task, an amount
     "match": ("sampled_softmax",),
-    "profile": ("categorical",),
+    "profile": ("categorical", "ordinal", "multilabel"),
     "extract": ("chain",),
 }
 DEFAULT_WINDOW_H: Final = 24.0
 NEED_GIVEN: Final = ("esmm", "escm2_ips", "escm2_dr")
+VALUE: Final = "value"  # the task that `Events.value` allows
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Events:
     categories: tuple[str, ...] = ()  # numbers among the context that only name a kind
     domain: str | None = None  # of the context: the scene, site or country of an exposure
     position: str | None = None  # of the context: the place in a list; answers are for the first
+    value: str | None = None  # what the last stage is worth: an amount, a time; 0 or more
     history: tuple[str, ...] = ()  # kinds that enter a user's history; empty = funnel[1:]
     request: str | None = None  # ties an exposure and its events exactly; groups a slate
     id: str | None = None  # names an exposure
@@ -108,6 +111,11 @@ class Task:
     given: str | None = None  # funnel: learnt where this stage happened
     weight: float = 1.0
     loss: str = ""  # one of its family's LOSSES; empty = the first
+
+    @property
+    def is_value(self) -> bool:
+        """Whether it is learnt as an amount, and has no chance."""
+        return self.loss in LOSSES["value"]
 
 
 @dataclass(frozen=True)
@@ -200,15 +208,18 @@ def find_tasks(
         setting = settings.get(name, TaskSetting())
         if not setting.enabled:
             continue
-        loss = LOSSES[family][0] if setting.loss is None else setting.loss
-        if loss not in LOSSES[family]:
-            problems.append(f"tasks.{name}.loss: {unknown(loss, LOSSES[family])}")
+        is_value = bool(events and events.value) and name == VALUE
+        losses = LOSSES["value" if is_value else family]
+        loss = losses[0] if setting.loss is None else setting.loss
+        if loss not in losses:
+            problems.append(f"tasks.{name}.loss: {unknown(loss, losses)}")
         weight = DEFAULT_WEIGHTS[family] if setting.weight is None else setting.weight
         if not 0 <= weight < math.inf:
             problems.append(f"tasks.{name}.weight: {weight}; give a finite number, 0 or more")
         if setting.given is not None:
             stages = events.stages if events else ()
             earlier = stages[: stages.index(name)] if name in stages else ()
+            earlier = stages if is_value else earlier
             if setting.given not in earlier:
                 problems.append(f"tasks.{name}.given: {unknown(setting.given, earlier)}")
             elif setting.given in off:
@@ -238,6 +249,8 @@ def _possible(
         for stage in events.stages:
             yield stage, "funnel", previous
             previous = stage if events.funnel else None
+        if events.value and events.stages:
+            yield VALUE, "funnel", previous
         if events.user and events.item and events.stages:
             yield "match", "match", None
     if users and events and events.user and events.item and events.time:
@@ -340,9 +353,26 @@ def _check_events(events: Events) -> list[str]:
     ]
     if events.domain is not None and events.domain == events.position:
         problems.append(f"events.domain: {events.domain!r} is also events.position; it is one")
+    if events.value is not None:
+        problems += _check_value(events, events.value)
     labels_as_inputs = set(events.labels) & set(events.context)
     problems += [
         f"events.context: {name!r} is also a label; an input that is the answer would leak"
         for name in sorted(labels_as_inputs)
+    ]
+    return problems
+
+
+def _check_value(events: Events, value: str) -> list[str]:
+    problems = [
+        f"events.{name}: {VALUE!r} is what the task of events.value is called; rename the stage"
+        for name, stages in (("funnel", events.funnel), ("labels", events.labels))
+        if VALUE in stages
+    ]
+    problems += [
+        f"events.value: {value!r} is also in events.{name}; an amount that is known only "
+        "afterwards would leak, keep it in one of the two"
+        for name, columns in (("context", events.context), ("labels", events.labels))
+        if value in columns
     ]
     return problems

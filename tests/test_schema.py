@@ -231,3 +231,58 @@ def test_a_condition_that_is_switched_off_is_refused_by_name() -> None:
     settings = {"cart": TaskSetting(enabled=False), "buy": TaskSetting(given="cart")}
     with pytest.raises(ConfigError, match=r"tasks\.buy\.given: 'cart' is switched off"):
         find_tasks(None, None, events, settings)
+
+
+PAID = replace(LOG, value="amount")
+WATCHED = replace(WIDE, value="seconds")
+
+
+def test_a_value_is_one_more_task_learnt_where_the_last_stage_happened() -> None:
+    tasks, _ = find_tasks(None, None, PAID, {})
+    assert [(task.name, task.given, task.loss) for task in tasks[2:4]] == [
+        ("buy", "cart", "conditional"),
+        ("value", "buy", "lognormal"),
+    ]
+    assert [task.name for task in tasks if task.is_value] == ["value"]
+
+
+def test_a_wide_table_s_value_is_known_everywhere_unless_given_says_otherwise() -> None:
+    tasks, _ = find_tasks(None, None, WATCHED, {})
+    assert named(tasks)["value"] == ("funnel", None, 1.0)
+    given, _ = find_tasks(None, None, WATCHED, {"value": TaskSetting(given="buy")})
+    assert named(given)["value"][1] == "buy"
+
+
+def test_a_value_moves_to_the_stage_before_one_that_is_switched_off() -> None:
+    tasks, _ = find_tasks(None, None, PAID, {"buy": TaskSetting(enabled=False)})
+    assert named(tasks)["value"][1] == "cart"
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"), [("value", "conditional"), ("buy", "lognormal"), ("value", "esmm")]
+)
+def test_amounts_and_chances_do_not_lend_each_other_their_losses(name: str, loss: str) -> None:
+    with pytest.raises(ConfigError, match=rf"tasks\.{name}\.loss: no '{loss}' here"):
+        find_tasks(None, None, PAID, {name: TaskSetting(loss=loss)})
+
+
+def test_an_order_and_a_list_are_losses_of_profiles_alone() -> None:
+    tasks, _ = find_tasks(ITEMS, USERS, LOG, {"profile.age": TaskSetting(loss="ordinal")})
+    assert [task.loss for task in tasks if task.family == "profile"] == ["categorical", "ordinal"]
+    with pytest.raises(ConfigError, match=r"tasks\.click\.loss: no 'ordinal' here"):
+        find_tasks(ITEMS, USERS, LOG, {"click": TaskSetting(loss="ordinal")})
+
+
+def test_a_value_that_is_an_input_or_a_label_is_refused() -> None:
+    (problem,) = check_shop(None, None, replace(PAID, context=("amount",)))
+    assert problem.startswith("events.value: 'amount' is also in events.context; an amount that")
+    (problem,) = check_shop(None, None, replace(WIDE, value="buy"))
+    assert problem.startswith("events.value: 'buy' is also in events.labels")
+
+
+def test_a_stage_called_value_stays_one_where_no_value_is_named() -> None:
+    stage = replace(LOG, funnel=("shown", "value"))
+    tasks, _ = find_tasks(None, None, stage, {})
+    assert not tasks[0].is_value and tasks[0].name == "value"
+    (problem,) = check_shop(None, None, replace(stage, value="amount"))
+    assert "rename the stage" in problem

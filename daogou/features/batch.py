@@ -23,10 +23,11 @@ class Batch:
     """Exposures and what they need, each distinct user, item and text once.
 
     ``exposures``: ``user`` and ``item`` ``[B]`` are rows of ``users`` and ``items`` below, with
-    ``labels [B, S]`` (-1 missing), ``weight [B]``, ``fields [B, C]``, ``numbers [B, K]``.
+    ``labels [B, S]`` (-1 missing), ``weight [B]``, ``fields [B, C]``, ``numbers [B, K]``, and
+    ``value [B]`` (NaN missing) if the shop names one.
     ``users``: one row per user and moment: ``id``, ``fields``, ``numbers``, ``profile [Q, P]``
-    (-1 missing), ``split``, ``history [Q, L]`` (rows of ``items``, newest first, 0 past its end),
-    ``action`` (0 past the end) and ``age``.
+    (-1 missing), ``many [Q, V]`` (likewise) if it has lists, ``split``, ``history [Q, L]`` (rows of
+    ``items``, newest first, 0 past its end), ``action`` (0 past the end) and ``age``.
     ``items``: row 0 is the unknown one; ``row`` in the catalogue, ``id``, ``fields``,
     ``numbers``, ``text`` (row of ``texts``). ``texts``: ``tokens [X, L, F]``, row 0 empty.
     ``titles``: those with gold: ``text`` (row of ``texts``) and ``tags [G, A, L]``.
@@ -123,6 +124,7 @@ def make_batch(
             weight=store["exposures/weight"][exposures],
             fields=store["exposures/fields"][exposures],
             numbers=store["exposures/numbers"][exposures],
+            **_worth(store, exposures),
         ),
         users=_columns(
             row=queries.user,
@@ -130,6 +132,7 @@ def make_batch(
             fields=store["users/fields"][queries.user],
             numbers=store["users/numbers"][queries.user],
             profile=store["users/profile"][queries.user],
+            **_lists(store, queries.user),
             split=split,
             history=place[history],
             action=action,
@@ -148,6 +151,16 @@ def make_batch(
         ),
         extra=torch.from_numpy(place[extra_items]),
     )
+
+
+def _worth(store: Store, exposures: Rows) -> dict[str, Rows]:
+    if "exposures/value" not in store.arrays:
+        return {}
+    return {"value": store["exposures/value"][exposures]}
+
+
+def _lists(store: Store, users: Rows) -> dict[str, Rows]:
+    return {"many": store["users/many"][users]} if "users/many" in store.arrays else {}
 
 
 def full_queries(store: Store, users: Rows) -> Queries:
@@ -233,7 +246,10 @@ def teaching_queries(store: Store) -> Queries:
     """Users whose profile may teach, as training ends; those with no event by then are out."""
     first, last = store.ranges["train"]
     start = np.asarray(store["users/start"])
-    known = (store["users/profile"] >= 0).any(1) & (store["users/split"] == SPLITS.index("train"))
+    known = (store["users/profile"] >= 0).any(1)
+    if "users/many" in store.arrays:
+        known |= (store["users/many"] >= 0).any(1)
+    known &= store["users/split"] == SPLITS.index("train")
     until = int(store["exposures/time"][first:last].max()) if last > first else 0
     early = np.concatenate([[0], np.cumsum(np.asarray(store["history/time"]) <= until)])
     n_early = early[start[1:]] - early[start[:-1]]  # [U + 1]; a history is sorted by time

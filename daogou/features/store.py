@@ -5,13 +5,13 @@ gold; row 0 of items, users and texts is the unknown one)::
 
     items/     id [I+1]  fields [I+1, C]  numbers [I+1, K]  text [I+1]
     users/     id [U+1]  fields [U+1, C]  numbers [U+1, K]  profile [U+1, P]  split [U+1]
-               start [U+2]
+               start [U+2]  many [U+1, V]  of V values in lists, if the shop has any
     history/   item [H]  action [H]  time [H]                  sorted by user row, then time
     texts/     tokens [X+1, L, F]
     titles/    text [G]  item [G]  split [G]  tags [G, A, L]
     queries/   user [q]  end [q]  time [q]    one user at one moment; its history ends at end
     exposures/ item [n]  query [n]  time [n]  weight [n]  fields [n, C]  numbers [n, K]
-               labels [n, S]
+               labels [n, S]  value [n], NaN missing, if the shop names one
     keys/      items.parquet  users.parquet  exposures.parquet  titles.parquet
                the shop's own names for the rows, and the gold spans of the titles
 """
@@ -34,8 +34,10 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
 from daogou.errors import ArtifactError, DataError
+from daogou.features.numeric import Numeric
 from daogou.features.text import tags_of, tokenise
 from daogou.features.transform import Fields, Transform, text_of
+from daogou.features.vocab import Vocab
 from daogou.schema import Shop
 from daogou.tables.engine import Engine, name_of, quoted
 
@@ -354,6 +356,10 @@ def _write_users(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
         fields.select("t") for fields in (transform.users, transform.profile) if fields.names
     ]
     own = [f"CAST(r.user AS VARCHAR) AS {name_of(_KEY)}", f"s.split AS {name_of(_SPLIT)}"]
+    own += [
+        f"TRY_CAST(t.{name_of(name)} AS VARCHAR[]) AS {name_of(name)}"
+        for name in transform.many.names
+    ]
     columns = ", ".join([*own, *selects])
     sql = (
         f"SELECT {columns} FROM user_rows r {join} "
@@ -364,6 +370,9 @@ def _write_users(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
     writer.append("users/split", np.full(1, NO_SPLIT, dtype=np.int8))
     writer.append("users/profile", np.full((1, len(profile.names)), -1, dtype=np.int16))
     _append_fields(writer, "users", transform.users, {}, 1)
+    if transform.many.names:
+        n_values = sum(coder.n_rows - 1 for coder in transform.many.coders)
+        writer.append("users/many", np.full((1, n_values), -1, dtype=np.int8))
     for batch in engine.batches(sql):
         named = _named(batch)
         classes = np.zeros((batch.num_rows, len(profile.names)), dtype=np.int16)
@@ -373,6 +382,10 @@ def _write_users(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
         writer.append("users/id", transform.user_ids.encode(batch[_KEY]))
         writer.append("users/split", np.array(splits, dtype=np.int8))
         writer.append("users/profile", classes)
+        if transform.many.names:
+            lists = zip(transform.many.names, transform.many.coders, strict=True)
+            held = [_held(coder, named[name]) for name, coder in lists]
+            writer.append("users/many", np.concatenate(held, axis=1))
         _append_fields(writer, "users", transform.users, named, batch.num_rows)
     keys = engine.table("SELECT CAST(user AS VARCHAR) AS user FROM user_rows ORDER BY row")
     pq.write_table(keys, writer.folder / "keys" / "users.parquet")
@@ -382,6 +395,17 @@ def _write_users(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
     )["n"].to_numpy()
     start = np.concatenate([[0, 0], np.cumsum(counts)]).astype(np.int64)
     writer.append("users/start", start)
+
+
+def _held(coder: Vocab | Numeric, lists: pa.Array) -> NDArray[np.int8]:
+    """Which values each list holds, ``[n, V]``: 1, 0, or -1 where there is no list."""
+    assert isinstance(coder, Vocab)
+    held = np.zeros((len(lists), coder.n_rows - 1), dtype=np.int8)
+    held[lists.is_null().to_numpy(zero_copy_only=False)] = -1
+    rows = coder.encode(pc.list_flatten(lists))
+    whose = pc.list_parent_indices(lists).to_numpy()
+    held[whose[rows > 0], rows[rows > 0] - 1] = 1
+    return held
 
 
 def _write_history(engine: Engine, transform: Transform, writer: _Writer) -> None:
@@ -412,6 +436,8 @@ def _write_exposures(
     own += ["CAST(user AS VARCHAR) AS user_key", "CAST(item AS VARCHAR) AS item_key"]
     own += ["request"] if timed else ["request", "query"]
     own += [name_of("label_" + stage) for stage in transform.stages]
+    if transform.value:  # another shop's tables may lack what the run learnt
+        own.append("value" if "value" in engine.columns(source) else "NULL::DOUBLE AS value")
     context = transform.context.select(source, "context_")
     sql = f"SELECT {', '.join([*own, context] if context else own)} FROM {source}"
     queries = _Queries(writer, {first for first, _ in ranges.values()})
@@ -435,6 +461,9 @@ def _write_exposures(
             for j, stage in enumerate(transform.stages):
                 labels[:, j] = batch["label_" + stage].fill_null(-1).to_numpy()
             writer.append("exposures/labels", labels)
+            if transform.value:
+                values = batch["value"].cast(pa.float32()).fill_null(np.nan).to_numpy()
+                writer.append("exposures/value", values)
             named = {name.removeprefix("context_"): each for name, each in _named(batch).items()}
             _append_fields(writer, "exposures", transform.context, named, batch.num_rows)
             told = [batch[name] for name in ("id", "user_key", "item_key", "request")]

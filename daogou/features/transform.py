@@ -1,14 +1,14 @@
 """Relations to a fitted transform: what every column of a shop becomes, decided once on train."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from daogou.errors import ArtifactError
+from daogou.errors import ArtifactError, DataError
 from daogou.features.numeric import Numeric, fit_numeric
 from daogou.features.text import TextVocab, fit_text, tokenise
 from daogou.features.vocab import Vocab, fit_vocab
@@ -95,6 +95,32 @@ class Fields:
 
 
 @dataclass(frozen=True)
+class LogScale:
+    """Where the logarithms of the training values above 0 lie. Made by `fit_log_scale`."""
+
+    mean: float
+    spread: float  # standard deviation, above 0
+    least: float
+    most: float
+
+
+def fit_log_scale(logs: NDArray[np.float64]) -> LogScale:
+    """The scale of some logarithms ``[n]``; 0 and 1 stand for what too few of them leave open.
+
+    >>> fit_log_scale(np.array([1.0, 3.0]))
+    LogScale(mean=2.0, spread=1.0, least=1.0, most=3.0)
+    >>> fit_log_scale(np.array([]))
+    LogScale(mean=0.0, spread=1.0, least=0.0, most=0.0)
+    """
+    if not len(logs):
+        return LogScale(0.0, 1.0, 0.0, 0.0)
+    spread = float(logs.std())
+    return LogScale(
+        float(logs.mean()), spread if spread > 1e-9 else 1.0, float(logs.min()), float(logs.max())
+    )
+
+
+@dataclass(frozen=True)
 class Transform:
     """Everything that turns a shop's rows into the model's arrays, in training and in serving."""
 
@@ -112,12 +138,21 @@ class Transform:
     windows: tuple[float, ...] = ()  # hours within which each stage counts
     domain: str | None = None  # which column of the context is the domain
     position: str | None = None  # and which the place in a list
+    value: LogScale | None = None  # of what the last stage is worth
+    many: Fields = Fields((), ())  # vocabularies of the profile columns that hold lists
 
     def classes(self, column: str) -> tuple[str, ...]:
-        """The values that a profile column may take."""
-        coder = self.profile.coders[self.profile.names.index(column)]
+        """The values that a profile column may take, or that its lists may hold."""
+        fields = self.many if column in self.many.names else self.profile
+        coder = fields.coders[fields.names.index(column)]
         assert isinstance(coder, Vocab)
         return coder.words
+
+    @property
+    def first_values(self) -> tuple[int, ...]:
+        """Place of each list column's first value among the values of all of them."""
+        ends = np.cumsum([0, *(coder.n_rows - 1 for coder in self.many.coders)])
+        return tuple(int(start) for start in ends[:-1])
 
     def to_json(self) -> dict[str, Any]:
         """A document from which `from_json` makes an equal transform."""
@@ -137,6 +172,8 @@ class Transform:
             "windows": list(self.windows),
             "domain": self.domain,
             "position": self.position,
+            "value": asdict(self.value) if self.value else None,
+            "many": self.many.to_json(),
         }
 
     @staticmethod
@@ -162,6 +199,8 @@ class Transform:
             windows=tuple(document["windows"]),
             domain=document["domain"],
             position=document["position"],
+            value=LogScale(**document["value"]) if document.get("value") else None,
+            many=Fields.from_json(document.get("many", [])),
         )
 
 
@@ -192,11 +231,16 @@ def fit_transform(
         where=f"{name_of(shop.users.key)} IN ({users_seen})" if shop.users else "",
         categories=shop.users.categories if shop.users else (),
     )  # fmt: skip
-    profile = _fit_fields(
-        engine, "users", shop.users.profile if shop.users else (), 0, 1,
-        where=f"{name_of(shop.users.key)} IN (SELECT user FROM user_split WHERE split = 'train')"
+    lists = _lists(engine, shop)
+    teaches = (
+        f"{name_of(shop.users.key)} IN (SELECT user FROM user_split WHERE split = 'train')"
         if shop.users
-        else "",
+        else ""
+    )
+    profile = _fit_fields(
+        engine, "users",
+        tuple(name for name in shop.users.profile if name not in lists) if shop.users else (),
+        0, 1, where=teaches,
     )  # fmt: skip
     context = _fit_fields(
         engine, "exposures", shop.events.context if shop.events else (), buckets, min_count,
@@ -221,6 +265,8 @@ def fit_transform(
         else (),
         domain=shop.events.domain if shop.events else None,
         position=shop.events.position if shop.events else None,
+        value=_fit_value(engine, shop),
+        many=_fit_lists(engine, lists, teaches),
     )
 
 
@@ -305,6 +351,47 @@ def _fit_fields(
             )
             coders.append(fit_vocab(dict(engine.rows(sql)), min_count=min_count))
     return Fields(names, tuple(coders))
+
+
+def _lists(engine: Engine, shop: Shop) -> tuple[str, ...]:
+    """The profile columns that hold lists; `DataError` where a task's loss wants another type."""
+    if shop.users is None:
+        return ()
+    types = engine.columns("users")
+    lists = tuple(name for name in shop.users.profile if types[name].endswith("[]"))
+    for task in shop.of_family("profile"):
+        name = task.name.removeprefix("profile.")
+        found = f"tasks.{task.name}.loss: {task.loss!r}, and column {name!r} is {types[name]}"
+        if task.loss == "multilabel" and name not in lists:
+            raise DataError(f"{found}; write it as a list of texts in parquet, or take loss out")
+        if task.loss == "ordinal" and name in lists:
+            raise DataError(f"{found}; a list has no order: take loss out")
+    return lists
+
+
+def _fit_lists(engine: Engine, names: tuple[str, ...], where: str) -> Fields:
+    """A vocabulary of the values in each column of lists."""
+    coders = []
+    for name in names:
+        sql = (
+            f"SELECT value, count(*) FROM (SELECT unnest(CAST({name_of(name)} AS VARCHAR[])) "
+            f"AS value FROM users WHERE {where}) WHERE value IS NOT NULL GROUP BY ALL"
+        )
+        coders.append(fit_vocab(dict(engine.rows(sql))))
+    return Fields(names, tuple(coders))
+
+
+def _fit_value(engine: Engine, shop: Shop) -> LogScale | None:
+    """The scale of the value where the stage that it is given happened."""
+    for task in shop.of_family("funnel"):
+        if task.is_value:
+            given = f" AND {name_of('label_' + task.given)} = 1" if task.given else ""
+            logs = engine.table(
+                f"SELECT ln(value) AS log FROM exposures WHERE split = 'train' AND value > 0{given}"
+                " ORDER BY log"  # so that a sum of floats is the same in every run
+            )["log"]
+            return fit_log_scale(as_numbers(logs))
+    return None
 
 
 def _fit_text(engine: Engine, shop: Shop, length: int, word_count: int) -> TextVocab | None:

@@ -44,7 +44,8 @@ class Guide:
 
     ``score`` is the weighted mean of the funnel's chances, in [0, 1]. Unless ``weights`` says
     otherwise a stage counts ten times the one before it, since it is rarer and worth more: the
-    last stage decides, the earlier ones break its ties.
+    last stage decides, the earlier ones break its ties. What a stage is worth moves no score: where
+    the run has learnt it, ``expected_value`` is that of showing the product, and stands beside.
     """
 
     artifact: Artifact
@@ -146,6 +147,7 @@ class Guide:
                     "item": self.catalogue.keys[rows[place]],
                     "score": float(scores[place]),
                     "p": self._by_stage(chances[:, place]),
+                    **self._worth(chances[:, place]),
                     "reasons": reasons,
                 }
                 for place, reasons in zip(best.tolist(), why, strict=True)
@@ -192,6 +194,7 @@ class Guide:
                     "known": bool(rows[place]),
                     "score": float(scores[place]),
                     "p": self._by_stage(chances[:, place]),
+                    **self._worth(chances[:, place]),
                 }
                 for place, item in enumerate(asked)
             ],
@@ -298,6 +301,7 @@ class Guide:
             "item": product,
             "score": float(score),
             "p": by_stage,
+            **self._worth(chances),
             "contributions": lines,
             "text": words.explanation(
                 self.catalogue.name(row), last, by_stage[last], _sides(lines), lang
@@ -308,6 +312,11 @@ class Guide:
         if family not in self.artifact.model.heads:
             why = self.artifact.shop.absent.get(family, "its tasks are switched off under [tasks]")
             raise ConfigError(f"{method}: this run learnt no {family} task: {why}")
+        if family == "funnel" and not self.scorer.stages:
+            raise ConfigError(
+                f"{method}: this run learnt what a stage is worth and no chance of one; "
+                "enable a stage under [tasks]"
+            )
 
     def _user_row(self, user: str) -> int:
         return self.artifact.store.user_rows.get(user, 0)
@@ -342,12 +351,18 @@ class Guide:
         return self._fused(chances).numpy(), chances
 
     def _fused(self, chances: Tensor) -> Tensor:
-        """Score ``[B]`` of chances ``[T, B]``."""
+        """Score ``[B]`` of chances ``[T, B]``, of which an amount has no part."""
         worth = torch.tensor([self.weights[stage] for stage in self.scorer.stages]).double()
-        return worth @ chances.double()
+        return worth @ chances[: len(worth)].double()
 
     def _by_stage(self, chances: Tensor) -> dict[str, float]:
-        return dict(zip(self.scorer.stages, chances.tolist(), strict=True))
+        stages = self.scorer.stages
+        return dict(zip(stages, chances[: len(stages)].tolist(), strict=True))
+
+    def _worth(self, chances: Tensor) -> dict[str, float]:
+        """The expected value, where there is one, among the chances ``[T]`` of one product."""
+        n = len(self.scorer.stages)
+        return {"expected_value": float(chances[n])} if len(chances) > n else {}
 
 
 def _popularity(artifact: Artifact) -> NDArray[np.float64]:

@@ -26,7 +26,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def portrait(scorer: Scorer, catalogue: Catalogue, queries: Queries, lang: str) -> dict[str, Any]:
     """``columns, preferences, lifecycle, evidence, text`` of one user at one moment.
 
-    ``columns`` has a distribution for each profile column, likeliest value first. The five most
+    ``columns`` has a distribution for each profile column, likeliest value first; the chances of a
+    column of lists are those of its values, and do not add up to 1. The five most
     preferred values of a column are given; their shares are of all values. ``evidence`` are
     the products whose events moved a distribution most: all recent events with a product are left
     out, and ``weight`` is by how much the chance of ``value`` of ``column`` falls.
@@ -39,7 +40,8 @@ def portrait(scorer: Scorer, catalogue: Catalogue, queries: Queries, lang: str) 
     head = cast(ProfileHead, model.heads["profile"])
     read = read_users(model, scorer.items, variants)
     found = head.distributions(read.encoded, read.columns)
-    names = [transform.profile.names[column] for column in head.columns]
+    tasks = [task for task in model.tasks if task.family == "profile"]
+    names = [task.name.removeprefix("profile.") for task in tasks]
     columns: dict[str, dict[str, float]] = {}
     for name, chances in zip(names, found, strict=True):
         pairs = zip(transform.classes(name), chances[0].tolist(), strict=True)

@@ -63,8 +63,12 @@ class Scorer:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The funnel tasks, in the order of their chances."""
-        return tuple(task.name for task in self.artifact.model.tasks if task.family == "funnel")
+        """The funnel tasks that have a chance, in order; an amount comes after them."""
+        return tuple(
+            task.name
+            for task in self.artifact.model.tasks
+            if task.family == "funnel" and not task.is_value
+        )
 
     def queries(self, users: Sequence[int], at: int | None = None) -> Queries:
         """User rows at moment ``at`` (microseconds), their histories strictly before it.
@@ -113,6 +117,8 @@ class Scorer:
         self, shoppers: Shoppers | None, user: Tensor, item: Tensor, context: tuple[Array, Array]
     ) -> Tensor:
         """Chance of each stage over all exposures, ``[T, B]``, on the served path.
+
+        Where the run has learnt an amount its expected value is one more row, the last.
 
         ``user [B]`` are places among the shoppers, ``item [B]`` rows of the catalogue; of
         ``context`` the rows are ``[B, C]`` and the ranks ``[B, K]``.

@@ -25,17 +25,22 @@ from daogou.metrics import (
     gap_closed,
     gauc,
     leak_alarm,
+    log_error,
     log_loss,
     macro_auc,
     macro_f1,
+    mean_absolute_error,
     mean_of,
     ndcg_by_group,
+    normalised_gini,
     predicted_over_observed,
     span_f1,
     spearman,
     value_f1,
+    value_ratio,
 )
 from daogou.model import predict
+from daogou.model.heads.profile import Listed, Ordered
 from daogou.schema import Shop, Task
 from daogou.tables import prepare
 from daogou.tables.engine import Engine
@@ -114,6 +119,9 @@ def _funnel(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
     )
     found: dict[str, Entry] = {}
     for stage, task in enumerate(tasks):
+        if task.is_value:
+            found |= _values(asked, rows, scores, head.given[stage], task)
+            continue
         known = labels[:, stage] >= 0
         chances = scores.chances[:, stage].astype(np.float64)
         found[task.name] = _binary(asked, rows, chances, stage, known, task.name)
@@ -174,6 +182,52 @@ def _binary(
     return entry
 
 
+def _values(
+    asked: Asked, rows: _Exposures, scores: predict.FunnelScores, before: int, task: Task
+) -> dict[str, Entry]:
+    """What an amount is judged by: over all exposures, 0 where its stage did not happen."""
+    first, last = asked.store.ranges[asked.split]
+    value = np.asarray(asked.store["exposures/value"][first:last], dtype=np.float64)
+    over_all, given = scores.chances[:, -1], scores.conditional[:, -1]
+    if before < 0:
+        return {task.name: _amount(asked, rows, over_all, value)}
+    happened = rows.labels[:, before]
+    everywhere = np.where(happened == 1, value, np.where(happened == 0, 0.0, np.nan))
+    judged = _amount(asked, rows, over_all, everywhere)
+    del judged["log_rmse"]  # it would compare a value with its chance times it
+    return {
+        task.name: judged,
+        f"{task.name}|{task.given}": _amount(
+            asked, rows, given, np.where(happened == 1, value, np.nan)
+        ),
+    }
+
+
+def _amount(asked: Asked, rows: _Exposures, predicted: Array, value: Array) -> Entry:
+    known = ~np.isnan(value)
+    said, actual = predicted[known].astype(np.float64), value[known]
+    w, users = rows.weight[known], rows.users[known]
+    interval = [float("nan")] * 2
+    if len(actual):
+        interval = list(
+            bootstrap(
+                lambda drawn: normalised_gini(said, actual, w * drawn), users, n=DRAWS,
+                seed=asked.seed,
+            )
+        )  # fmt: skip
+    return {
+        "gini": normalised_gini(said, actual, w),
+        "gini_interval": interval,
+        "mae": mean_absolute_error(said, actual, w),
+        "log_rmse": log_error(said, actual, w),
+        "spearman": spearman(said, actual),
+        "predicted_over_observed": value_ratio(said, actual, w),
+        "mean": mean_of(actual, w),
+        "n": int(known.sum()),
+        "positives": int((actual > 0).sum()),
+    }
+
+
 # ---- match ----------------------------------------------------------------------------
 
 
@@ -224,11 +278,18 @@ def _profile(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
     scores = predict.profile_scores(run.model, store, users, history_length=run.history_length)
     names = {row: name for name, row in store.user_rows.items()}
     found: dict[str, Entry] = {}
-    for task, column, distribution in zip(tasks, head.columns, scores, strict=True):
+    for place, (task, column) in enumerate(zip(tasks, head.columns, strict=True)):
+        distribution, kind = scores[place], head.kinds.get(place)
+        if isinstance(kind, Listed):
+            held = store["users/many"][users, kind.first : kind.first + distribution.shape[1]]
+            found[task.name] = _lists(distribution.astype(np.float64), held, asked.seed)
+            continue
         classes = store["users/profile"][users, column].astype(np.int64)
         known = classes >= 0
         actual, given = classes[known], distribution[known].astype(np.float64)
         found[task.name] = _classes(actual, given, asked.seed)
+        if isinstance(kind, Ordered):
+            found[task.name]["class_distance"] = _class_distance(actual, given, kind)
         if asked.truth is None:
             continue
         column_name = task.name.removeprefix("profile.")
@@ -261,6 +322,44 @@ def _classes(actual: Array, given: Array, seed: int) -> Entry:
         "accuracy": float((said == actual).mean()),
         "log_loss": float(-np.log(np.clip(given[users, actual], 1e-7, 1)).mean()),
         "n": len(actual),
+    }
+
+
+def _class_distance(actual: Array, given: Array, kind: Ordered) -> float:
+    """Mean number of classes between the answer's median and the truth; NaN without a row."""
+    if not len(actual):
+        return float("nan")
+    median = (given[:, list(kind.order)].cumsum(1) < 0.5).sum(1)
+    return mean_absolute_error(
+        np.minimum(median, len(kind.order) - 1), np.array(kind.ranks)[actual]
+    )
+
+
+def _lists(given: Array, held: Array, seed: int) -> Entry:
+    """What chances ``[U, V]`` of a list's values are judged by: means over its values."""
+    known = (held >= 0).any(1)
+    p, yes = given[known], held[known] == 1
+    if not len(p):
+        return {"macro_f1": float("nan"), "auc": float("nan"), "n": 0}
+    users = np.arange(len(p))
+
+    def mean_auc(w: Array) -> float:
+        return mean_of([auc(p[:, value], yes[:, value], w) for value in range(p.shape[1])])
+
+    def mean_f1(w: Array) -> float:
+        said = p >= 0.5
+        both = [w @ hits for hits in (said & yes, said, yes)]
+        total = both[1] + both[2]
+        return mean_of(np.where(total > 0, 2 * both[0] / np.where(total > 0, total, 1), np.nan))
+
+    return {
+        "macro_f1": mean_f1(np.ones(len(p))),
+        "macro_f1_interval": list(bootstrap(mean_f1, users, n=DRAWS, seed=seed)),
+        "auc": mean_auc(np.ones(len(p))),
+        "auc_interval": list(bootstrap(mean_auc, users, n=DRAWS, seed=seed)),
+        "log_loss": log_loss(p.ravel(), yes.ravel()),
+        "n": len(p),
+        "positives": int(yes.sum()),
     }
 
 

@@ -1,5 +1,6 @@
 """A model and a split to the loss of every task, and the loss of the best constant beside it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from daogou.features.store import SPLITS, Store
 from daogou.model import predict
+from daogou.model.heads.profile import Listed
 from daogou.model.joint import JointModel
 from daogou.schema import Task
 
@@ -18,7 +20,12 @@ _FLOOR = 1e-7  # chances are kept this far from 0 and 1, so that a certain error
 
 @dataclass(frozen=True)
 class TaskLoss:
-    """Mean loss in nats over the rows where a task is defined, and that of the best constant."""
+    """Mean loss in nats over the rows where a task is defined, and that of the best constant.
+
+    An amount's are nats of a density, which may be below 0: they are of logarithms standardised by
+    the split's own mean and spread, so that the best constant's are ``log(2 pi e) / 2`` of each
+    value above 0, and a loss of 0 is as far from that whatever the shop's currency.
+    """
 
     loss: float
     constant: float
@@ -70,9 +77,15 @@ def _funnel(
     weight = np.asarray(store["exposures/weight"][first:last], dtype=np.float64)
     head: Any = model.heads["funnel"]
     labels = store["exposures/labels"][first:last][:, head.columns]
-    scores = predict.funnel_scores(model, store, split, history_length=length).conditional
+    answers = predict.funnel_scores(model, store, split, history_length=length)
+    scores = answers.conditional
     found = {}
     for stage, task in enumerate(tasks):
+        if task.is_value:
+            values = np.asarray(store["exposures/value"][first:last], dtype=np.float64)
+            spread = head.stages[stage].scale.spread
+            found[task.name] = _value(values, answers.nats.astype(np.float64), weight, spread)
+            continue
         mask = labels[:, stage] >= 0
         if head.given[stage] >= 0:
             mask &= labels[:, head.given[stage]] == 1
@@ -88,6 +101,24 @@ def _funnel(
             float(np.average(nats, weights=mass)), entropy(shares), int(mask.sum())
         )
     return found
+
+
+def _value(values: Array, nats: Array, weight: Array, spread: float) -> TaskLoss:
+    """Of an amount: ``nats [n]`` are of logarithms over training's ``spread``, NaN undefined."""
+    mask = ~np.isnan(nats)
+    above = mask & (np.nan_to_num(values) > 0)
+    logs, mass = np.log(values[above]), weight[above]
+    if not len(logs):
+        return TaskLoss(float("nan"), float("nan"), 0)
+    own = float(np.sqrt(np.average((logs - np.average(logs, weights=mass)) ** 2, weights=mass)))
+    if own <= 0:  # one value, which a constant would know for certain
+        return TaskLoss(float("nan"), float("nan"), int(mask.sum()))
+    share = mass.sum() / weight[mask].sum()
+    # Nats of the same values in units of another spread.
+    loss = float(np.average(nats[mask], weights=weight[mask]) + share * math.log(spread / own))
+    whether = entropy(np.array([share, 1 - share]))
+    constant = float(whether + share * 0.5 * math.log(2 * math.pi * math.e))
+    return TaskLoss(loss, constant, int(mask.sum()))
 
 
 def _match(
@@ -118,7 +149,12 @@ def _profile(
     head: Any = model.heads["profile"]
     scores = predict.profile_scores(model, store, users, history_length=length)
     found = {}
-    for task, column, distribution in zip(tasks, head.columns, scores, strict=True):
+    for place, (task, column) in enumerate(zip(tasks, head.columns, strict=True)):
+        distribution, kind = scores[place], head.kinds.get(place)
+        if isinstance(kind, Listed):
+            held = store["users/many"][users, kind.first : kind.first + distribution.shape[1]]
+            found[task.name] = _many(distribution, held)
+            continue
         classes = store["users/profile"][users, column]
         known = classes >= 0
         if not known.any():
@@ -128,6 +164,19 @@ def _profile(
         shares = np.bincount(classes[known]).astype(np.float64)
         found[task.name] = TaskLoss(float(-np.log(p).mean()), entropy(shares), int(known.sum()))
     return found
+
+
+def _many(chances: Array, held: Array) -> TaskLoss:
+    """Of a column of lists: the mean over its values ``[U, V]`` of the nats of each yes or no."""
+    known = (held >= 0).any(1)
+    if not known.any():
+        return TaskLoss(float("nan"), float("nan"), 0)
+    p = np.clip(chances[known].astype(np.float64), _FLOOR, 1 - _FLOOR)
+    yes = held[known] == 1
+    constants = [entropy(np.array([share, 1 - share])) for share in yes.mean(0)]
+    return TaskLoss(
+        float(-np.log(np.where(yes, p, 1 - p)).mean()), float(np.mean(constants)), int(known.sum())
+    )
 
 
 def _extract(

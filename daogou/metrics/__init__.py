@@ -47,6 +47,7 @@ from daogou.metrics.ranking import (
     recall_at,
 )
 from daogou.metrics.tagging import Tagging, f1_of, pool, span_f1, value_f1
+from daogou.metrics.value import log_error, mean_absolute_error, normalised_gini, value_ratio
 
 __all__ = [
     "Alarm",
@@ -71,14 +72,17 @@ __all__ = [
     "gauc",
     "hit_rate_at",
     "leak_alarm",
+    "log_error",
     "log_loss",
     "macro_auc",
     "macro_f1",
+    "mean_absolute_error",
     "mean_of",
     "mrr_at",
     "ndcg_at",
     "ndcg_by_group",
     "normalised_entropy",
+    "normalised_gini",
     "paired_difference",
     "percentiles",
     "pool",
@@ -90,4 +94,5 @@ __all__ = [
     "spearman",
     "standard_error",
     "value_f1",
+    "value_ratio",
 ]

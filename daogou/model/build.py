@@ -18,7 +18,7 @@ from daogou.model.embed import Fields
 from daogou.model.heads.extract import ExtractHead
 from daogou.model.heads.funnel import FunnelHead, Stage
 from daogou.model.heads.match import MatchHead
-from daogou.model.heads.profile import ProfileHead, Tastes
+from daogou.model.heads.profile import Listed, Ordered, ProfileHead, Tastes, in_order
 from daogou.model.item import ItemEncoder
 from daogou.model.joint import JointModel
 from daogou.model.meet import Meet
@@ -122,17 +122,33 @@ def build(
         heads["funnel"] = _funnel(transform, funnel, shape, item is not None, user is not None)
     if "match" in families:
         heads["match"] = MatchHead(width, counts.positive_share, counts.n_items)
-    profile = [task.name.removeprefix("profile.") for task in tasks if task.family == "profile"]
+    profile = [task for task in tasks if task.family == "profile"]
     if profile:
-        heads["profile"] = ProfileHead(
-            width,
-            [len(transform.classes(column)) for column in profile],
-            [transform.profile.names.index(column) for column in profile],
-            tastes=counts.tastes,
-        )
+        heads["profile"] = _profile(transform, profile, width, counts.tastes)
     if "extract" in families:
         heads["extract"] = ExtractHead(shape.text_width, len(transform.attributes))
     return JointModel(tasks, heads, text=text, item=item, user=user)
+
+
+def _profile(
+    transform: Transform, tasks: Sequence[Task], width: int, tastes: Tastes | None
+) -> ProfileHead:
+    names = [task.name.removeprefix("profile.") for task in tasks]
+    firsts = dict(zip(transform.many.names, transform.first_values, strict=True))
+    single = transform.profile.names
+    kinds: dict[int, Ordered | Listed] = {}
+    for place, (task, name) in enumerate(zip(tasks, names, strict=True)):
+        if name in firsts:
+            kinds[place] = Listed(firsts[name])
+        elif task.loss == "ordinal":
+            kinds[place] = Ordered(in_order(transform.classes(name)))
+    return ProfileHead(
+        width,
+        [len(transform.classes(name)) for name in names],
+        [-1 if name in firsts else single.index(name) for name in names],
+        kinds=kinds,
+        tastes=tastes,
+    )
 
 
 def _funnel(
@@ -192,15 +208,18 @@ def _funnel(
         meet.n_outputs, len(tasks), widths=expert_widths, dropout=shape.dropout, **options
     )
     names = [task.name for task in tasks]
-    stages = [
-        Stage(
-            given=names.index(task.given) if task.given in names else -1,
-            column=transform.stages.index(task.name),
-            loss=task.loss or "conditional",
-            window_h=transform.windows[transform.stages.index(task.name)],
+    stages = []
+    for task in tasks:
+        column = -1 if task.is_value else transform.stages.index(task.name)
+        stages.append(
+            Stage(
+                given=names.index(task.given) if task.given in names else -1,
+                column=column,
+                loss=task.loss or "conditional",
+                window_h=transform.windows[column],
+                scale=transform.value if task.is_value else None,
+            )
         )
-        for task in tasks
-    ]
     return FunnelHead(
         meet, mixer, stages, tower=shape.tower, bfloat16=shape.precision == "bfloat16",
         position=position, domain=domain, own=own,

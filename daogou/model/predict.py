@@ -30,10 +30,15 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class FunnelScores:
-    """Chances ``[n, T]`` of a split's exposures: over all of them, and where defined."""
+    """Chances ``[n, T]`` of a split's exposures: over all of them, and where defined.
+
+    Of a task that is an amount these are expected values, and ``nats [n]`` its loss, NaN where it
+    is not defined; empty without such a task.
+    """
 
     chances: Array
     conditional: Array
+    nats: Array
 
 
 @torch.inference_mode()
@@ -43,18 +48,25 @@ def funnel_scores(
     """Chances of every exposure of a split, in store order."""
     model.eval()
     head = cast(FunnelHead, model.heads["funnel"])
-    chances, conditional = [], []
+    chances, conditional, nats = [], [], []
     batches = split_batches(
         store, split, rows_per_step=rows_per_step, history_length=history_length
     )
     for _, cpu_batch in batches:
         batch = cpu_batch.to(model.device)
-        over_all, given = head.chances(model.encode(batch), batch)
+        towers = head.towers(model.encode(batch), batch)
+        over_all, given = head.said(towers)
+        if head.worth is not None:
+            seen = head.seen(towers, batch.exposures)[-1]
+            where = head.worth.defined(seen)
+            nats.append(torch.where(where, head.worth.nats(seen), torch.nan).cpu().numpy())
         chances.append(over_all.T.cpu().numpy())
         conditional.append(given.T.cpu().numpy())
     nothing = np.zeros((0, len(head.given)), dtype=np.float32)
     return FunnelScores(
-        np.concatenate([nothing, *chances]), np.concatenate([nothing, *conditional])
+        np.concatenate([nothing, *chances]),
+        np.concatenate([nothing, *conditional]),
+        np.concatenate([nothing[:, 0], *nats]),
     )
 
 

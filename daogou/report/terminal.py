@@ -13,7 +13,8 @@ from rich.table import Table
 Document = Mapping[str, Any]
 
 # The one metric a task is known by, its ceiling's key, and where it starts from.
-_LEADING: Final = ("auc", "macro_f1", "recall@50", "f1")
+_LEADING: Final = ("auc", "macro_f1", "recall@50", "f1", "gini")
+_WORTH: Final[Mapping[str, str]] = {"en": "worth", "zh": "期望价值"}
 _HEADS: Final[Mapping[str, Sequence[str]]] = {
     "en": ("task", "metric", "value", "95 % interval", "ceiling", "of the gap", "log loss", "n"),
     "zh": ("任务", "指标", "数值", "95% 区间", "上限", "已缩小差距", "对数损失", "样本数"),
@@ -71,6 +72,8 @@ def recommendations(answer: Document, titles: Mapping[str, str], *, lang: str = 
     table = _table(heads[lang], title)
     for item in answer["items"]:
         chances = "  ".join(f"{stage} {chance:.3f}" for stage, chance in item["p"].items())
+        if item.get("expected_value") is not None:
+            chances += f"  {_WORTH[lang]} {item['expected_value']:.4g}"
         why = "; ".join(reason["text"] for reason in item["reasons"])
         shown = f"{item['item']} {titles.get(item['item'], '')}".strip()
         _row(table, shown, f"{item['score']:.4f}", chances, why)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from daogou.schema import Shop
+from daogou.schema import Shop, Task
 from daogou.tables import Counts
 from daogou.tables.engine import Engine, name_of, quoted
 from daogou.tables.read import pointers
@@ -103,7 +103,7 @@ def _duplicate_events(engine: Engine, shop: Shop, counts: Counts) -> Iterable[Fi
 
 def _labels(engine: Engine, shop: Shop) -> Iterable[tuple[str, str | None, str, int, int]]:
     """Task, ``given``, split, labels known and labels of 1, for each funnel task and split."""
-    tasks = shop.of_family("funnel")
+    tasks = [task for task in shop.of_family("funnel") if not task.is_value]
     names = list(dict.fromkeys(name for task in tasks for name in (task.name, task.given) if name))
     if not names:
         return
@@ -144,7 +144,7 @@ def _one_class_label(engine: Engine, shop: Shop, counts: Counts) -> Iterable[Fin
 def _all_labels_missing(engine: Engine, shop: Shop, counts: Counts) -> Iterable[Finding]:
     # A split where the earlier stage never happened has no row in `_labels` either.
     known_in = {(name, split): known for name, _, split, known, _ in _labels(engine, shop)}
-    for task in shop.of_family("funnel"):
+    for task in (task for task in shop.of_family("funnel") if not task.is_value):
         for split, n_rows in counts.split.exposures.items():
             if n_rows and not known_in.get((task.name, split)):
                 yield Finding(
@@ -155,6 +155,50 @@ def _all_labels_missing(engine: Engine, shop: Shop, counts: Counts) -> Iterable[
                     f"no {task.name} label{_where(task.given)} is known in {split}: its window is "
                     f"longer than the split; shorten events.window_h.{task.name} or take more days",
                 )
+
+
+def _no_values(engine: Engine, shop: Shop, counts: Counts) -> Iterable[Finding]:
+    for task, split, known, above in _values(engine, shop):
+        if not above:
+            yield Finding(
+                "no_values",
+                "FAIL" if split == "train" else "WARN",
+                known,
+                (f"{task.name} {split}",),
+                f"no {task.name} above 0{_where(task.given)} is known in {split}: nothing can be "
+                "learnt or measured; check the column that events.value names, or take it out",
+            )
+
+
+def _zero_values(engine: Engine, shop: Shop, counts: Counts) -> Iterable[Finding]:
+    for task, split, known, above in _values(engine, shop):
+        if split == "train" and above < known and task.loss == "lognormal":
+            yield Finding(
+                "zero_values",
+                "WARN",
+                known - above,
+                (task.name,),
+                f"{known - above} of {known} values{_where(task.given)} in train are 0, which "
+                f'"lognormal" leaves out, so that it expects too much; '
+                f'set [tasks.{task.name}] loss = "zero_inflated"',
+            )
+
+
+def _values(engine: Engine, shop: Shop) -> Iterable[tuple[Task, str, int, int]]:
+    """Of the value's task and each split: the values that are known, and those above 0."""
+    for task in shop.of_family("funnel"):
+        if task.is_value:
+            given = f"WHERE {name_of('label_' + task.given)} = 1" if task.given else ""
+            found = {
+                str(split): (int(known), int(above))
+                for split, known, above in engine.rows(
+                    "SELECT split, count(value), count(*) FILTER (WHERE value > 0) "
+                    f"FROM exposures {given} GROUP BY split"
+                )
+            }
+            sizes = engine.rows("SELECT DISTINCT split FROM exposures ORDER BY split")
+            for (split,) in sizes:
+                yield task, str(split), *found.get(str(split), (0, 0))
 
 
 def _few_events(engine: Engine, shop: Shop, counts: Counts) -> Iterable[Finding]:
@@ -490,6 +534,8 @@ CHECKS: Final[dict[str, Check]] = {
     "uncredited_events": _uncredited_events,
     "one_class_label": _one_class_label,
     "all_labels_missing": _all_labels_missing,
+    "no_values": _no_values,
+    "zero_values": _zero_values,
     "profile_column_one_value": _profile_one_value,
     "numbers_as_text": _numbers_as_text,
     "null_text": _null_text,

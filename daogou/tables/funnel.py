@@ -12,6 +12,7 @@ _HOUR_US: Final = 3_600_000_000
 _TRUE: Final = "('1', '1.0', 'true', 't', 'yes')"
 _FALSE: Final = "('0', '0.0', 'false', 'f', 'no')"
 _ROW, _STAGE, _DEEPEST = '"@row"', '"@stage"', '"@deepest"'  # beside columns that a shop names
+_VALUE: Final = '"@value"'
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,11 @@ def exposures(engine: Engine, shop: Shop) -> Exposed:
     there is one) at or before it whose window still runs, and implies every earlier stage.
     In a wide table a row is an exposure and its labels are taken as they are.
 
+    Where the shop names a value, ``exposures`` has a column ``value``: of a log the sum over the
+    credited events of the last stage, NULL where there is none; censored as that stage's label is.
+
     Raises `DataError` where a label is not 0 or 1, an exposure's id is missing or repeated, a
-    weight is not above 0, or no exposure is left.
+    weight is not above 0, a value is below 0 or not finite, or no exposure is left.
     """
     events = shop.events
     if events is None:
@@ -45,6 +49,7 @@ def exposures(engine: Engine, shop: Shop) -> Exposed:
         )
         _make_no_history(engine)
         return Exposed(0, 0, None, {}, {}, {}, {})
+    _check_values(engine, events)
     if events.funnel:
         usable, dropped = _counts(engine, events)
         credited, implied = _credit(engine, events)
@@ -166,11 +171,17 @@ def _credit(engine: Engine, events: Events) -> tuple[dict[str, int], dict[str, i
     window = " ".join(f"WHEN {k} THEN {_window_us(events, s)}" for k, s in enumerate(stages))
     same = " AND ".join(f"happened.{key} = open.{key}" for key in keys)
     # The latest exposure's window runs longest: if it is over, so are those of all before it.
+    amount = f", {_value_of(events)} AS {_VALUE}" if events.value else ""
+    worth = (
+        f"sum({_VALUE}) FILTER (WHERE stage = {len(stages) - 1}) AS {_VALUE}, "
+        if events.value
+        else ""
+    )
     engine.run(
         f"CREATE OR REPLACE TABLE credits AS SELECT {_ROW}, max(stage) AS {_DEEPEST}, "
-        "bit_or(CAST(1 AS BIGINT) << stage) AS stages, "
+        f"bit_or(CAST(1 AS BIGINT) << stage) AS stages, {worth}"
         f"{', '.join(f'count(*) FILTER (WHERE stage = {k}) AS n_{k}' for k in range(len(stages)))} "
-        f"FROM (SELECT {_STAGE} AS stage, {_ROW} FROM "
+        f"FROM (SELECT {_STAGE} AS stage, {_ROW}{amount} FROM "
         f"(SELECT *, CASE {kind} {depth} END AS {_STAGE} FROM events WHERE {told}) AS happened "
         f"ASOF JOIN open ON {same} AND happened.{time} >= open.{time} WHERE "
         f"epoch_us(happened.{time}) - epoch_us(open.{time}) < CASE {_STAGE} {window} END) "
@@ -197,10 +208,13 @@ def _show(engine: Engine, events: Events, common: str) -> None:
         f"CAST(coalesce({_DEEPEST}, -1) >= {k} AS TINYINT) AS {name_of('label_' + stage)}"
         for k, stage in enumerate(events.stages)
     )
+    if events.value:
+        labels += f", {_VALUE} AS value"
+    told = f"{_DEEPEST}, {_VALUE}" if events.value else _DEEPEST
     _number(
         engine,
         f"SELECT {common}, rowid AS row, {labels} FROM events LEFT JOIN "
-        f"(SELECT {_ROW}, {_DEEPEST} FROM credits) ON {_ROW} = events.rowid "
+        f"(SELECT {_ROW}, {told} FROM credits) ON {_ROW} = events.rowid "
         f"WHERE {kind} = {quoted(events.funnel[0])} AND {time} IS NOT NULL "
         f"AND {user} IS NOT NULL AND {item} IS NOT NULL",
         'time, "user", request, row',
@@ -254,6 +268,8 @@ def _widen(engine: Engine, events: Events, common: str) -> dict[str, int]:
         )
     if problems:
         raise DataError("\n".join(problems))
+    if events.value:
+        casts.append(f"{_value_of(events)} AS value")
     order = 'time, "user", request, row' if events.time else "row"
     timed = f"WHERE {name_of(events.time)} IS NOT NULL" if events.time else ""
     _number(
@@ -285,6 +301,28 @@ def _check_ids(engine: Engine, events: Events) -> None:
         raise DataError(
             f"events.id: {count} ids are repeated ({example!r} names {times} exposures); "
             "an id must name one exposure"
+        )
+
+
+def _value_of(events: Events) -> str:
+    """SQL for the value of a row of ``events``: NULL for what is no number."""
+    name = name_of(events.value or "")
+    return f"CASE WHEN NOT isnan({name}) THEN {name} END"
+
+
+def _check_values(engine: Engine, events: Events) -> None:
+    if not events.value:
+        return
+    last = f"{name_of(events.kind or '')} = {quoted(events.stages[-1])}"
+    of = f" AND {last}" if events.funnel else ""
+    bad = f"({_value_of(events)} < 0 OR isinf({_value_of(events)})){of}"
+    count = engine.value(f"SELECT count(*) FROM events WHERE {bad}")
+    if count:
+        rows = engine.rows(f"SELECT {_value_of(events)} FROM events WHERE {bad} ORDER BY 1 LIMIT 3")
+        raise DataError(
+            f"events.value: {count} values of {events.value!r} are below 0 or not finite "
+            f"({', '.join(str(row[0]) for row in rows)}); correct them, or leave empty what is "
+            "not known"
         )
 
 
@@ -320,9 +358,12 @@ def windowed(events: Events) -> tuple[str, ...]:
 def censor(engine: Engine, events: Events, stage: str, end: str, where: str) -> int:
     """Set ``label_<stage>`` to NULL where its window closes after ``end``; how many it were.
 
+    With the last stage's label goes the value.
+
     ``end`` is a time in UTC, ``where`` an SQL condition on ``exposures``.
     """
     label = name_of(f"label_{stage}")
+    worth = ", value = NULL" if events.value and stage == events.stages[-1] else ""
     # Subtracting from `end` keeps the scan a comparison with one constant.
     open_ = (
         f"{where} AND {label} IS NOT NULL AND time > "
@@ -330,5 +371,5 @@ def censor(engine: Engine, events: Events, stage: str, end: str, where: str) -> 
     )
     count = int(engine.value(f"SELECT count(*) FROM exposures WHERE {open_}"))
     if count:
-        engine.run(f"UPDATE exposures SET {label} = NULL WHERE {open_}")
+        engine.run(f"UPDATE exposures SET {label} = NULL{worth} WHERE {open_}")
     return count

@@ -156,6 +156,7 @@ def _wanted(shop: Shop, table: str) -> tuple[str, list[_Column], set[str]]:
         for setting, role in (
             *(("user", "key"), ("item", "key"), ("time", "time"), ("kind", "word")),
             *(("request", "word"), ("id", "word"), ("weight", "number"), ("split", "word")),
+            ("value", "number"),
             *(("labels", "plain"), ("context", "plain")),
         ):
             want(setting, role)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -587,3 +588,84 @@ def test_another_shops_rows_go_through_the_same_transform(tmp_path: Path) -> Non
         store = compile_store(engine, later, transform, tmp_path / "later" / "store")
     assert store["items/id"].tolist() == [0, 1, 2, 3, 0]
     assert store["items/fields"][4].tolist() == store["items/fields"][1].tolist()
+
+
+PAID = TOML.replace('request = "request"', 'request = "request"\nvalue = "amount"')
+LIKES = TOML.replace('profile = ["gender"]', 'profile = ["gender", "likes", "ways"]')
+
+
+def test_a_value_is_kept_beside_the_labels_with_its_scale_of_training(tmp_path: Path) -> None:
+    events = [dict(row, amount=np.e**3 if row["event"] == "buy" else None) for row in EVENTS]
+    events += [
+        event(202, 1, 13, "buy", "r6", amount=7.0),
+        event(300, 1, 10, "leave", None, amount=None),
+    ]
+    transform, store = compile_shop(write_shop(tmp_path, events=events, toml=PAID))
+    assert transform.value is not None
+    assert transform.value.mean == pytest.approx(3.0)
+    assert transform.value.spread == 1.0
+    assert store["exposures/value"].dtype == np.float32
+    nan = np.nan
+    wanted = [np.e**3, nan, nan, nan, nan, nan, 7.0, nan]
+    np.testing.assert_allclose(store["exposures/value"], wanted, rtol=1e-6)
+    assert Transform.from_json(json.loads(json.dumps(transform.to_json()))) == transform
+
+
+def test_another_shop_without_the_value_has_it_missing_everywhere(tmp_path: Path) -> None:
+    events = [dict(row, amount=2.0) for row in EVENTS]
+    transform = fit_shop(write_shop(tmp_path / "one", events=events, toml=PAID))
+    _, store = compile_shop(write_shop(tmp_path / "other"), transform=transform)
+    assert np.isnan(store["exposures/value"]).all()
+
+
+def test_a_shop_without_amounts_or_lists_has_no_array_of_them(made: Made) -> None:
+    assert not {"exposures/value", "users/many"} & set(made[1].arrays)
+    document = made[0].to_json()
+    del document["value"], document["many"]  # as written before there were any
+    assert Transform.from_json(document) == made[0]
+
+
+def test_lists_become_a_yes_or_no_for_each_value_that_training_knows(tmp_path: Path) -> None:
+    users = [
+        dict(row, likes=likes, ways=ways)
+        for row, likes, ways in zip(
+            USERS, (["b", "a", None], ["a", "never seen"], None), ([], ["walk"], []), strict=True
+        )
+    ]
+    lists = pa.list_(pa.string())
+    shop = write_shop(tmp_path, users=users, toml=LIKES)
+    table = pa.table(
+        {
+            name: pa.array(
+                [row[name] for row in users], lists if name in ("likes", "ways") else None
+            )
+            for name in users[0]
+        }
+    )
+    pq.write_table(table, tmp_path / "users.parquet")
+    transform, store = compile_shop(shop)
+    # Only user 1 may teach: likes are a and b, and no way is known.
+    assert transform.profile.names == ("gender",)
+    assert transform.many.names == ("likes", "ways")
+    assert (transform.classes("likes"), transform.classes("ways")) == (("a", "b"), ())
+    assert transform.first_values == (0, 2)
+    assert store["users/many"].tolist() == [[-1, -1], [1, 1], [1, 0], [-1, -1]]
+    assert store["users/profile"].shape == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "column", "message"),
+    [
+        ("multilabel", "gender", "'gender' is VARCHAR; write it as a list"),
+        ("ordinal", "likes", r"'likes' is VARCHAR\[\]; a list has no order"),
+    ],
+)
+def test_a_loss_that_wants_another_type_of_column_is_refused(
+    tmp_path: Path, loss: str, column: str, message: str
+) -> None:
+    users = [dict(row, likes=["a"], ways=["b"]) for row in USERS]
+    toml = f'{LIKES}\n[tasks."profile.{column}"]\nloss = "{loss}"\n'
+    with pytest.raises(
+        DataError, match=f"tasks.profile.{column}.loss: '{loss}', and column {message}"
+    ):
+        fit_shop(write_shop(tmp_path, users=users, toml=toml))

@@ -109,6 +109,15 @@ def test_a_recommendation_shows_chances_and_reasons() -> None:
     assert cells(text, "7") == ["7", "0.2500", "click 0.500  purchase 0.125", "popular; in blue"]
 
 
+@pytest.mark.parametrize(("lang", "word"), [("en", "worth"), ("zh", "期望价值")])
+def test_a_recommendation_shows_what_it_is_worth_where_that_was_learnt(
+    lang: str, word: str
+) -> None:
+    item = {"item": "7", "score": 0.25, "p": {"buy": 0.5}, "expected_value": 3.25, "reasons": []}
+    text = drawn(terminal.recommendations({"user": "17", "items": [item]}, {}, lang=lang))
+    assert f"buy 0.500  {word} 3.25" in text
+
+
 def test_spans_are_cut_out_of_their_title() -> None:
     found = {"text": "云栖 羊毛 毛衣", "spans": [[0, 2, "brand", 0.875], [3, 5, "material", 1.0]]}
     text = drawn(terminal.spans(found))

@@ -329,3 +329,39 @@ def test_numbers_that_became_words_are_a_warning(engine: Engine, tmp_path: Path)
     shop = shop_of(tmp_path, None, None, Events("e.csv", labels=("y",), context=("price",)))
     finding = only(check(engine, shop, prepare(engine, shop)), "numbers_as_text")
     assert "e.csv line 6: '?'" in finding.examples[0]
+
+
+def paid(amount: Callable[[int], float | None]) -> dict[str, dict[str, list[Any]]]:
+    """The sound shop with an amount for each purchase, the n-th of all events."""
+    tables = sound()
+    kinds = tables["events"]["k"]
+    tables["events"]["amount"] = [
+        amount(n) if kind == "buy" else None for n, kind in enumerate(kinds)
+    ]
+    return tables
+
+
+def test_values_of_zero_are_a_warning_unless_the_loss_knows_them(
+    engine: Engine, tmp_path: Path
+) -> None:
+    shop = describe(tmp_path)
+    assert shop.events is not None
+    worth = shop_of(tmp_path, shop.items, shop.users, replace(shop.events, value="amount"))
+    findings = look(engine, worth, paid(lambda n: float(n % 2)))
+    finding = only(findings, "zero_values")
+    assert finding.level == "WARN"
+    assert 'set [tasks.value] loss = "zero_inflated"' in finding.text
+    tasks = tuple(
+        replace(task, loss="zero_inflated") if task.is_value else task for task in worth.tasks
+    )
+    findings = check(engine, replace(worth, tasks=tasks), prepare(engine, worth))
+    assert [each.level for each in findings if each.name == "zero_values"] == ["PASS"]
+
+
+def test_a_value_that_is_never_above_zero_fails(engine: Engine, tmp_path: Path) -> None:
+    shop = describe(tmp_path)
+    assert shop.events is not None
+    worth = shop_of(tmp_path, shop.items, shop.users, replace(shop.events, value="amount"))
+    tables = paid(lambda n: 0.0 if n % 2 else None)
+    levels = [each.level for each in look(engine, worth, tables) if each.name == "no_values"]
+    assert sorted(levels) == ["FAIL", "WARN", "WARN"]

@@ -1,6 +1,7 @@
 """Labels credited by hand on small logs, and the laws that any log keeps."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -332,3 +333,63 @@ def test_labels_equal_the_plain_reading_of_the_rule(
     assert all(buy <= click for click, buy in found.values())
     numbers = [row[0] for row in engine.rows("SELECT exposure FROM exposures")]
     assert numbers == list(range(len(found)))
+
+
+PAID = replace(LOG, value="amount")
+
+
+def values(engine: Engine) -> list[float | None]:
+    return [row[0] for row in engine.rows("SELECT value FROM exposures ORDER BY exposure")]
+
+
+def test_an_exposure_s_value_is_the_sum_over_its_credited_events_of_the_last_stage(
+    engine: Engine,
+) -> None:
+    rows: list[tuple[float, int, int, str]] = [
+        (0, 1, 7, "shown"),
+        (0.1, 1, 7, "click"),
+        (0.2, 1, 7, "buy"),
+        (0.3, 1, 7, "buy"),
+        (1, 1, 8, "shown"),  # only clicked: worth nothing that is known
+        (1.1, 1, 8, "click"),
+        (2, 1, 9, "shown"),  # bought, and nobody wrote for how much
+        (2.1, 1, 9, "buy"),
+        (2.2, 1, 9, "buy"),  # nan is no number
+        (50, 1, 9, "buy"),  # too late for the window
+        QUIET,
+    ]
+    nan = float("nan")
+    amount = [9.0, 5.0, 20.0, 0.5, 9.0, 5.0, None, None, nan, 8.0, -1.0]
+    run_log(engine, rows, PAID, amount=pa.array(amount, pa.float64()))
+    assert values(engine) == [20.5, None, None]
+
+
+def test_a_value_is_censored_with_the_label_of_the_last_stage(engine: Engine) -> None:
+    rows: list[tuple[float, int, int, str]] = [
+        (0, 1, 7, "shown"),
+        (1, 1, 7, "buy"),
+        (20, 2, 7, "shown"),
+        (21, 2, 7, "buy"),
+        (30, 0, 0, "noise"),  # the log ends within a day of the second exposure
+    ]
+    run_log(engine, rows, PAID, amount=pa.array([None, 4.0, None, 6.0, None], pa.float64()))
+    assert labels(engine) == [(1, 1), (1, None)]
+    assert values(engine) == [4.0, None]
+
+
+@pytest.mark.parametrize("amount", [-1.0, float("inf")])
+def test_a_value_below_zero_or_without_end_is_refused(engine: Engine, amount: float) -> None:
+    rows: list[tuple[float, int, int, str]] = [(0, 1, 7, "shown"), (1, 1, 7, "buy"), QUIET]
+    with pytest.raises(DataError, match=r"events\.value: 1 values of 'amount' are below 0"):
+        run_log(engine, rows, PAID, amount=pa.array([None, amount, None], pa.float64()))
+
+
+def test_a_wide_table_s_value_is_the_row_s_own(engine: Engine) -> None:
+    engine.add("events", pa.table({"buy": [1, 0, 1], "amount": [2.5, None, 0.0]}))
+    exposures(engine, shop_of(Events("wide.parquet", labels=("buy",), value="amount")))
+    assert values(engine) == [2.5, None, 0.0]
+
+
+def test_without_a_value_there_is_no_such_column(engine: Engine) -> None:
+    run_log(engine, [(0, 1, 7, "shown"), QUIET])
+    assert "value" not in engine.columns("exposures")

@@ -9,26 +9,31 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from daogou.features.batch import Batch
+from daogou.features.columns import Columns
+from daogou.features.transform import LogScale
 from daogou.model.encoded import Encoded, TaskLosses, weigh, weighed_linear
 from daogou.model.experts import GroupedLinear
 from daogou.model.meet import Meet
 from daogou.model.mixers.base import Mixer
 from daogou.model.own import OwnRows
 from daogou.model.position import Position
-from daogou.model.stages import STAGE_LOSSES, Seen, StageLoss
+from daogou.model.stages import STAGE_LOSSES, VALUE_LOSSES, Seen, StageLoss, ValueLoss
 
 
 @dataclass(frozen=True)
 class Stage:
     """One task of the funnel: ``given`` is the place of the task it depends on, or -1.
 
-    ``column`` is its column among the exposures' labels, ``loss`` a name in `STAGE_LOSSES`.
+    ``column`` is its column among the exposures' labels, ``loss`` a name in `STAGE_LOSSES`. With
+    a ``scale`` it is no chance but what the stage ``given`` is worth: it stands last, its column
+    is -1 and its loss a name in `VALUE_LOSSES`.
     """
 
     given: int
     column: int
     loss: str = "conditional"
     window_h: float = 24.0
+    scale: LogScale | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,9 @@ class FunnelHead(nn.Module):
     With ``bfloat16`` the mixer's products have 8 bits of mantissa in training; towers, losses and
     weights stay in float32, and so does everything outside training.
 
+    What a stage is worth is one more task, the last. Wherever this speaks of chances, its answer is
+    an expected value: where the stage happens, or times that stage's chance, over all exposures.
+
     ``domain`` is the column of the context that says which domain an exposure is of and the row of
     its first value, for a mixer that asks; ``own`` are each task's own rows, likewise.
     """
@@ -75,13 +83,20 @@ class FunnelHead(nn.Module):
         given = [stage.given for stage in stages]
         if any(place >= stage for stage, place in enumerate(given)):
             raise ValueError(f"given {given}: a stage can only depend on an earlier one")
+        if any(stage.scale is not None for stage in stages[:-1]):
+            raise ValueError("stages: only the last one may be an amount")
         self.meet = meet
         self.mixer = cast(nn.Module, mixer)
         self.position, self.domain, self.own = position, domain, own
         self.short = bfloat16
         self.stages = tuple(stages)
-        self.given, self.columns = tuple(given), [stage.column for stage in stages]
-        self.learnt: list[StageLoss] = [STAGE_LOSSES[stage.loss]() for stage in stages]
+        self.given = tuple(given)
+        self.columns = [stage.column for stage in stages if stage.scale is None]
+        self.learnt: list[StageLoss] = [
+            STAGE_LOSSES[stage.loss]() if stage.scale is None
+            else VALUE_LOSSES[stage.loss](stage.scale)
+            for stage in stages
+        ]  # fmt: skip
         n_outputs = 1 + max((loss.n_further for loss in self.learnt), default=0)
         self.hidden = GroupedLinear(len(given), mixer.n_outputs, tower)
         self.out = GroupedLinear(len(given), tower, n_outputs)
@@ -116,8 +131,22 @@ class FunnelHead(nn.Module):
     def losses(self, encoded: Encoded, batch: Batch, weights: Tensor) -> TaskLosses:
         """Each stage's nats per exposure of the batch, ``[T]``; 0 where it is undefined."""
         towers = self.towers(encoded, batch, weights)
-        exposures = batch.exposures
+        seen = self.seen(towers, batch.exposures)
+        found = [loss(each) for loss, each in zip(self.learnt, seen, strict=True)]
+        return TaskLosses(torch.stack(found), towers.shared)
+
+    @property
+    def worth(self) -> ValueLoss | None:
+        """The loss of the last task, where that is an amount."""
+        is_value = bool(self.stages) and self.stages[-1].scale is not None
+        return cast(ValueLoss, self.learnt[-1]) if is_value else None
+
+    def seen(self, towers: Towers, exposures: Columns) -> list[Seen]:
+        """What a batch's exposures say of each stage."""
         labels = exposures["labels"][:, self.columns]
+        value = exposures["value"] if self.worth is not None else None
+        if value is not None:
+            labels = torch.cat([labels, is_above(value)[:, None]], dim=1)
         delays = exposures["delay_h"] if "delay_h" in exposures.tensors else None
         watched = exposures["watched_h"] if "watched_h" in exposures.tensors else None
         log_chances = self.log_chained(functional.logsigmoid(towers.logits))
@@ -126,19 +155,21 @@ class FunnelHead(nn.Module):
         for stage, (asked, loss) in enumerate(zip(self.stages, self.learnt, strict=True)):
             before = asked.given
             logit = towers.logits[stage]
-            seen = Seen(
-                logit=logit,
-                further=towers.further[stage, :, : loss.n_further],
-                log_before=log_chances[before] if before >= 0 else torch.zeros_like(logit),
-                label=labels[:, stage],
-                happened=labels[:, before] == 1 if before >= 0 else cast(Tensor, everywhere),
-                weight=exposures["weight"],
-                window_h=asked.window_h,
-                delay_h=delays[:, asked.column] if delays is not None else None,
-                watched_h=watched[:, asked.column] if watched is not None else None,
+            found.append(
+                Seen(
+                    logit=logit,
+                    further=towers.further[stage, :, : loss.n_further],
+                    log_before=log_chances[before] if before >= 0 else torch.zeros_like(logit),
+                    label=labels[:, stage],
+                    happened=labels[:, before] == 1 if before >= 0 else cast(Tensor, everywhere),
+                    weight=exposures["weight"],
+                    window_h=asked.window_h,
+                    delay_h=delays[:, asked.column] if delays is not None else None,
+                    watched_h=watched[:, asked.column] if watched is not None else None,
+                    value=value if asked.scale is not None else None,
+                )
             )
-            found.append(loss(seen))
-        return TaskLosses(torch.stack(found), towers.shared)
+        return found
 
     def defined(self, labels: Tensor, stage: int) -> Tensor:
         """Where a stage's conditional label exists: known, and the stage before it happened."""
@@ -148,7 +179,10 @@ class FunnelHead(nn.Module):
 
     def chances(self, encoded: Encoded, batch: Batch) -> tuple[Tensor, Tensor]:
         """Chance of each stage over all exposures, and where its condition holds, ``[T, B]``."""
-        towers = self.towers(encoded, batch)
+        return self.said(self.towers(encoded, batch))
+
+    def said(self, towers: Towers) -> tuple[Tensor, Tensor]:
+        """The chances that towers have said, as `chances`."""
         conditional = torch.stack(
             [
                 loss.chance(towers.logits[stage], towers.further[stage], asked.window_h)
@@ -172,3 +206,8 @@ class FunnelHead(nn.Module):
             own = conditional[stage]
             chances.append(own if before < 0 else own + chances[before])
         return torch.stack(chances)
+
+
+def is_above(values: Tensor) -> Tensor:
+    """``[B]`` int8: 1 where a value is above 0, 0 where it is 0, -1 where it is missing (NaN)."""
+    return torch.where(values.isnan(), -1, values > 0).to(torch.int8)

@@ -56,7 +56,8 @@ class HoME(nn.Module):
         group = torch.tensor(groups or [min(task, 1) for task in range(n_tasks)])
         if len(group) != n_tasks or set(group.tolist()) != set(range(int(group.max()) + 1)):
             raise ConfigError(
-                f"model.mixer_options.groups: {list(groups)}; give each of the {n_tasks} tasks a number, from 0 up"
+                f"model.mixer_options.groups: {list(groups)}; "
+                f"give each of the {n_tasks} tasks a number, from 0 up"
             )
         n_groups = int(group.max()) + 1
         self.n_experts, self.n_tasks = n_experts, n_tasks

@@ -3,12 +3,18 @@
 from collections.abc import Callable
 from typing import Final
 
+from daogou.features.transform import LogScale
 from daogou.model.stages.base import Seen, StageLoss
 from daogou.model.stages.conditional import Conditional
+from daogou.model.stages.value import LogNormal, ValueLoss, ZeroInflated
 
 STAGE_LOSSES: Final[dict[str, Callable[[], StageLoss]]] = {
     "conditional": Conditional,
     "marginal": Conditional,  # the same, of a stage that is given no other
 }
+VALUE_LOSSES: Final[dict[str, Callable[[LogScale], ValueLoss]]] = {
+    "lognormal": LogNormal,
+    "zero_inflated": ZeroInflated,
+}
 
-__all__ = ["STAGE_LOSSES", "Conditional", "Seen", "StageLoss"]
+__all__ = ["STAGE_LOSSES", "VALUE_LOSSES", "Conditional", "Seen", "StageLoss", "ValueLoss"]

@@ -24,6 +24,7 @@ class Seen:
     window_h: float  # hours within which the stage counts
     delay_h: Tensor | None = None  # [B] hours to the event; NaN where none was seen
     watched_h: Tensor | None = None  # [B] hours that the exposure was watched; at most the window
+    value: Tensor | None = None  # [B] of an amount's task: what it was; NaN where it is missing
 
     @property
     def defined(self) -> Tensor:

@@ -8,6 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from daogou.features.batch import Batch
+from daogou.features.columns import Columns
+from daogou.features.transform import LogScale
 from daogou.model.encoded import Encoded
 from daogou.model.heads.funnel import FunnelHead, Stage
 from daogou.model.meet import Meet
@@ -184,3 +187,67 @@ def test_bfloat16_is_close_in_training_and_absent_outside_it() -> None:
     torch.testing.assert_close(rough, exact, rtol=0.02, atol=0.01)
     chances = [each.eval().chances(items(), given)[0] for each in (made, short)]
     assert torch.equal(*chances)
+
+
+SCALE = LogScale(mean=2.0, spread=1.0, least=0.0, most=9.0)
+
+
+def worth(given: int, loss: str = "lognormal") -> FunnelHead:
+    """Click and buy, and what a purchase (or an exposure, for -1) is worth."""
+    torch.manual_seed(0)
+    meet = Meet(2, has_items=True, has_users=False, context=None)
+    last = Stage(given, -1, loss, scale=SCALE)
+    made = FunnelHead(meet, Copies(3, 2), [*stages((-1, 0), (0, 1)), last], tower=4)
+    assert made.out.bias is not None
+    torch.nn.init.zeros_(made.out.weight)
+    torch.nn.init.zeros_(made.out.bias)
+    return made
+
+
+def worth_batch(labels: list[list[int]], values: list[float]) -> Batch:
+    given = batch(labels, item=[1] * len(labels))
+    tensors = {**given.exposures.tensors, "value": torch.tensor(values)}
+    return Batch(Columns(tensors), given.users, given.items, given.texts, given.titles, given.extra)
+
+
+def test_what_a_stage_is_worth_is_learnt_where_it_happened() -> None:
+    # Of four exposures one has a purchase of known value, e^3: 1 spread from what is said.
+    labels = [[1, 1], [1, 1], [1, 0], [0, 0]]
+    values = [math.exp(3.0), math.nan, 5.0, 5.0]
+    made = worth(1)
+    found = made.losses(items(), worth_batch(labels, values), torch.ones(3)).values
+    assert found[2].item() == pytest.approx((0.5 * math.log(2 * math.pi) + 0.5) / 4)
+    assert made.columns == [0, 1]
+
+
+def test_its_answer_is_an_expected_value_given_the_stage_and_times_its_chance() -> None:
+    over_all, given = worth(1).chances(items(), worth_batch([[0, 0]], [math.nan]))
+    torch.testing.assert_close(given[:, 0], torch.tensor([0.5, 0.5, math.exp(2.5)]))
+    torch.testing.assert_close(over_all[:, 0], torch.tensor([0.5, 0.25, math.exp(2.5) / 4]))
+    alone, _ = worth(-1).chances(items(), worth_batch([[0, 0]], [math.nan]))
+    assert alone[2].item() == pytest.approx(math.exp(2.5))
+
+
+@pytest.mark.parametrize("loss", ["lognormal", "zero_inflated"])
+@pytest.mark.parametrize(
+    ("labels", "value"), [([-1, -1], math.nan), ([0, 0], 7.0), ([1, 1], math.nan)]
+)
+def test_a_batch_without_a_value_has_no_loss_and_no_gradient(
+    labels: list[int], value: float, loss: str
+) -> None:
+    made, seen = worth(1, loss), items()
+    torch.nn.init.normal_(made.out.weight)
+    found = made.losses(seen, worth_batch([labels] * 2, [value] * 2), torch.ones(3)).values
+    assert found[2].item() == 0.0
+    assert found.isfinite().all()
+    found[2].backward()
+    assert seen.items is not None
+    assert seen.items.grad is not None
+    assert (seen.items.grad == 0).all()
+
+
+def test_an_amount_that_is_not_last_is_refused() -> None:
+    meet = Meet(2, has_items=True, has_users=False, context=None)
+    amount = Stage(-1, -1, "lognormal", scale=SCALE)
+    with pytest.raises(ValueError, match="only the last one may be an amount"):
+        FunnelHead(meet, Copies(2, 2), [amount, Stage(-1, 0)])

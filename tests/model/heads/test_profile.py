@@ -5,12 +5,22 @@ from typing import cast
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from daogou.features.columns import Columns
 from daogou.model.embed import Fields
 from daogou.model.encoded import Encoded
-from daogou.model.heads.profile import ProfileHead, Tastes, shares_of
+from daogou.model.heads.profile import (
+    Listed,
+    Ordered,
+    ProfileHead,
+    Tastes,
+    even_steps,
+    ordered,
+    shares_of,
+)
 from daogou.model.item import ItemEncoder
 from daogou.model.joint import JointModel
 from daogou.model.user import UserEncoder
@@ -183,3 +193,108 @@ def test_the_prior_costs_half_the_precision_over_the_users_times_the_squares() -
         made.wide.weight[0, 0] = 3.0  # of the first column: 200 / (2 * 100) * 9
         made.wide.weight[2:, 1] = 1.0  # of the second, three classes: 1 * 3
     torch.testing.assert_close(made.penalties(), torch.tensor([9.0, 3.0]))
+
+
+def test_classes_in_order_are_what_lies_between_thresholds_by_hand() -> None:
+    # Thresholds at -ln 3 and ln 3: sigmoids of 1/4 and 3/4 at a score of 0.
+    gap = torch.tensor(2 * math.log(3) - 1e-3).expm1().log()
+    steps = torch.stack([torch.tensor(-math.log(3)), gap])
+    torch.testing.assert_close(
+        ordered(torch.zeros(1), steps).exp(), torch.tensor([[0.25, 0.5, 0.25]])
+    )
+    # A score of ln 3 moves them to 1/10 and 1/2.
+    torch.testing.assert_close(
+        ordered(torch.full((1,), math.log(3)), steps).exp(), torch.tensor([[0.1, 0.4, 0.5]])
+    )
+
+
+@given(st.floats(-40, 40), st.lists(st.floats(-40, 40), min_size=1, max_size=5))
+def test_chances_in_order_sum_to_one_and_a_higher_score_never_lowers_the_class(
+    score: float, steps: list[float]
+) -> None:
+    scores = torch.tensor([score, score + 1.0], dtype=torch.float64)
+    logs = ordered(scores, torch.tensor(steps, dtype=torch.float64))
+    assert logs.isfinite().all()
+    chances = logs.exp()
+    torch.testing.assert_close(chances.sum(1), torch.ones(2, dtype=torch.float64))
+    below = chances.cumsum(1)
+    assert (below[1] <= below[0] + 1e-9).all()
+
+
+def test_classes_in_order_are_equally_likely_until_trained() -> None:
+    torch.testing.assert_close(
+        ordered(torch.zeros(1), even_steps(5)).exp(), torch.full((1, 5), 0.2)
+    )
+
+
+def test_an_ordered_column_answers_in_the_order_of_its_classes_not_of_their_ranks() -> None:
+    # Classes 0, 1, 2 are the middle, the highest and the lowest. A low score: class 2.
+    made = ProfileHead(WIDTH, [3], [0], kinds={0: Ordered((2, 0, 1))}).eval()
+    nn.init.zeros_(last(made).weight)
+    assert last(made).bias.shape == (1,)
+    last(made).bias.data.fill_(-9.0)
+    seen = states(2)
+    (chances,) = made.distributions(seen, Columns({}))
+    assert chances[0].argmax().item() == 2
+    torch.testing.assert_close(chances.sum(1), torch.ones(2))
+    users = profiles([1, 2], [[2], [2]], [TRAIN, TRAIN])
+    found = made.losses(seen, batch(users=users), torch.ones(1)).values
+    assert found.item() == pytest.approx(-chances[0, 2].log().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("n_classes", [0, 1, 2])
+@pytest.mark.parametrize("known", [True, False])
+def test_an_ordered_column_of_few_or_no_classes_has_a_finite_loss(
+    n_classes: int, known: bool
+) -> None:
+    made = ProfileHead(WIDTH, [n_classes], [0], kinds={0: Ordered(tuple(range(n_classes)))})
+    seen = states(2)
+    place = n_classes - 1 if known else -1
+    users = profiles([1, 2], [[place], [place]], [TRAIN, TRAIN])
+    found = made.losses(seen, batch(users=users), torch.ones(1)).values
+    found.sum().backward()
+    assert found.isfinite().all()
+    assert seen.h is not None and seen.h.grad is not None
+    assert seen.h.grad.isfinite().all()
+    assert [each.shape for each in made.distributions(seen, Columns({}))] == [(2, n_classes)]
+    if not known or n_classes < 2:
+        assert found.item() == 0.0
+
+
+def listed(rows: list[list[int]], split: list[int] | None = None) -> Columns:
+    users = profiles(range(1, len(rows) + 1), [[0]] * len(rows), split or [TRAIN] * len(rows))
+    return Columns({**users.tensors, "many": torch.tensor(rows, dtype=torch.int8)})
+
+
+def test_each_value_of_a_list_is_a_yes_or_no_of_its_own() -> None:
+    # Values 1 and 2 are the head's, with chances 1/4 and 1/2; value 0 is another column's. User 1
+    # has the first of them: (ln 4 + ln 2) / 2; user 2 has none: (-ln 3/4 + ln 2) / 2; user 3 is
+    # not known and user 4 may not teach.
+    made = ProfileHead(WIDTH, [2], [-1], kinds={0: Listed(1)}).eval()
+    nn.init.zeros_(last(made).weight)
+    last(made).bias.data.copy_(torch.tensor([0.25, 0.5]).logit())
+    users = listed(
+        [[0, 1, 0], [1, 0, 0], [1, -1, -1], [1, 1, 1]], [TRAIN, TRAIN, TRAIN, VALIDATION]
+    )
+    found = made.losses(states(4), batch(users=users), torch.ones(1)).values
+    wanted = (math.log(4) + math.log(2) - math.log(0.75) + math.log(2)) / 4
+    assert found.item() == pytest.approx(wanted)
+    (chances,) = made.distributions(states(1), Columns({}))
+    torch.testing.assert_close(chances, torch.tensor([[0.25, 0.5]]))
+
+
+@pytest.mark.parametrize("n_values", [0, 2])
+def test_a_list_that_nobody_s_is_known_of_has_no_loss_and_no_gradient(n_values: int) -> None:
+    made, seen = ProfileHead(WIDTH, [n_values], [-1], kinds={0: Listed(0)}), states(2)
+    users = listed([[-1] * n_values] * 2)
+    found = made.losses(seen, batch(users=users), torch.ones(1)).values
+    assert found.item() == 0.0
+    found.sum().backward()
+    assert seen.h is not None and seen.h.grad is not None
+    assert (seen.h.grad == 0).all()
+
+
+def test_weights_have_the_names_they_had_where_no_column_is_ordered_or_a_list() -> None:
+    names = set(ProfileHead(WIDTH, [2, 3], [0, 1], tastes=TASTES).state_dict())
+    assert not [name for name in names if name.startswith(("steps", "ranks"))]
+    assert "steps.0" in ProfileHead(WIDTH, [3], [0], kinds={0: Ordered((0, 1, 2))}).state_dict()
