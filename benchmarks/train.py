@@ -229,7 +229,7 @@ def balancers(out: Path, threads: int, rounds: int) -> dict[str, Any]:
         seconds = _rounds(racers, rounds, _STEPS)
     return {
         name: {
-            "needs_gram": BALANCERS[name]().needs_gram,
+            "needs_gram": BALANCERS[name](2).needs_gram,
             "over_fixed": statistics.median(row[k] / row[0] for row in seconds),
         }
         for k, name in enumerate(names)

@@ -27,11 +27,44 @@ def check_is_finite(balancer: Balancer, losses: Tensor, gram: Tensor) -> None:
 
 
 def check_ignores_order(make: Callable[[], Balancer], losses: Tensor, gram: Tensor) -> None:
-    """Renaming the tasks renames the weights, and does nothing else."""
+    """Renaming the tasks renames the weights, and does nothing else, step after step."""
     order = torch.arange(len(losses)).roll(1)
-    weights = make()(losses, gram)
-    renamed = make()(losses[order], gram[order][:, order])
-    torch.testing.assert_close(renamed, weights[order])
+    one, other = make(), make()
+    for step in range(3):
+        now = losses * (1.0 - 0.1 * step * torch.arange(1, len(losses) + 1) / len(losses))
+        weights = one(now, gram.clone())
+        renamed = other(now[order], gram[order][:, order])
+        torch.testing.assert_close(renamed, weights[order], rtol=1e-3, atol=1e-4)
+        one.after(0.9 * now.square())
+        other.after(0.9 * now[order].square())
+        one.end_epoch()
+        other.end_epoch()
+
+
+def check_goes_on_as_before(make: Callable[[], Balancer], losses: Tensor, gram: Tensor) -> None:
+    """A new one that takes up the state answers what the old one would have answered."""
+    one = make()
+    for step in range(4):
+        torch.manual_seed(step)
+        one(losses * 0.9**step, gram.clone())
+        one.after(losses.square() * 0.9**step)
+        one.end_epoch()
+    other = make()
+    other.restore({name: value.clone() for name, value in one.state().items()})
+    for step in range(3):
+        found = []
+        for each in (one, other):
+            torch.manual_seed(step)
+            found.append(each(losses.flip(0) * 0.8**step, gram.clone()))
+            each.after(losses * 0.7**step)
+            each.end_epoch()
+        assert torch.equal(*found), f"step {step}"
+
+
+def check_hurts_no_task(balancer: Balancer, losses: Tensor, gram: Tensor) -> None:
+    """A small step against the weighted gradient makes no task's loss larger."""
+    gains = gram @ balancer(losses, gram)
+    assert gains.min() > -2e-3 * gram.diagonal().mean()
 
 
 def check_rows_are_apart(layer: Layer, inputs: Tensor, *, rows_of: int) -> None:

@@ -13,6 +13,7 @@ import typer.main
 
 from daogou import schema
 from daogou.balance import BALANCERS
+from daogou.balance.base import GIVEN as BALANCERS_GIVEN
 from daogou.cli import app
 from daogou.learn.settings import Settings
 from daogou.model.build import Shape
@@ -79,6 +80,16 @@ def test_every_option_of_a_mixer_is_documented_with_its_default() -> None:
         if option not in GIVEN
     }
     assert rows(parts("settings.md")["mixer_options"]) == wanted
+
+
+def test_every_option_of_a_balancer_is_documented_with_its_default() -> None:
+    wanted = {
+        f"{name}.{option}": shown(parameter.default)
+        for name, maker in BALANCERS.items()
+        for option, parameter in inspect.signature(maker).parameters.items()
+        if option not in BALANCERS_GIVEN
+    }
+    assert rows(parts("settings.md")["balancer_options"]) == wanted
 
 
 @pytest.mark.parametrize(

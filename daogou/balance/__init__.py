@@ -1,17 +1,51 @@
-"""Task balancing. Add a method: one file, one line here, one row in docs/methods.md, one test."""
+"""Task balancing. Add a method: a class, one line here, one row in docs/methods.md, one test."""
 
 from collections.abc import Callable
 from typing import Final
 
 from daogou.balance.base import Balancer, gram_at
+from daogou.balance.db_mtl import DBMTL
 from daogou.balance.fixed import Fixed
-from daogou.balance.geometric_mean import GeometricMean
-from daogou.balance.upgrad import UPGrad
+from daogou.balance.from_gram import (
+    IMTLG,
+    MGDA,
+    AlignedMTL,
+    CAGrad,
+    ConFIG,
+    DualProj,
+    FairGrad,
+    GradVac,
+    NashMTL,
+    PCGrad,
+    UPGrad,
+)
+from daogou.balance.from_losses import DWA, FAMO, IMTLL, STCH, UW, GeometricMean, Random
+from daogou.balance.gradnorm import GradNorm
+from daogou.balance.metabalance import MetaBalance
 
 BALANCERS: Final[dict[str, Callable[..., Balancer]]] = {
     "fixed": Fixed,
-    "geometric_mean": GeometricMean,
     "upgrad": UPGrad,
+    "dualproj": DualProj,
+    "mgda": MGDA,
+    "pcgrad": PCGrad,
+    "gradvac": GradVac,
+    "cagrad": CAGrad,
+    "imtl_g": IMTLG,
+    "aligned_mtl": AlignedMTL,
+    "fairgrad": FairGrad,
+    "nash_mtl": NashMTL,
+    "config": ConFIG,
+    "gradnorm": GradNorm,
+    "db_mtl": DBMTL,
+    "metabalance": MetaBalance,
+    "geometric_mean": GeometricMean,
+    "imtl_l": IMTLL,
+    "uw": UW,
+    "stch": STCH,
+    "dwa": DWA,
+    "famo": FAMO,
+    "random": Random,
 }
 
-__all__ = ["BALANCERS", "Balancer", "Fixed", "GeometricMean", "UPGrad", "gram_at"]
+__all__ = ["BALANCERS", "Balancer", "Fixed", "gram_at"]

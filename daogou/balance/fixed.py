@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from daogou.balance.base import Balancer
 
-class Fixed:
+
+class Fixed(Balancer):
     """Every task counts as much as its static weight says."""
-
-    needs_gram = False
 
     def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
         """Ones ``[T]``."""

@@ -229,6 +229,7 @@ def _keep(folder: Path, learner: Learner, state: State) -> None:
         for i, weight in enumerate(weights_of(optimiser)):
             found = optimiser.state.get(weight, {})
             tensors |= {f"{kind}.{i}.{name}": value for name, value in found.items()}
+    tensors |= {f"balancer.{name}": value for name, value in learner.balancer.state().items()}
     _save(tensors, folder / "last.safetensors", {"state": json.dumps(asdict(state))})
 
 
@@ -238,26 +239,28 @@ def _resume(folder: Path, learner: Learner) -> State:
     if not path.exists():
         return State()
     tensors = load_file(path)
-    weights = {
-        name.removeprefix("model."): value
-        for name, value in tensors.items()
-        if name.startswith("model.")
-    }
-    learner.model.load_state_dict(weights)
+    learner.model.load_state_dict(_under("model.", tensors))
+    learner.balancer.restore(_under("balancer.", tensors))
     for kind, optimiser in (("rows", learner.rows), ("adam", learner.adam)):
         for i, weight in enumerate(weights_of(optimiser)):
-            prefix = f"{kind}.{i}."
-            found = {
-                name.removeprefix(prefix): value.to(weight.device)
-                for name, value in tensors.items()
-                if name.startswith(prefix)
-            }
+            found = _under(f"{kind}.{i}.", tensors)
             if found:
-                optimiser.state[weight] = found
+                optimiser.state[weight] = {
+                    name: value.to(weight.device) for name, value in found.items()
+                }
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
     return State(**json.loads(header["__metadata__"]["state"]))
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose name starts so, by the rest of their name."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _save(

@@ -2,21 +2,35 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from daogou.balance import BALANCERS
 from daogou.errors import DataError
 from daogou.features.batch import Batch, Epoch, make_batch, plan_epoch
 from daogou.features.store import Store
 from daogou.learn.optimise import RowAdagrad, dense_of, omega, row_groups
-from daogou.learn.settings import Settings
+from daogou.learn.settings import Settings, balancer_of
 from daogou.learn.step import backward
 from daogou.model.joint import JointModel
 
 Progress = Callable[[str, int, int, str], None]  # what, done, of how many, a few words
+
+
+@dataclass(frozen=True)
+class Place:
+    """A step of a run: its epoch, its number there, and how many steps that epoch has."""
+
+    epoch: int
+    step: int
+    n_steps: int
+
+
+# Sees each step before it is taken: the learner, the store, the batch and the place. It leaves
+# weights, gradients and optimisers as it found them; randomness is the step's own in any case.
+Observer = Callable[["Learner", Store, Batch, Place], None]
 
 
 def quiet(what: str, done: int, total: int, words: str) -> None:
@@ -30,8 +44,10 @@ class Learner:
     step ahead in a thread of their own and moved to the model's device.
     """
 
-    def __init__(self, model: JointModel, settings: Settings) -> None:
-        self.model, self.settings = model, settings
+    def __init__(
+        self, model: JointModel, settings: Settings, observe: Observer | None = None
+    ) -> None:
+        self.model, self.settings, self.observe = model, settings, observe
         self.device = model.device
         self.dense = dense_of(model)
         self.rows = RowAdagrad(
@@ -40,7 +56,8 @@ class Learner:
         self.adam = torch.optim.AdamW(
             self.dense, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
-        self.balancer = BALANCERS[settings.balancer]()
+        n_funnel = sum(task.family == "funnel" for task in model.tasks)
+        self.balancer = balancer_of(settings, n_funnel)
         self.static = torch.tensor([task.weight for task in model.tasks], device=self.device)
 
     def plan(self, store: Store, seed: int, epoch: int) -> Epoch:
@@ -76,6 +93,8 @@ class Learner:
         total = torch.zeros_like(self.static)
         gram: Tensor | None = None
         for step, batch in enumerate(self.batches(store, plan)):
+            if self.observe is not None:
+                self.observe(self, store, batch, Place(seed[1], step, len(plan)))
             # A step's randomness follows from its place alone, so that resuming is exact.
             torch.manual_seed(int(np.random.SeedSequence([*seed, step]).generate_state(1)[0]))
             take_gram = step % self.settings.gram_every == 0
@@ -84,6 +103,7 @@ class Learner:
             if step % 10 == 0 or step + 1 == len(plan):
                 words = f"epoch {seed[1] + 1}, loss {float(losses.sum()):.4f}"
                 progress("steps", step + 1, len(plan), words)
+        self.balancer.end_epoch()
         return total.cpu() / max(len(plan), 1)
 
     def step(
@@ -93,6 +113,7 @@ class Learner:
         self.model.train()
         self.adam.zero_grad(set_to_none=True)
         self.rows.zero_grad(set_to_none=True)
+        drawn = torch.get_rng_state() if self.balancer.looks_back else None
         stepped = backward(self.model, batch, self.static, self.balancer, gram, take_gram=take_gram)
         penalty = omega(self.dense, l1=self.settings.l1, l2=self.settings.l2)
         if isinstance(penalty, Tensor):
@@ -105,7 +126,18 @@ class Learner:
         torch.nn.utils.clip_grad_norm_(self.dense, self.settings.clip)
         self.adam.step()
         self.rows.step()
+        if drawn is not None:
+            self.balancer.after(self._again(batch, drawn))
         return stepped.losses, stepped.gram
+
+    def _again(self, batch: Batch, drawn: Tensor) -> Tensor:
+        """The funnel's losses of a batch after its step, with what was dropped before dropped."""
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.set_rng_state(drawn)
+            encoded = self.model.encode(batch)
+            read = dict.fromkeys(self.model.heads, encoded)
+            found = self.model.losses(read, batch, torch.ones_like(self.static))
+        return found.values[self.model.places.get("funnel", slice(0, 0))]
 
     def batches(self, store: Store, plan: Epoch) -> Iterator[Batch]:
         """The plan's batches in order, each made while the step before it runs."""

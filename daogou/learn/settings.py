@@ -1,9 +1,11 @@
 """``[fit]`` and ``[model]`` of a shop.toml to checked settings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from daogou.balance import BALANCERS
+from daogou.balance import BALANCERS, Balancer
+from daogou.balance.base import GIVEN as BALANCERS_GIVEN
 from daogou.config import arguments, make
 from daogou.errors import ConfigError, unknown
 from daogou.learn.machine import DEVICES, device_of
@@ -34,6 +36,7 @@ class Settings:
     title_passes: float = 8.0  # how often an epoch of exposures sees each annotated title
     profile_passes: float = 4.0  # how often an epoch of exposures sees each user's known profile
     balancer: str = "fixed"
+    balancer_options: Mapping[str, Any] | None = None  # further arguments of the balancer
     gram_every: int = 10  # steps between Grams, for balancers that ask for one
     watch: str = "joint"  # "joint", or a task's name: whose validation loss picks the epoch
     min_count: int = 1  # an id or category seen less often in training is unknown
@@ -65,7 +68,7 @@ def settings_of(shop: Shop) -> tuple[Settings, Shape]:
             arguments("model.mixer_options", MIXERS[shape.mixer], shape.mixer_options, given=GIVEN)
         except ConfigError as error:
             problems.append(str(error))
-    problems += _unknown_words(shop, settings, shape) or _missing(settings)
+    problems += _unknown_words(shop, settings, shape) or _missing(shop, settings)
     problems += [
         f"fit.waive: {unknown(name, CHECKS)}" for name in settings.waive if name not in CHECKS
     ]
@@ -86,10 +89,20 @@ def _unknown_words(shop: Shop, settings: Settings, shape: Shape) -> list[str]:
     return [f"{key}: {unknown(word, words)}" for key, word, words in named if word not in words]
 
 
-def _missing(settings: Settings) -> list[str]:
+def balancer_of(settings: Settings, n_tasks: int) -> Balancer:
+    """Who weighs the funnel's ``n_tasks`` tasks."""
+    maker = BALANCERS[settings.balancer]
+    options = arguments(
+        "fit.balancer_options", maker, settings.balancer_options or {}, given=BALANCERS_GIVEN
+    )
+    return maker(max(n_tasks, 1), **options)
+
+
+def _missing(shop: Shop, settings: Settings) -> list[str]:
     """What is asked for and not here; said now, and not when all tables are read."""
     problems = []
-    for ask in (BALANCERS[settings.balancer], lambda: device_of(settings.device)):
+    n_funnel = len(shop.of_family("funnel"))
+    for ask in (lambda: balancer_of(settings, n_funnel), lambda: device_of(settings.device)):
         try:
             ask()
         except ConfigError as error:

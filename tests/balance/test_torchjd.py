@@ -8,5 +8,7 @@ from daogou.errors import ConfigError
 
 def test_without_torchjd_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
-    with pytest.raises(ConfigError, match=r"fit\.balancer: needs TorchJD.*daogou\[balancers\]"):
-        torchjd("aggregation")
+    with pytest.raises(
+        ConfigError, match=r"fit\.balancer: UPGradWeighting needs TorchJD.*daogou\[balancers\]"
+    ):
+        torchjd("aggregation", "UPGradWeighting")

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from daogou import artifact
-from daogou.balance import BALANCERS
+from daogou.balance import BALANCERS, Fixed
 from daogou.config import read_shop
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.store import SPLITS, open_store
@@ -170,6 +170,23 @@ def test_a_full_disk_keeps_the_last_whole_checkpoint_and_says_so(
     file_limit(-1)
     assert not list((run / "checkpoint").glob("*.partial"))
     check_same(fitted(shop_folder, run, resume=True), weights)
+
+
+@pytest.mark.parametrize("balancer", ["famo", "gradnorm", "uw", "dwa", "gradvac"])
+def test_a_balancer_remembers_across_a_stop(
+    balancer: str, shop_folder: Path, tmp_path: Path
+) -> None:
+    sets = ("fit.epochs=4", "fit.patience=4", f"fit.balancer={balancer}", "fit.gram_every=3",
+            "fit.titles_per_step=4", "fit.title_passes=1")  # fmt: skip
+    whole = fitted(shop_folder, tmp_path / "whole", *sets)
+
+    def stop(what: str, done: int, total: int, words: str) -> None:
+        if what == "epoch" and done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(read_shop(shop_folder, [*QUICK, *sets]), tmp_path / "run", progress=stop)
+    check_same(fitted(shop_folder, tmp_path / "run", *sets, resume=True), whole)
 
 
 # ---- which epoch is kept ----------------------------------------------------------------
@@ -608,7 +625,7 @@ def test_a_later_gram_is_kept_between_takings(
 ) -> None:
     seen: list[Tensor] = []
 
-    class Watching:
+    class Watching(Fixed):
         needs_gram = True
 
         def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
@@ -646,6 +663,6 @@ def test_a_balancer_that_is_not_installed_is_said_before_anything_is_read(
     shop_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
-    with pytest.raises(ConfigError, match=r"fit\.balancer: needs TorchJD"):
+    with pytest.raises(ConfigError, match=r"fit\.balancer: \w+ needs TorchJD"):
         tiny(shop_folder, tmp_path / "run", "fit.balancer=upgrad")
     assert not (tmp_path / "run").exists()

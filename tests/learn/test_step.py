@@ -92,7 +92,7 @@ def test_the_encoders_get_the_gradient_of_the_weighted_sum(
     made: tuple[JointModel, Batch], weights: list[float]
 ) -> None:
     wanted = direct(made, weights)
-    step(made, weights, Fixed())
+    step(made, weights, Fixed(3))
     found = gradients(made[0], below=True)
     assert any((gradient != 0).any() for gradient in wanted.values())
     for name, gradient in wanted.items():
@@ -102,7 +102,7 @@ def test_the_encoders_get_the_gradient_of_the_weighted_sum(
 def test_every_task_reaches_the_encoders_it_reads(made: tuple[JointModel, Batch]) -> None:
     reached = {"click": 3, "buy": 3, "match": 3, "profile.gender": 3, "extract": 1}
     for place, (name, n_encoders) in enumerate(reached.items()):
-        step(made, torch.eye(N_TASKS)[place].tolist(), Fixed())
+        step(made, torch.eye(N_TASKS)[place].tolist(), Fixed(3))
         found = gradients(made[0], below=True)
         touched = {key.split(".")[0] for key, gradient in found.items() if (gradient != 0).any()}
         assert len(touched) == n_encoders, name
@@ -115,11 +115,11 @@ def test_a_task_of_weight_zero_still_trains_its_own_layers(
     model, _ = made
     own = {0: "heads.funnel.hidden", 1: "heads.funnel.hidden", 2: "heads.match.bias",
            3: "heads.profile.networks", 4: "heads.extract.out"}[place]  # fmt: skip
-    step(made, [1.0] * N_TASKS, Fixed())
+    step(made, [1.0] * N_TASKS, Fixed(3))
     whole = gradients(model, below=False)
     weights = [1.0] * N_TASKS
     weights[place] = 0.0
-    step(made, weights, Fixed())
+    step(made, weights, Fixed(3))
     found = gradients(model, below=False)
     for name, gradient in whole.items():
         if name.startswith(own):
@@ -129,7 +129,7 @@ def test_a_task_of_weight_zero_still_trains_its_own_layers(
 
 def test_tasks_of_weight_zero_send_nothing_below_the_fork(made: tuple[JointModel, Batch]) -> None:
     model, _ = made
-    step(made, [0.0] * N_TASKS, Fixed())
+    step(made, [0.0] * N_TASKS, Fixed(3))
     for name, gradient in gradients(model, below=True).items():
         assert (gradient == 0).all(), name
     above = gradients(model, below=False)
@@ -199,7 +199,7 @@ def test_a_batch_of_titles_alone_trains_the_text_encoder(tmp_path: Path) -> None
     model = model_of(transform, store, shop, SHAPE)
     assert [task.name for task in model.tasks] == ["extract"]
     batch = make_batch(store, titles=np.array([0, 1]))
-    told = backward(model, batch, torch.ones(1), Fixed())
+    told = backward(model, batch, torch.ones(1), Fixed(3))
     assert told.losses.isfinite().all()
     assert model.text is not None
     assert model.text.table.weight.grad is not None

@@ -1,0 +1,228 @@
+"""Weights from the Gram of the tasks' gradients, by TorchJD: who pulls where, and how hard."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from daogou.balance.base import Balancer
+from daogou.balance.torchjd import torchjd
+
+
+class OfGram(Balancer):
+    """What TorchJD's weighting named ``method`` says of the Gram, brought to a mean of about 1.
+
+    The Gram is divided by its mean diagonal: solvers are for numbers of ordinary size, and weights
+    do not depend on the units of the losses as a whole. Tasks without a gradient in the batch are
+    left out, and one alone weighs 1. Where a solver fails, tasks count as before. A Gram that is kept for several steps
+    is solved once.
+    """
+
+    needs_gram = True
+    method: ClassVar[str]
+    sums: ClassVar[bool] = False  # whether gradients at right angles weigh 1 each, or their mean
+
+    def __init__(self, n_tasks: int, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(n_tasks)
+        self.weighting = torchjd("aggregation", self.method, **(options or {}))
+        self.last = torch.ones(n_tasks)
+        self.solved: Tensor | None = None  # the Gram that the last weights are of
+
+    def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
+        """Weights ``[T]`` of the gradients whose products are ``gram [T, T]``."""
+        assert gram is not None
+        if gram is self.solved:
+            return self.last.to(losses)
+        self.solved = gram
+        known = (gram.diagonal() > 0).cpu()
+        small = gram.detach().double().cpu()[known][:, known]
+        weights = torch.ones(len(losses), dtype=torch.float64)
+        if len(small) > 1:
+            scale = small.diagonal().mean()
+            found = self.solve(small / scale, known)
+            weights[known] = found if found.isfinite().all() else self.last[known].double()
+        self.last = weights.float()
+        return weights.to(losses)
+
+    def solve(self, gram: Tensor, known: Tensor) -> Tensor:
+        """Weights of the ``known`` tasks from their Gram, in doubles on the CPU."""
+        with torch.no_grad():
+            try:
+                found: Tensor = self.weighting(gram)
+            except (ArithmeticError, ValueError, RuntimeError):  # how solvers say that they failed
+                return torch.full((len(gram),), torch.nan, dtype=torch.float64)
+        return found if self.sums else found * len(gram)
+
+
+class UPGrad(OfGram):
+    """Each gradient is moved the least that makes it hurt no other, and these are averaged.
+
+    Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", 2024.
+    """
+
+    method = "UPGradWeighting"
+
+
+class DualProj(OfGram):
+    """The mean gradient is moved the least that makes it hurt no task.
+
+    Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017.
+    """
+
+    method = "DualProjWeighting"
+
+
+class MGDA(OfGram):
+    """The shortest mixture of the gradients: it helps all alike, and leans to small gradients.
+
+    Desideri, "Multiple-gradient descent algorithm (MGDA)", 2012; Sener and Koltun, NeurIPS 2018.
+    """
+
+    method = "MGDAWeighting"
+
+
+class PCGrad(OfGram):
+    """From each gradient what opposes another is taken off, in a random order, and all are added.
+
+    Yu et al., "Gradient Surgery for Multi-Task Learning", NeurIPS 2020.
+    """
+
+    method = "PCGradWeighting"
+    sums = True
+
+
+class GradVac(OfGram):
+    """As PCGrad, but gradients are brought to the angle that they usually have.
+
+    Wang et al., "Gradient Vaccine", ICLR 2021. A batch without some task leaves its memory alone.
+    """
+
+    method = "GradVacWeighting"
+    sums = True
+
+    def __init__(self, n_tasks: int, *, beta: float = 0.5) -> None:
+        super().__init__(n_tasks, {"beta": beta})
+        self.restore({"cosines": torch.zeros(n_tasks, n_tasks, dtype=torch.float64)})
+
+    def solve(self, gram: Tensor, known: Tensor) -> Tensor:
+        """TorchJD's memory has as many places as there are tasks: all must be there."""
+        if len(gram) < self.n_tasks:
+            return torch.ones(len(gram), dtype=torch.float64)
+        return super().solve(gram, known)
+
+    def state(self) -> dict[str, Tensor]:
+        """The usual cosines ``[T, T]``."""
+        return {"cosines": self.weighting._phi_t.clone()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a `state`."""
+        self.weighting._phi_t = state["cosines"].clone()
+        self.weighting._state_key = (self.n_tasks, torch.float64)
+
+
+class CAGrad(OfGram):
+    """The step within ``c`` of the mean gradient that helps the worst task most.
+
+    Liu et al., "Conflict-Averse Gradient Descent for Multi-task Learning", NeurIPS 2021.
+    """
+
+    method = "CAGradWeighting"
+
+    def __init__(self, n_tasks: int, *, c: float = 0.4) -> None:
+        super().__init__(n_tasks, {"c": c})
+        self.c = c
+
+    def solve(self, gram: Tensor, known: Tensor) -> Tensor:
+        """Without conflict TorchJD's step is ``1 + c`` times the mean gradient."""
+        return super().solve(gram, known) / (1.0 + self.c)
+
+
+class IMTLG(OfGram):
+    """The step whose projections on all unit gradients are equal.
+
+    Liu et al., "Towards Impartial Multi-task Learning", ICLR 2021.
+    """
+
+    method = "IMTLGWeighting"
+
+
+class AlignedMTL(OfGram):
+    """Gradients are made orthogonal and of one length, by the smallest principal direction.
+
+    Senushkin et al., "Independent Component Alignment for Multi-Task Learning", CVPR 2023.
+    """
+
+    method = "AlignedMTLWeighting"
+
+
+class FairGrad(OfGram):
+    """The step of ``alpha``-fair gains: 1 is proportional fairness, more cares for the worst off.
+
+    Ban and Ji, "Fair Resource Allocation in Multi-Task Learning", ICML 2024.
+    """
+
+    method = "FairGradWeighting"
+    sums = True
+
+    def __init__(self, n_tasks: int, *, alpha: float = 1.0) -> None:
+        super().__init__(n_tasks, {"alpha": alpha})
+
+
+class NashMTL(OfGram):
+    """The bargain that no task would leave: the product of gains is largest.
+
+    Navon et al., "Multi-Task Learning as a Bargaining Game", ICML 2022. The step is kept no
+    longer than that of tasks at right angles. A batch without some task keeps the last weights.
+    """
+
+    sums = True
+    method = "NashMTL"
+
+    def __init__(self, n_tasks: int) -> None:
+        super().__init__(n_tasks, {"n_tasks": n_tasks, "max_norm": n_tasks**0.5})
+
+    def solve(self, gram: Tensor, known: Tensor) -> Tensor:
+        """TorchJD reads gradients: any with this Gram will do."""
+        if len(gram) < self.n_tasks:
+            return self.last[known].double()
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # CVXPY's, that this problem is slow
+            found: Tensor = self.weighting.weighting(root_of(gram))
+        return found.double()
+
+    def state(self) -> dict[str, Tensor]:
+        """The last weights ``[T]``, from which the next are sought."""
+        return {"last": self.last.clone()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a `state`."""
+        self.last = state["last"].clone()
+        self.weighting.reset()
+        self.weighting.weighting.prvs_alpha = self.last.numpy().copy()
+
+
+class ConFIG(OfGram):
+    """The direction at equal angles to all gradients, as long as their projections on it.
+
+    Liu et al., "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks", ICLR
+    2025, equation 2.
+    """
+
+    method = "ConFIG"
+
+    def solve(self, gram: Tensor, known: Tensor) -> Tensor:
+        """TorchJD reads gradients and gives a step: the weights are those that make it."""
+        gradients = root_of(gram)
+        with torch.no_grad():
+            step: Tensor = self.weighting(gradients)
+        weights: Tensor = torch.linalg.pinv(gradients.T) @ step
+        return weights
+
+
+def root_of(gram: Tensor) -> Tensor:
+    """Some gradients ``[T, T]`` whose products are ``gram``: a turn of the true ones."""
+    values, vectors = torch.linalg.eigh(gram)
+    root: Tensor = vectors * values.clamp(min=0).sqrt()
+    return root

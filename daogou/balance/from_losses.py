@@ -1,0 +1,210 @@
+"""Weights from the losses alone, by TorchJD: how large they are and how fast they fall."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from daogou.balance.base import Balancer, adam_of
+from daogou.balance.torchjd import torchjd
+
+
+class OfLosses(Balancer):
+    """The slopes of TorchJD's scalarizer named ``method`` in the losses.
+
+    Tasks without a label in the batch, whose loss is 0, are left out; the others' slopes are
+    brought to a mean of 1.
+    """
+
+    method: ClassVar[str]
+
+    def __init__(self, n_tasks: int, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(n_tasks)
+        self.scalarizer = torchjd("scalarization", self.method, **(options or {}))
+
+    def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
+        """Weights ``[T]``: the combined loss's slope in each of ``losses [T]``."""
+        weights = torch.ones_like(losses)
+        known = losses > 0
+        if known.any():
+            slope = self.slopes(losses.detach().double().cpu(), known.cpu()).to(losses)
+            if slope.isfinite().all() and slope.sum() > 0:
+                weights[known] = slope * (known.sum() / slope.sum())
+        return weights
+
+    def slopes(self, losses: Tensor, known: Tensor) -> Tensor:
+        """In the known losses, in doubles on the CPU."""
+        values = losses[known].requires_grad_()
+        (slope,) = torch.autograd.grad(self.scalarizer(values), values)
+        return slope
+
+
+class GeometricMean(OfLosses):
+    """A task weighs by one over its loss, so it counts by the share by which its loss falls.
+
+    Chennupati et al., "MultiNet++", CVPRW 2019. The weights are the slopes of the geometric mean
+    times the number of tasks, so that equal losses weigh 1 and the sum is not brought to anything.
+    """
+
+    method = "GeometricMean"
+
+    def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
+        """Weights ``[T]``: the mean's slope in each of ``losses [T]``, times T."""
+        weights = torch.ones_like(losses)
+        known = losses > 0
+        if known.any():
+            slope = self.slopes(losses.detach().double().cpu(), known.cpu())
+            weights[known] = slope.to(losses) * known.sum()
+        return weights
+
+
+class Random(OfLosses):
+    """Weights drawn anew in each step: what does not beat them is noise.
+
+    Lin et al., "Reasonable Effectiveness of Random Weighting", TMLR 2022.
+    """
+
+    method = "Random"
+
+
+class STCH(OfLosses):
+    """A smooth maximum of the losses: the task with the largest counts most.
+
+    Lin et al., "Smooth Tchebycheff Scalarization for Multi-Objective Optimization", ICML 2024.
+    Losses are nats per exposure as they are; ``mu`` says how smooth.
+    """
+
+    method = "STCH"
+
+    def __init__(self, n_tasks: int, *, mu: float = 0.1) -> None:
+        super().__init__(n_tasks, {"mu": mu})
+
+
+class DWA(OfLosses):
+    """A task counts the more, the less its loss fell from one epoch to the next.
+
+    Liu et al., "End-to-End Multi-Task Learning with Attention", CVPR 2019: uniform for two epochs.
+    """
+
+    method = "DWA"
+
+    def __init__(self, n_tasks: int, *, temperature: float = 2.0) -> None:
+        super().__init__(n_tasks, {"temperature": temperature})
+
+    def slopes(self, losses: Tensor, known: Tensor) -> Tensor:
+        """Of all tasks: an epoch's mean needs every batch."""
+        values = losses.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(self.scalarizer(values), values)
+        return slope[known]
+
+    def end_epoch(self) -> None:
+        """Take the epoch's mean."""
+        self.scalarizer.step()
+
+    def state(self) -> dict[str, Tensor]:
+        """The last epochs' means, ``[0 to 2, T]``."""
+        means = self.scalarizer._previous_averages
+        return {"means": torch.stack(means) if means else torch.zeros(0, self.n_tasks)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a `state`."""
+        self.scalarizer._previous_averages = [mean.double() for mean in state["means"]]
+
+
+class Learnt(OfLosses):
+    """A scalarizer with a number of its own per task, which an Adam of its own learns."""
+
+    number: ClassVar[str]
+
+    def __init__(self, n_tasks: int, *, learning_rate: float = 0.002) -> None:
+        super().__init__(n_tasks, {"shape": n_tasks})
+        self.learnt: Tensor = getattr(self.scalarizer, self.number)
+        self.adam = adam_of(self.learnt, learning_rate)
+
+    def slopes(self, losses: Tensor, known: Tensor) -> Tensor:
+        """With the numbers as they are; then one step on those of known tasks."""
+        values = losses.float().requires_grad_()
+        slope, own = torch.autograd.grad(self.scalarizer(values), [values, self.learnt])
+        self.learnt.grad = torch.where(known, own, 0.0)
+        self.adam.step()
+        return slope[known].double()
+
+    def state(self) -> dict[str, Tensor]:
+        """The numbers and their Adam's."""
+        return {"learnt": self.learnt.detach().clone()} | {
+            name: value.clone() for name, value in self.adam.state[self.learnt].items()
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a `state`."""
+        with torch.no_grad():
+            self.learnt.copy_(state["learnt"])
+        self.adam.state[self.learnt] = {
+            name: value.clone() for name, value in state.items() if name != "learnt"
+        }
+
+
+class UW(Learnt):
+    """A task weighs by one over its learnt variance; it settles where that is its loss.
+
+    Kendall et al., "Multi-Task Learning Using Uncertainty to Weigh Losses", CVPR 2018. The loss of
+    a rare stage is small because it is rare, so this counts it too much (SCIENCE 2.5).
+    """
+
+    method, number = "UW", "log_var"
+
+
+class IMTLL(Learnt):
+    """Losses are brought to one size by learnt factors.
+
+    Liu et al., "Towards Impartial Multi-task Learning", ICLR 2021, section 3.2.
+    """
+
+    method, number = "IMTLL", "log_scale"
+
+
+class FAMO(OfLosses):
+    """Weights under which all losses fall at one rate, learnt by looking back at each step.
+
+    Liu et al., "FAMO: Fast Adaptive Multitask Optimization", NeurIPS 2023. A task without a label
+    in the batch is given a loss of 1 before and after.
+    """
+
+    method = "FAMO"
+    looks_back = True
+
+    def __init__(self, n_tasks: int, *, learning_rate: float = 0.025) -> None:
+        super().__init__(n_tasks, {"shape": n_tasks, "lr": learning_rate})
+        self.adam = adam_of(self.scalarizer._w, learning_rate)
+        self.adam.param_groups[0]["weight_decay"] = self.scalarizer.weight_decay
+        self.scalarizer._optimizer = self.adam
+        self.known = torch.ones(n_tasks, dtype=torch.bool)
+
+    def slopes(self, losses: Tensor, known: Tensor) -> Tensor:
+        """Of the known losses."""
+        self.known = known
+        values = torch.where(known, losses, 1.0).float().requires_grad_()
+        (slope,) = torch.autograd.grad(self.scalarizer(values), values)
+        return slope[known].double()
+
+    def after(self, losses: Tensor) -> None:
+        """Learn from how much each loss changed."""
+        if self.scalarizer._prev_losses is not None:
+            self.scalarizer.update(torch.where(self.known, losses.detach().cpu(), 1.0).float())
+
+    def state(self) -> dict[str, Tensor]:
+        """The logits of the weights and their Adam's numbers."""
+        logits = self.scalarizer._w
+        return {"learnt": logits.detach().clone()} | {
+            name: value.clone() for name, value in self.adam.state[logits].items()
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a `state`."""
+        logits = self.scalarizer._w
+        with torch.no_grad():
+            logits.copy_(state["learnt"])
+        self.adam.state[logits] = {
+            name: value.clone() for name, value in state.items() if name != "learnt"
+        }

@@ -1,0 +1,29 @@
+"""What tasks' gradients have lately been long: a running mean that skips absent tasks."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+class Lengths:
+    """Running means ``[T]`` of lengths, unbiased from the first one on."""
+
+    def __init__(self, n_tasks: int, decay: float) -> None:
+        self.decay = decay
+        self.total, self.mass = torch.zeros(n_tasks), torch.zeros(n_tasks)
+
+    def update(self, lengths: Tensor, known: Tensor) -> Tensor:
+        """The means after these lengths of the known tasks; 0 for one never seen."""
+        decay = torch.where(known, self.decay, 1.0)
+        self.total = self.total * decay + torch.where(known, lengths * (1 - self.decay), 0.0)
+        self.mass = self.mass * decay + torch.where(known, 1 - self.decay, 0.0)
+        return self.total / self.mass.clamp(min=1e-12)
+
+    def state(self) -> dict[str, Tensor]:
+        """Sums and their mass."""
+        return {"total": self.total.clone(), "mass": self.mass.clone()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a `state`."""
+        self.total, self.mass = state["total"].clone(), state["mass"].clone()

@@ -1,0 +1,47 @@
+"""Auxiliary tasks' gradients brought near the length of the one task that matters."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from daogou.balance.base import Balancer, norms_of
+from daogou.balance.lengths import Lengths
+
+
+class MetaBalance(Balancer):
+    """``w_k = relax * |g_target| / |g_k| + 1 - relax`` of running lengths; the target weighs 1.
+
+    He et al., "MetaBalance: Improving Multi-Task Recommendations via Adapting Gradient Magnitudes
+    of Auxiliary Tasks", WWW 2022, algorithm 1 with its strategy C (shrink and stretch). Unlike
+    there lengths are those at the mixer's input and not of each layer. ``target`` is the place of
+    the task that matters among the funnel's, from the end if negative.
+    """
+
+    needs_gram = True
+
+    def __init__(
+        self, n_tasks: int, *, target: int = -1, relax: float = 0.7, decay: float = 0.9
+    ) -> None:
+        super().__init__(n_tasks)
+        self.target, self.relax = target % n_tasks, relax
+        self.lengths = Lengths(n_tasks, decay)
+
+    def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
+        """Weights ``[T]``; ones until the target has had a gradient."""
+        assert gram is not None
+        own = norms_of(gram).cpu().float()
+        known = own > 0
+        means = self.lengths.update(own, known)
+        if means[self.target] <= 0:
+            return torch.ones_like(losses)
+        found = self.relax * means[self.target] / means.clamp(min=1e-30) + 1 - self.relax
+        return torch.where(known, found, 1.0).to(losses)
+
+    def state(self) -> dict[str, Tensor]:
+        """The running lengths."""
+        return self.lengths.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a `state`."""
+        self.lengths.restore(state)

@@ -1,0 +1,55 @@
+"""Balancers that read the Gram, on gradients small enough to work out by hand."""
+
+import torch
+
+from daogou.balance.from_gram import IMTLG, MGDA, DualProj, FairGrad, NashMTL, PCGrad, UPGrad
+from daogou.balance.from_gram import root_of as root
+from tests.laws import gram_of
+
+OPPOSED = gram_of((1.0, 0.0), (-1.0, 1.0))
+ONES = torch.ones(2)
+
+
+def close(found: torch.Tensor, *wanted: float) -> None:
+    torch.testing.assert_close(found, torch.tensor(wanted), rtol=1e-3, atol=1e-3)
+
+
+def test_upgrad_of_two_opposed_tasks() -> None:
+    # g1 = (1, 0), g2 = (-1, 1). Each moved the least that it hurts neither: g1 + w g2 at right
+    # angles to g2, w = 1/2; g2 + g1 at right angles to g1. The mean of (1, 1/2) and (1, 1) is
+    # (1, 3/4); times two tasks, (2, 3/2).
+    close(UPGrad(2)(ONES, OPPOSED), 2.0, 1.5)
+
+
+def test_dualproj_of_two_opposed_tasks() -> None:
+    # The mean (0, 1/2) hurts g1 not at all (product 0) and helps g2: it stays, times two.
+    close(DualProj(2)(ONES, OPPOSED), 1.0, 1.0)
+
+
+def test_mgda_finds_the_shortest_mixture() -> None:
+    # a g1 + (1 - a) g2 = (2a - 1, 1 - a); 5a^2 - 6a + 2 is least at a = 3/5. Times two.
+    close(MGDA(2)(ONES, OPPOSED), 1.2, 0.8)
+
+
+def test_pcgrad_takes_off_what_opposes() -> None:
+    # g1 - (g1 g2 / g2 g2) g2 = g1 + g2 / 2, and g2 + g1: (1, 1/2) + (1, 1).
+    close(PCGrad(2)(ONES, OPPOSED), 2.0, 1.5)
+
+
+def test_imtl_g_projects_alike_on_all_unit_gradients() -> None:
+    # Lengths 1 and 3 at right angles: w g has projections w1 and 3 w2; of sum 2, (3/2, 1/2).
+    close(IMTLG(2)(ONES, gram_of((1.0, 0.0), (0.0, 3.0))), 1.5, 0.5)
+
+
+def test_nash_and_proportional_fairness_undo_lengths() -> None:
+    # At right angles G w = 1 / w gives one over the length; lengths here 1 and 2, over the root
+    # of their mean square, sqrt(5/2).
+    gram = gram_of((1.0, 0.0), (0.0, 2.0))
+    unit = 2.5**0.5
+    close(FairGrad(2)(ONES, gram), unit, unit / 2)
+    close(NashMTL(2)(ONES, gram), unit, unit / 2)
+
+
+def test_a_root_has_the_gram() -> None:
+    gram = OPPOSED.double()
+    torch.testing.assert_close(root(gram) @ root(gram).T, gram)
