@@ -14,8 +14,9 @@ class AdaTT(nn.Module):
     Li et al., "AdaTT: Adaptive Task-to-Task Fusion Network for Multitask Learning in
     Recommendations", KDD 2023: the general form, with AllExpGF over every unit's experts and
     NativeExpertLF over a unit's own, whose weights read no input. Units are the tasks and, below
-    the last level, one that is shared. Experts and gates are the house's (normalised, uniform at
-    the start).
+    the last level, one that is shared. Unlike the paper, experts are SiLU layers whose last is
+    normalised; gates start uniform and drop experts in training; own weights start as a mean and
+    learn even where a unit has a single expert.
 
     Shapes: ``[B, D] -> [T, B, H]``.
     """
@@ -46,8 +47,9 @@ class AdaTT(nn.Module):
             self.experts.append(Experts(len(owner), n_read, widths, dropout=dropout))
             everything = torch.ones(n_units, len(owner), dtype=torch.bool)
             self.gates.append(Gates(n_read, everything, dropout=gate_dropout))
-            sizes = [n_own] * n_tasks + [n_shared] * (n_units - n_tasks)
-            self.native.append(torch.tensor([1.0 / max(n, 1) for n in sizes for _ in range(n)]))
+            of_tasks = torch.full((n_tasks * n_own,), 1.0 / max(n_own, 1))
+            of_shared = torch.full((n_shared * (n_units - n_tasks),), 1.0 / max(n_shared, 1))
+            self.native.append(torch.cat([of_tasks, of_shared]))
 
     owner: Tensor
 
@@ -56,10 +58,15 @@ class AdaTT(nn.Module):
         for level, n_units in enumerate(self.n_units):
             read = mixed if level == 0 else mixed.index_select(0, self.owner)
             asked = mixed if level == 0 else mixed[:n_units]
-            experts: Tensor = self.experts[level](read)
-            weights = self.native[level]
-            own = experts[: len(weights)] * weights[:, None, None]
-            unit = self.owner[: len(weights)]
-            linear = own.new_zeros(n_units, *own.shape[1:]).index_add(0, unit, own)
-            mixed = self.gates[level](asked, experts) + linear
+            gate: Tensor = self.gates[level].weights(asked)  # type: ignore[operator]
+            # What a unit takes of its own is added to the gate, so that both mixtures are one.
+            taken = gate + self._own(level)[:, None]
+            mixed = torch.einsum("ube,ebh->ubh", taken, self.experts[level](read))
         return mixed
+
+    def _own(self, level: int) -> Tensor:
+        """How much of each expert a unit takes whatever the input, ``[U, E]``."""
+        native: Tensor = self.native[level]
+        unit, expert = self.owner[: len(native)], torch.arange(len(native), device=native.device)
+        empty = native.new_zeros(self.n_units[level], len(self.owner))
+        return empty.index_put((unit, expert), native)

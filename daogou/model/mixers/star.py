@@ -41,26 +41,33 @@ class STAR(nn.Module):
                 self.shifts.append(torch.zeros(n_domains - 1, width))
 
     def forward(self, inputs: Tensor, domain: Tensor | None = None) -> Tensor:
-        hidden = inputs
-        for place, layer in enumerate(self.shared.layers):
-            shared: Tensor = layer.weight[:, 0]  # type: ignore[index]
-            linear = hidden @ shared
-            if domain is not None and len(self.factors):
-                linear = linear + self._own(place, shared, hidden, domain)
-            hidden = self.shared.activate(place, linear)
-        return hidden.expand(self.n_tasks, *hidden.shape)
-
-    def _own(self, place: int, shared: Tensor, hidden: Tensor, domain: Tensor) -> Tensor:
-        """What their domains add to rows ``[B, I]``: a product for each domain of the batch."""
+        if domain is None or not len(domain) or not len(self.factors):
+            hidden = self._layers(inputs, [0], [len(inputs)])
+            return hidden.expand(self.n_tasks, *hidden.shape)
         order = domain.argsort(stable=True)
         present, counts = domain.unique(return_counts=True)
-        pieces = []
-        for each, rows in zip(present.tolist(), order.split(counts.tolist()), strict=True):
-            if each == 0:
-                pieces.append(hidden.new_zeros(len(rows), shared.shape[1]))
-                continue
-            factor, shift = self.factors[place][each - 1], self.shifts[place][each - 1]
-            pieces.append(hidden.index_select(0, rows) @ (shared * factor) + shift)
-        if not pieces:
-            return hidden.new_zeros(0, shared.shape[1])
-        return torch.cat(pieces).index_select(0, order.argsort())
+        hidden = self._layers(inputs.index_select(0, order), present.tolist(), counts.tolist())
+        hidden = hidden.index_select(0, order.argsort())
+        return hidden.expand(self.n_tasks, *hidden.shape)
+
+    def _layers(self, hidden: Tensor, present: list[int], counts: list[int]) -> Tensor:
+        """The network on rows that lie by domain: so many of each domain that is present."""
+        for place in range(len(self.shared.layers)):
+            pieces = hidden.split(counts)
+            linear = torch.cat(self._linear(place, pieces, present))
+            hidden = self.shared.activate(place, linear)
+        return hidden
+
+    def _linear(self, place: int, pieces: Sequence[Tensor], present: list[int]) -> list[Tensor]:
+        """The linear part of a layer: one product for each domain's rows ``[B_d, I]``."""
+        shared: Tensor = self.shared.layers[place].weight[:, 0]  # type: ignore[index]
+        if present == [0]:
+            return [rows @ shared for rows in pieces]
+        # Taken apart once: a gradient for each look at a domain would be as large as all of them.
+        factors, shifts = self.factors[place].unbind(), self.shifts[place].unbind()
+        return [
+            rows @ (shared * (1.0 + factors[each - 1])) + shifts[each - 1]
+            if each
+            else rows @ shared
+            for each, rows in zip(present, pieces, strict=True)
+        ]

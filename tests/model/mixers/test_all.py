@@ -139,9 +139,8 @@ RENAMED: Mapping[str, Callable[[Weights, list[int]], Weights]] = {
     "pepnet": rename_pepnet,
     "star": rename_nothing,
 }
-ORDERED = {
-    "aitm"
-}  # mixers whose tasks stand in the funnel's order: renaming them means another model
+# Mixers whose tasks stand in the funnel's order: renaming them means another model.
+ORDERED = {"aitm"}
 
 
 @pytest.mark.parametrize("name", MIXERS)
@@ -180,7 +179,7 @@ def test_a_task_does_not_depend_on_those_after_it(name: str) -> None:
     with torch.no_grad():
         for weight_name, weight in mixer.named_parameters():
             if any(weight_name.startswith(each) for each in names):
-                weight += 1.0
+                weight.add_(1.0)
             elif weight_name.startswith("networks."):
                 weight[:, 2] += 1.0
     after = mixer(inputs)

@@ -29,5 +29,14 @@ def test_hidden_layers_are_mixed_as_the_shares_say() -> None:
     torch.testing.assert_close(mixer(inputs), apart.mean(0).expand(2, 5, 4))
 
 
+def test_a_row_of_shares_is_what_one_task_takes_of_each_by_hand() -> None:
+    # Networks say 1 and 10; task 0 takes 0.5 and 2 of them, task 1 nothing of 0 and 3 of its own.
+    mixer = CrossStitch(1, 2, widths=[1], dropout=0.0)
+    mixer.networks.layer = lambda place, hidden: torch.tensor([[[1.0]], [[10.0]]])  # type: ignore[method-assign, assignment]
+    with torch.no_grad():
+        mixer.stitch.copy_(torch.tensor([[[0.5, 2.0], [0.0, 3.0]]]))
+    assert mixer(torch.ones(1, 1)).flatten().tolist() == [20.5, 30.0]
+
+
 def test_one_task_alone_keeps_all() -> None:
     assert CrossStitch(2, 1, widths=[4, 4]).stitch.flatten().tolist() == [1.0, 1.0]
