@@ -53,9 +53,9 @@ class FunnelHead(nn.Module):
     product losses (ESMM) and the debiased ones in a controlled test (SCIENCE 5.1); those are in
     `daogou.model.stages` too.
 
-    Beside its tower each stage reads the mixer's input through one linear layer (Cheng et al.,
-    "Wide & Deep Learning", 2016): what is nearly linear in the affinities and buckets need not
-    wait for the experts.
+    Beside its tower each stage reads the mixer's input, and its own rows where the mixer has such,
+    through one linear layer (Cheng et al., "Wide & Deep Learning", 2016): what is nearly linear in
+    the affinities and buckets need not wait for the experts.
 
     With ``bfloat16`` the mixer's products have 8 bits of mantissa in training; towers, losses and
     weights stay in float32, and so does everything outside training.
@@ -101,19 +101,24 @@ class FunnelHead(nn.Module):
         self.hidden = GroupedLinear(len(given), mixer.n_outputs, tower)
         self.out = GroupedLinear(len(given), tower, n_outputs)
         self.wide = nn.Parameter(torch.zeros(len(given), meet.n_outputs))
+        if own is not None:
+            self.wide_own = nn.Parameter(torch.zeros(len(given), own.n_outputs))
 
     def towers(self, encoded: Encoded, batch: Batch, weights: Tensor | None = None) -> Towers:
         """What each stage's tower says of each exposure; ``weights [T]`` act at the forks."""
         shared = self.meet(encoded, batch)
         if weights is None:
             weights = shared.new_ones(len(self.given))
+        asides = self.asides(encoded, batch)
         with torch.autocast(
             shared.device.type, torch.bfloat16, enabled=self.short and self.training
         ):
-            mixed = self.mixer(shared, **self.asides(encoded, batch))
+            mixed = self.mixer(shared, **asides)
         mixed = weigh(mixed.float(), weights)
         said: Tensor = self.out(functional.silu(self.hidden(mixed)))
         logits = said[..., 0] + weighed_linear(shared, self.wide, weights).T
+        if "own" in asides:
+            logits = logits + torch.einsum("tbn,tn->tb", asides["own"], self.wide_own)
         if self.position is not None:
             logits = logits + self.position(batch.exposures["fields"])
         return Towers(logits, said[..., 1:], shared)
