@@ -27,7 +27,7 @@ from daogou.model.heads.profile import Tastes, shares_of
 from daogou.model.joint import JointModel, marks_of
 from daogou.schema import Shop
 
-FORMAT: Final = "daogou-run-1"
+FORMAT: Final = "daogou-run-2"
 MOST_VALUES: Final = 1024  # a column of more values is not counted in profiles
 MOST_USERS: Final = 4096
 MOST_EVENTS: Final = 200

@@ -296,6 +296,39 @@ def evaluate(
     answer(document)
 
 
+@app.command()
+def relate(
+    shop: ShopFile,
+    out: Out,
+    leave_out: Annotated[
+        bool, typer.Option(help="Also train without each task in turn: the stronger evidence.")
+    ] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
+    sets: Sets = None,
+    seed: Seed = None,
+    lang: Lang = "en",
+) -> None:
+    """Find out which tasks help which, with a page to read.
+
+    Example: daogou relate shops/easy/shop.toml --out runs/relate --no-leave-out
+    """
+    from daogou import artifact
+    from daogou.learn.relate import relate as measure
+    from daogou.report import terminal
+    from daogou.report.relate import relation
+
+    language = _language(lang)
+    described = _shop(shop, sets, seed)
+    with watched() as progress:
+        found = measure(described, out, leave_out=leave_out, resume=resume, progress=progress)
+    document = artifact.plain(found)
+    page = out / "relate.html"
+    artifact.write_whole(page, relation(document, lang=language))
+    terminal.show(console, *terminal.relations(document, lang=language))
+    _note(str(page))
+    answer(document)
+
+
 def _show_report(document: Mapping[str, Any], lang: str) -> None:
     from daogou.report import terminal
 

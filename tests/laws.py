@@ -43,10 +43,14 @@ def check_ignores_order(make: Callable[[], Balancer], losses: Tensor, gram: Tens
 
 def check_goes_on_as_before(make: Callable[[], Balancer], losses: Tensor, gram: Tensor) -> None:
     """A new one that takes up the state answers what the old one would have answered."""
+    generator = torch.Generator().manual_seed(0)
+    grams = [
+        gram * torch.outer(by, by) for by in 0.2 + torch.rand(7, len(losses), generator=generator)
+    ]
     one = make()
     for step in range(4):
         torch.manual_seed(step)
-        one(losses * 0.9**step, gram.clone())
+        one(losses * 0.9**step, grams[step])
         one.after(losses.square() * 0.9**step)
         one.end_epoch()
     other = make()
@@ -55,10 +59,24 @@ def check_goes_on_as_before(make: Callable[[], Balancer], losses: Tensor, gram: 
         found = []
         for each in (one, other):
             torch.manual_seed(step)
-            found.append(each(losses.flip(0) * 0.8**step, gram.clone()))
+            found.append(each(losses.flip(0) * 0.8**step, grams[4 + step].clone()))
             each.after(losses * 0.7**step)
             each.end_epoch()
         assert torch.equal(*found), f"step {step}"
+
+
+def check_ignores_units(make: Callable[[], Balancer], losses: Tensor, gram: Tensor) -> None:
+    """All losses in other units (and so gradients) weigh the same, step after step."""
+    one, other = make(), make()
+    for step in range(3):
+        now = losses * (1.0 - 0.1 * step * torch.arange(1, len(losses) + 1) / len(losses))
+        found = []
+        for each, unit in ((one, 1.0), (other, 100.0)):
+            torch.manual_seed(step)
+            found.append(each(now * unit, gram * unit**2))
+            each.after(0.9 * now.square() * unit)
+            each.end_epoch()
+        torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 def check_hurts_no_task(balancer: Balancer, losses: Tensor, gram: Tensor) -> None:

@@ -93,8 +93,8 @@ def test_each_command_explains_itself_with_an_example(command: str) -> None:
 
 def test_the_commands_are_those_of_this_release() -> None:
     assert list(COMMANDS.commands) == [
-        "simulate", "import", "new", "check", "fit", "evaluate", "recommend", "match", "profile",
-        "extract", "explain", "demo", "doctor",
+        "simulate", "import", "new", "check", "fit", "evaluate", "relate", "recommend", "match",
+        "profile", "extract", "explain", "demo", "doctor",
     ]  # fmt: skip
 
 
@@ -263,6 +263,22 @@ def test_an_unfinished_run_is_refused_without_resume(
     assert "add --resume" in refused(call("fit", made_shop, "--out", run), 1)
     message = refused(call("fit", made_shop, "--out", run, "--resume"), 1)
     assert "other settings or another shop" in message
+
+
+def test_relate_writes_a_page_in_the_language_asked_for_and_goes_on(
+    call: Call, made_shop: Path, tmp_path: Path
+) -> None:
+    sets = ("--set", "fit.epochs=1", "--set", "fit.rows_per_step=4096")
+    words = ("relate", made_shop, "--out", tmp_path / "out", "--no-leave-out", *sets)
+    found = document(call(*words))
+    assert found == json.loads((tmp_path / "out" / "relate.json").read_text("utf-8"))
+    assert found["leave_out"] is None and found["affinity"]["n_probes"] == 1
+    assert 'lang="en"' in (tmp_path / "out" / "relate.html").read_text("utf-8")
+    assert "add --resume" in refused(call(*words), 1)
+    again = call(*words, "--resume", "--lang", "zh")
+    assert document(again) == found
+    assert 'lang="zh-Hans"' in (tmp_path / "out" / "relate.html").read_text("utf-8")
+    assert "前瞻一步" in again[2]
 
 
 def test_evaluate_prints_one_entry_per_task_and_a_table(call: Call, made_run: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_command_s_flags_are_those_of_its_section(name: str) -> None:
     flags = {
         option
         for parameter in COMMANDS[name].params
-        for option in parameter.opts
+        for option in [*parameter.opts, *parameter.secondary_opts]
         if option.startswith("-") and option != "--help"
     }
     assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", usage)) == flags

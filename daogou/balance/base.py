@@ -7,6 +7,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from daogou.errors import ConfigError
+
 GIVEN: Final = ("n_tasks", "options")  # arguments of a maker that are not its settings
 
 
@@ -16,7 +18,8 @@ class Balancer(ABC):
     Tasks that do not share rows (extraction against the rest) have orthogonal gradients by
     construction and keep their static weights; a balancer multiplies those of the funnel. The
     weights of tasks that do not conflict and have equal losses are 1. A task without a label in
-    the batch, whose loss and gradient are 0, has no say and weighs 1.
+    the batch, whose loss and gradient are 0, has no say and weighs 1. So does one whose loss is
+    below 0, as an amount's may be, where a balancer takes logarithms or ratios of losses.
 
     ``needs_gram`` asks for the Gram of the tasks' gradients, ``looks_back`` for a call of `after`.
     """
@@ -57,6 +60,18 @@ def gram_at(losses: Tensor, shared: Tensor) -> Tensor:
     return gradients @ gradients.T
 
 
+def legal(name: str, value: float, holds: bool, wanted: str) -> float:
+    """The value of a balancer's option, if what is asked of it holds; ConfigError if not.
+
+    >>> legal("mu", -1.0, False, "more than 0")
+    Traceback (most recent call last):
+    daogou.errors.ConfigError: fit.balancer_options.mu: -1.0; give more than 0
+    """
+    if not holds:
+        raise ConfigError(f"fit.balancer_options.{name}: {value}; give {wanted}")
+    return value
+
+
 def norms_of(gram: Tensor) -> Tensor:
     """Lengths of the tasks' gradients, ``[T]``."""
     return gram.diagonal().clamp(min=0).sqrt()
@@ -64,6 +79,7 @@ def norms_of(gram: Tensor) -> Tensor:
 
 def adam_of(learnt: Tensor, rate: float) -> torch.optim.Adam:
     """The optimiser of a balancer's own numbers, its state there from the start."""
+    legal("learning_rate", rate, 0 < rate < torch.inf, "more than 0")
     adam = torch.optim.Adam([learnt], lr=rate)
     adam.state[learnt] = {
         "step": torch.tensor(0.0),

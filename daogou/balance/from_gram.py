@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from daogou.balance.base import Balancer
+from daogou.balance.base import Balancer, legal
 from daogou.balance.torchjd import torchjd
 
 
@@ -16,8 +16,8 @@ class OfGram(Balancer):
 
     The Gram is divided by its mean diagonal: solvers are for numbers of ordinary size, and weights
     do not depend on the units of the losses as a whole. Tasks without a gradient in the batch are
-    left out, and one alone weighs 1. Where a solver fails, tasks count as before. A Gram that is kept for several steps
-    is solved once.
+    left out, and one alone weighs 1. Where a solver fails, all weigh 1. A Gram that is kept for
+    several steps is solved once.
     """
 
     needs_gram = True
@@ -41,18 +41,19 @@ class OfGram(Balancer):
         weights = torch.ones(len(losses), dtype=torch.float64)
         if len(small) > 1:
             scale = small.diagonal().mean()
-            found = self.solve(small / scale, known)
-            weights[known] = found if found.isfinite().all() else self.last[known].double()
+            try:
+                found = self.solve(small / scale, known)
+            except Exception:  # each solver has errors of its own, and CVXPY answers with None
+                found = torch.full((len(small),), torch.nan, dtype=torch.float64)
+            if found.isfinite().all():
+                weights[known] = found
         self.last = weights.float()
         return weights.to(losses)
 
     def solve(self, gram: Tensor, known: Tensor) -> Tensor:
         """Weights of the ``known`` tasks from their Gram, in doubles on the CPU."""
         with torch.no_grad():
-            try:
-                found: Tensor = self.weighting(gram)
-            except (ArithmeticError, ValueError, RuntimeError):  # how solvers say that they failed
-                return torch.full((len(gram),), torch.nan, dtype=torch.float64)
+            found: Tensor = self.weighting(gram)
         return found if self.sums else found * len(gram)
 
 
@@ -103,7 +104,7 @@ class GradVac(OfGram):
     sums = True
 
     def __init__(self, n_tasks: int, *, beta: float = 0.5) -> None:
-        super().__init__(n_tasks, {"beta": beta})
+        super().__init__(n_tasks, {"beta": legal("beta", beta, 0 <= beta <= 1, "0 to 1")})
         self.restore({"cosines": torch.zeros(n_tasks, n_tasks, dtype=torch.float64)})
 
     def solve(self, gram: Tensor, known: Tensor) -> Tensor:
@@ -131,6 +132,7 @@ class CAGrad(OfGram):
     method = "CAGradWeighting"
 
     def __init__(self, n_tasks: int, *, c: float = 0.4) -> None:
+        legal("c", c, 0 <= c < torch.inf, "0 or more")
         super().__init__(n_tasks, {"c": c})
         self.c = c
 
@@ -160,6 +162,8 @@ class AlignedMTL(OfGram):
 class FairGrad(OfGram):
     """The step of ``alpha``-fair gains: 1 is proportional fairness, more cares for the worst off.
 
+    Near 0 it is near the plain sum.
+
     Ban and Ji, "Fair Resource Allocation in Multi-Task Learning", ICML 2024.
     """
 
@@ -167,6 +171,7 @@ class FairGrad(OfGram):
     sums = True
 
     def __init__(self, n_tasks: int, *, alpha: float = 1.0) -> None:
+        legal("alpha", alpha, 0 < alpha < torch.inf, "more than 0")
         super().__init__(n_tasks, {"alpha": alpha})
 
 
@@ -187,20 +192,25 @@ class NashMTL(OfGram):
         """TorchJD reads gradients: any with this Gram will do."""
         if len(gram) < self.n_tasks:
             return self.last[known].double()
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # CVXPY's, that this problem is slow
-            found: Tensor = self.weighting.weighting(root_of(gram))
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # CVXPY's, that this problem is slow
+                found: Tensor = self.weighting.weighting(root_of(gram))
+        except Exception:
+            self.weighting.reset()  # weights that CVXPY refuses would be refused in each step
+            raise
         return found.double()
 
     def state(self) -> dict[str, Tensor]:
-        """The last weights ``[T]``, from which the next are sought."""
-        return {"last": self.last.clone()}
+        """The last weights ``[T]``, and those from which the next are sought."""
+        sought = torch.from_numpy(self.weighting.weighting.prvs_alpha)
+        return {"last": self.last.clone(), "sought": sought.clone()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a `state`."""
         self.last = state["last"].clone()
         self.weighting.reset()
-        self.weighting.weighting.prvs_alpha = self.last.numpy().copy()
+        self.weighting.weighting.prvs_alpha = state["sought"].numpy().copy()
 
 
 class ConFIG(OfGram):

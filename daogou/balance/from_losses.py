@@ -6,15 +6,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from daogou.balance.base import Balancer, adam_of
+from daogou.balance.base import Balancer, adam_of, legal
 from daogou.balance.torchjd import torchjd
 
 
 class OfLosses(Balancer):
     """The slopes of TorchJD's scalarizer named ``method`` in the losses.
 
-    Tasks without a label in the batch, whose loss is 0, are left out; the others' slopes are
-    brought to a mean of 1.
+    Tasks whose loss is 0 (no label in the batch) or below are left out and weigh 1; the others'
+    slopes are brought to a mean of 1.
     """
 
     method: ClassVar[str]
@@ -78,19 +78,22 @@ class STCH(OfLosses):
     method = "STCH"
 
     def __init__(self, n_tasks: int, *, mu: float = 0.1) -> None:
-        super().__init__(n_tasks, {"mu": mu})
+        super().__init__(n_tasks, {"mu": legal("mu", mu, 0 < mu < torch.inf, "more than 0")})
 
 
 class DWA(OfLosses):
     """A task counts the more, the less its loss fell from one epoch to the next.
 
     Liu et al., "End-to-End Multi-Task Learning with Attention", CVPR 2019: uniform for two epochs.
+    A ratio of means of which one is not above 0 says nothing; such a task counts as standing still.
     """
 
     method = "DWA"
 
     def __init__(self, n_tasks: int, *, temperature: float = 2.0) -> None:
+        legal("temperature", temperature, 0 < temperature < torch.inf, "more than 0")
         super().__init__(n_tasks, {"temperature": temperature})
+        self.means = torch.zeros(0, n_tasks, dtype=torch.float64)
 
     def slopes(self, losses: Tensor, known: Tensor) -> Tensor:
         """Of all tasks: an epoch's mean needs every batch."""
@@ -100,16 +103,24 @@ class DWA(OfLosses):
 
     def end_epoch(self) -> None:
         """Take the epoch's mean."""
-        self.scalarizer.step()
+        if self.scalarizer._loss_sum is not None:
+            self.scalarizer.step()
+            newest: Tensor = self.scalarizer._previous_averages[-1]
+            self._set(torch.cat([self.means, newest[None]])[-2:])
+
+    def _set(self, means: Tensor) -> None:
+        """Give TorchJD the means of which it takes the ratio."""
+        self.means = means
+        no_ratio = (means <= 0).any(0)
+        self.scalarizer._previous_averages = list(means.masked_fill(no_ratio, 1.0))
 
     def state(self) -> dict[str, Tensor]:
         """The last epochs' means, ``[0 to 2, T]``."""
-        means = self.scalarizer._previous_averages
-        return {"means": torch.stack(means) if means else torch.zeros(0, self.n_tasks)}
+        return {"means": self.means.clone()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a `state`."""
-        self.scalarizer._previous_averages = [mean.double() for mean in state["means"]]
+        self._set(state["means"].clone())
 
 
 class Learnt(OfLosses):
@@ -167,15 +178,15 @@ class IMTLL(Learnt):
 class FAMO(OfLosses):
     """Weights under which all losses fall at one rate, learnt by looking back at each step.
 
-    Liu et al., "FAMO: Fast Adaptive Multitask Optimization", NeurIPS 2023. A task without a label
-    in the batch is given a loss of 1 before and after.
+    Liu et al., "FAMO: Fast Adaptive Multitask Optimization", NeurIPS 2023. A task whose loss is
+    not above 0 both before and after is given one of 1.
     """
 
     method = "FAMO"
     looks_back = True
 
     def __init__(self, n_tasks: int, *, learning_rate: float = 0.025) -> None:
-        super().__init__(n_tasks, {"shape": n_tasks, "lr": learning_rate})
+        super().__init__(n_tasks, {"shape": n_tasks})
         self.adam = adam_of(self.scalarizer._w, learning_rate)
         self.adam.param_groups[0]["weight_decay"] = self.scalarizer.weight_decay
         self.scalarizer._optimizer = self.adam
@@ -190,8 +201,13 @@ class FAMO(OfLosses):
 
     def after(self, losses: Tensor) -> None:
         """Learn from how much each loss changed."""
-        if self.scalarizer._prev_losses is not None:
-            self.scalarizer.update(torch.where(self.known, losses.detach().cpu(), 1.0).float())
+        before = self.scalarizer._prev_losses
+        if before is not None:
+            now = losses.detach().cpu().float()
+            known = self.known & (now > 0)
+            self.scalarizer._prev_losses = torch.where(known, before, 1.0)
+            self.scalarizer.update(torch.where(known, now, 1.0))
+            self.scalarizer._prev_losses = None  # and so it stays in a step without losses
 
     def state(self) -> dict[str, Tensor]:
         """The logits of the weights and their Adam's numbers."""

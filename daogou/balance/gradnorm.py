@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from daogou.balance.base import Balancer, adam_of, norms_of
+from daogou.balance.base import Balancer, adam_of, legal, norms_of
 
 
 class GradNorm(Balancer):
@@ -21,7 +21,7 @@ class GradNorm(Balancer):
 
     def __init__(self, n_tasks: int, *, alpha: float = 1.5, learning_rate: float = 0.025) -> None:
         super().__init__(n_tasks)
-        self.alpha = alpha
+        self.alpha = legal("alpha", alpha, 0 <= alpha < torch.inf, "0 or more")
         self.weights = torch.ones(n_tasks, requires_grad=True)
         self.first = torch.zeros(n_tasks)
         self.adam = adam_of(self.weights, learning_rate)

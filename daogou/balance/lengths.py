@@ -5,12 +5,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from daogou.balance.base import legal
+
 
 class Lengths:
     """Running means ``[T]`` of lengths, unbiased from the first one on."""
 
     def __init__(self, n_tasks: int, decay: float) -> None:
-        self.decay = decay
+        self.decay = legal("decay", decay, 0 <= decay < 1, "0 up to 1, without 1")
         self.total, self.mass = torch.zeros(n_tasks), torch.zeros(n_tasks)
 
     def update(self, lengths: Tensor, known: Tensor) -> Tensor:

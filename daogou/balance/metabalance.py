@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from daogou.balance.base import Balancer, norms_of
+from daogou.balance.base import Balancer, legal, norms_of
 from daogou.balance.lengths import Lengths
 
 
@@ -24,7 +24,10 @@ class MetaBalance(Balancer):
         self, n_tasks: int, *, target: int = -1, relax: float = 0.7, decay: float = 0.9
     ) -> None:
         super().__init__(n_tasks)
-        self.target, self.relax = target % n_tasks, relax
+        places = f"a place from {-n_tasks} to {n_tasks - 1}, as there are {n_tasks} tasks"
+        legal("target", target, -n_tasks <= target < n_tasks, places)
+        self.target = target % n_tasks
+        self.relax = legal("relax", relax, 0 <= relax <= 1, "0 to 1")
         self.lengths = Lengths(n_tasks, decay)
 
     def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:

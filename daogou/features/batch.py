@@ -24,7 +24,8 @@ class Batch:
 
     ``exposures``: ``user`` and ``item`` ``[B]`` are rows of ``users`` and ``items`` below, with
     ``labels [B, S]`` (-1 missing), ``weight [B]``, ``fields [B, C]``, ``numbers [B, K]``, and
-    ``value [B]`` (NaN missing) if the shop names one.
+    ``value [B]`` (NaN missing) if the shop names one, ``delay_h`` and ``watched_h`` ``[B, S]``
+    (likewise) if a task asks for them.
     ``users``: one row per user and moment: ``id``, ``fields``, ``numbers``, ``profile [Q, P]``
     (-1 missing), ``many [Q, V]`` (likewise) if it has lists, ``split``, ``history [Q, L]`` (rows of
     ``items``, newest first, 0 past its end), ``action`` (0 past the end) and ``age``.
@@ -124,7 +125,7 @@ def make_batch(
             weight=store["exposures/weight"][exposures],
             fields=store["exposures/fields"][exposures],
             numbers=store["exposures/numbers"][exposures],
-            **_worth(store, exposures),
+            **_where_present(store, exposures),
         ),
         users=_columns(
             row=queries.user,
@@ -153,10 +154,11 @@ def make_batch(
     )
 
 
-def _worth(store: Store, exposures: Rows) -> dict[str, Rows]:
-    if "exposures/value" not in store.arrays:
-        return {}
-    return {"value": store["exposures/value"][exposures]}
+def _where_present(store: Store, exposures: Rows) -> dict[str, Rows]:
+    """What only some shops' exposures have."""
+    names = ("value", "delay_h", "watched_h")
+    present = [name for name in names if f"exposures/{name}" in store.arrays]
+    return {name: store[f"exposures/{name}"][exposures] for name in present}
 
 
 def _lists(store: Store, users: Rows) -> dict[str, Rows]:
@@ -173,15 +175,25 @@ def full_queries(store: Store, users: Rows) -> Queries:
 
 @dataclass(frozen=True)
 class Epoch:
-    """The rows of each step of one pass, decided by the seed alone."""
+    """The rows of each step of one pass, decided by the seed alone.
+
+    ``families`` of tasks are those that each step teaches; None = all of them at every step.
+    """
 
     exposures: list[Rows]
     titles: list[Rows]
     extra_items: list[Rows]
     taught: list[Queries]
+    families: list[frozenset[str]] | None = None
 
     def __len__(self) -> int:
         return len(self.exposures)
+
+    def n_steps(self, family: str) -> int:
+        """How many of the steps teach a family."""
+        if self.families is None:
+            return len(self)
+        return sum(family in taught for taught in self.families)
 
 
 def plan_epoch(

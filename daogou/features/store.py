@@ -12,6 +12,7 @@ gold; row 0 of items, users and texts is the unknown one)::
     queries/   user [q]  end [q]  time [q]    one user at one moment; its history ends at end
     exposures/ item [n]  query [n]  time [n]  weight [n]  fields [n, C]  numbers [n, K]
                labels [n, S]  value [n], NaN missing, if the shop names one
+               delay_h [n, S]  watched_h [n, S], NaN missing, if a task's loss asks for them
     keys/      items.parquet  users.parquet  exposures.parquet  titles.parquet
                the shop's own names for the rows, and the gold spans of the titles
 """
@@ -40,6 +41,7 @@ from daogou.features.transform import Fields, Transform, text_of
 from daogou.features.vocab import Vocab
 from daogou.schema import Shop
 from daogou.tables.engine import Engine, name_of, quoted
+from daogou.tables.funnel import delayed
 
 SPLITS: Final = ("train", "validation", "test")
 _SPANS: Final = pa.list_(
@@ -438,6 +440,8 @@ def _write_exposures(
     own += [name_of("label_" + stage) for stage in transform.stages]
     if transform.value:  # another shop's tables may lack what the run learnt
         own.append("value" if "value" in engine.columns(source) else "NULL::DOUBLE AS value")
+    awaited = [stage for stage in delayed(shop) if stage in transform.stages]
+    own += [name_of(prefix + stage) for prefix in ("delay_", "watched_") for stage in awaited]
     context = transform.context.select(source, "context_")
     sql = f"SELECT {', '.join([*own, context] if context else own)} FROM {source}"
     queries = _Queries(writer, {first for first, _ in ranges.values()})
@@ -464,6 +468,12 @@ def _write_exposures(
             if transform.value:
                 values = batch["value"].cast(pa.float32()).fill_null(np.nan).to_numpy()
                 writer.append("exposures/value", values)
+            for prefix in ("delay_", "watched_") if awaited else ():
+                hours = np.full(labels.shape, np.nan, dtype=np.float32)
+                for stage in awaited:
+                    column = batch[prefix + stage].fill_null(np.nan)
+                    hours[:, transform.stages.index(stage)] = column.to_numpy()
+                writer.append(f"exposures/{prefix}h", hours)
             named = {name.removeprefix("context_"): each for name, each in _named(batch).items()}
             _append_fields(writer, "exposures", transform.context, named, batch.num_rows)
             told = [batch[name] for name in ("id", "user_key", "item_key", "request")]

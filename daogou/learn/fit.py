@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ from daogou import artifact
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.store import SPLITS, Store, compile_store, open_store
 from daogou.features.transform import Transform, fit_transform
-from daogou.learn.loop import Learner, Progress, quiet
+from daogou.learn.calibrate import calibrate
+from daogou.learn.gates import watching
+from daogou.learn.loop import Learner, Observer, Progress, quiet
 from daogou.learn.machine import device_of, fast_memory
 from daogou.learn.optimise import weights_of
+from daogou.learn.sampling import Standing, judged, stopped_of
 from daogou.learn.settings import Settings, settings_of
 from daogou.learn.validate import TaskLoss, joint_score, validation_losses
 from daogou.model.joint import JointModel
@@ -39,6 +42,7 @@ class State:
     best_epoch: int = -1
     best_score: float = float("inf")
     seconds: float = 0.0
+    standings: dict[str, Standing] = field(default_factory=dict)  # of families, for stop_and_go
 
     @property
     def since_best(self) -> int:
@@ -47,13 +51,22 @@ class State:
 
 
 def fit(
-    shop: Shop, run: Path | str, *, resume: bool = False, progress: Progress = quiet
+    shop: Shop,
+    run: Path | str,
+    *,
+    resume: bool = False,
+    progress: Progress = quiet,
+    observe: Observer | None = None,
+    like: Path | None = None,
 ) -> dict[str, Any]:
     """Train a shop's tasks jointly into the folder ``run`` and return what became of it.
 
     The same seed, processor and number of threads give the same weights, also when the process
     is killed and started again with ``resume``: an epoch's order and each step's randomness
     follow from (seed, epoch, step) alone, and a checkpoint is written after every epoch.
+
+    ``observe`` sees each step before it is taken and changes nothing. ``like`` is a finished run
+    on the same tables with the same settings for reading them: its transform and store are used.
     """
     run = Path(run)
     settings, shape = settings_of(shop)
@@ -63,16 +76,20 @@ def fit(
     if settings.threads:
         torch.set_num_threads(settings.threads)
     _claim(run, shop, resume)
+    if like is not None:
+        _take_over(like, run)
     transform, store, prepared = _compiled(shop, settings, run, progress)
     _teachable(shop, store)
     torch.manual_seed(shop.seed)
     model = artifact.model_of(transform, store, shop, shape)
     model.to(device_of(settings.device))
     with fast_memory():
-        state = _train(model, store, shop, settings, run, progress)
+        state = _train(model, store, shop, settings, run, progress, observe)
     model.to("cpu")
     model.load_state_dict(load_file(run / "checkpoint" / "best.safetensors"))
-    losses = validation_losses(model, store, "validation", history_length=settings.history_length)
+    length = settings.history_length
+    calibrated = calibrate(model, store, settings.calibration, history_length=length)
+    losses = validation_losses(model, store, "validation", history_length=length)
     answer = {
         "run": str(run),
         "tasks": [task.name for task in shop.tasks],
@@ -82,6 +99,7 @@ def fit(
         "seconds": round(state.seconds, 1),
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "validation": {name: _task_document(loss) for name, loss in losses.items()},
+        "calibration": calibrated,
     }
     artifact.save(
         run,
@@ -100,10 +118,15 @@ def fit(
     return answer
 
 
+def started_as(shop: Shop) -> str:
+    """What ``started.json`` of a run of this shop says."""
+    return json.dumps({"shop": shop.document, "root": str(shop.root.resolve())}, sort_keys=True)
+
+
 def _claim(run: Path, shop: Shop, resume: bool) -> None:
     """Make the run folder ours, or say why it cannot be."""
     started = run / "started.json"
-    wanted = json.dumps({"shop": shop.document, "root": str(shop.root.resolve())}, sort_keys=True)
+    wanted = started_as(shop)
     if (run / "manifest.json").exists():
         raise ArtifactError(f"{run}: holds a finished run; give another folder")
     if started.exists():
@@ -120,6 +143,24 @@ def _claim(run: Path, shop: Shop, resume: bool) -> None:
     else:
         run.mkdir(parents=True, exist_ok=True)
         started.write_text(wanted, encoding="utf-8")
+
+
+def _take_over(like: Path, run: Path) -> None:
+    """Transform and store of a finished run in place of our own, unless ours are there."""
+    if (run / "transform.json").exists():
+        return
+    shutil.rmtree(run / "store", ignore_errors=True)  # of a try that was killed
+    shutil.copytree(like / "store", run / "store", copy_function=_link)
+    for name in ("prepared.json", "transform.json"):  # the last one makes it count
+        artifact.write_whole(run / name, (like / name).read_text("utf-8"))
+
+
+def _link(source: str, target: str) -> None:
+    """One file under two names where the disk can; the store is never written again."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _compiled(
@@ -181,23 +222,33 @@ def _teachable(shop: Shop, store: Store) -> None:
 
 
 def _train(
-    model: JointModel, store: Store, shop: Shop, settings: Settings, run: Path, progress: Progress
+    model: JointModel,
+    store: Store,
+    shop: Shop,
+    settings: Settings,
+    run: Path,
+    progress: Progress,
+    observe: Observer | None = None,
 ) -> State:
     """Epochs of steps until none is left or none helps; the best epoch's weights on disk."""
-    learner = Learner(model, settings)
+    learner = Learner(model, settings, observe)
     folder = run / "checkpoint"
     folder.mkdir(exist_ok=True)
     state = _resume(folder, learner)
     while state.epoch < settings.epochs and state.since_best < max(settings.patience, 1):
         started = time.perf_counter()
-        plan = learner.plan(store, shop.seed, state.epoch)
+        stopped = stopped_of(state.standings)
+        plan = learner.plan(store, shop.seed, state.epoch, stopped=stopped)
         learner.set_rates(state.epoch)
         taught = learner.epoch(store, plan, (shop.seed, state.epoch), progress)
-        losses = validation_losses(
-            model, store, "validation", history_length=settings.history_length
-        )
+        with watching(model) as gates:
+            losses = validation_losses(
+                model, store, "validation", history_length=settings.history_length
+            )
         score = _watched(losses, settings.watch)
         state.epoch += 1
+        if settings.sampling == "stop_and_go":
+            state.standings = judged(state.standings, shop.tasks, losses)
         # With nothing to judge by, the last epoch counts as the best.
         if score < state.best_score or state.best_score == float("inf"):
             state.best_score, state.best_epoch = score, state.epoch - 1
@@ -208,8 +259,10 @@ def _train(
             "epoch": state.epoch,
             "score": score,
             "seconds": state.seconds,
+            "steps": {family: plan.n_steps(family) for family in model.heads},
             "train": dict(zip([task.name for task in shop.tasks], taught.tolist(), strict=True)),
             "validation": {name: _task_document(loss) for name, loss in losses.items()},
+            "gates": {name: use.document() for name, use in gates.items()},
         }
         with (run / "events.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(artifact.plain(record)) + "\n")
@@ -251,7 +304,12 @@ def _resume(folder: Path, learner: Learner) -> State:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
-    return State(**json.loads(header["__metadata__"]["state"]))
+    state = State(**json.loads(header["__metadata__"]["state"]))
+    state.standings = {
+        family: Standing(**standing)  # type: ignore[arg-type]  # as JSON has it
+        for family, standing in state.standings.items()
+    }
+    return state
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

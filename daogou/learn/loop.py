@@ -1,6 +1,6 @@
 """Batches to a trained model: the one loop of steps, which every way of training runs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,8 +12,9 @@ from daogou.errors import DataError
 from daogou.features.batch import Batch, Epoch, make_batch, plan_epoch
 from daogou.features.store import Store
 from daogou.learn.optimise import RowAdagrad, dense_of, omega, row_groups
+from daogou.learn.sampling import Sampling
 from daogou.learn.settings import Settings, balancer_of
-from daogou.learn.step import backward
+from daogou.learn.step import backward, losses_of
 from daogou.model.joint import JointModel
 
 Progress = Callable[[str, int, int, str], None]  # what, done, of how many, a few words
@@ -60,10 +61,10 @@ class Learner:
         self.balancer = balancer_of(settings, n_funnel)
         self.static = torch.tensor([task.weight for task in model.tasks], device=self.device)
 
-    def plan(self, store: Store, seed: int, epoch: int) -> Epoch:
-        """What the steps of an epoch will read."""
+    def plan(self, store: Store, seed: int, epoch: int, *, stopped: Collection[str] = ()) -> Epoch:
+        """What the steps of an epoch will read; ``stopped`` families are taught less often."""
         settings = self.settings
-        return plan_epoch(
+        joint = plan_epoch(
             store,
             seed=seed,
             epoch=epoch,
@@ -73,6 +74,8 @@ class Learner:
             profile_passes=settings.profile_passes,
             extra_items=settings.extra_items,
         )
+        sampling = Sampling(settings.sampling, settings.sampling_temperature)
+        return sampling.plan(joint, self.model.heads, seed=(seed, epoch), stopped=stopped)
 
     def set_rates(self, epoch: int) -> None:
         """Learning rates of an epoch: from full to a fiftieth along a half cosine over all."""
@@ -88,34 +91,51 @@ class Learner:
     ) -> Tensor:
         """One pass over a plan; returns the mean loss of each task over the steps, ``[T]``.
 
-        ``seed`` is the run's and the epoch's number.
+        ``seed`` is the run's and the epoch's number. The steps are those that teach the task; NaN
+        where none does.
         """
         total = torch.zeros_like(self.static)
         gram: Tensor | None = None
+        n_funnel = 0
         for step, batch in enumerate(self.batches(store, plan)):
             if self.observe is not None:
                 self.observe(self, store, batch, Place(seed[1], step, len(plan)))
             # A step's randomness follows from its place alone, so that resuming is exact.
             torch.manual_seed(int(np.random.SeedSequence([*seed, step]).generate_state(1)[0]))
-            take_gram = step % self.settings.gram_every == 0
-            losses, gram = self.step(batch, gram, take_gram=take_gram)
+            families = plan.families[step] if plan.families is not None else None
+            take_gram = n_funnel % self.settings.gram_every == 0
+            losses, gram = self.step(batch, gram, take_gram=take_gram, families=families)
+            n_funnel += families is None or "funnel" in families
             total += losses
             if step % 10 == 0 or step + 1 == len(plan):
                 words = f"epoch {seed[1] + 1}, loss {float(losses.sum()):.4f}"
                 progress("steps", step + 1, len(plan), words)
         self.balancer.end_epoch()
-        return total.cpu() / max(len(plan), 1)
+        n_steps = [plan.n_steps(task.family) for task in self.model.tasks]
+        return total.cpu() / torch.tensor(n_steps)
 
     def step(
-        self, batch: Batch, gram: Tensor | None = None, *, take_gram: bool = True
+        self,
+        batch: Batch,
+        gram: Tensor | None = None,
+        *,
+        take_gram: bool = True,
+        families: Collection[str] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """One update of every weight; returns the losses ``[T]`` and the Gram to keep."""
+        """One update of every weight; returns the losses ``[T]`` and the Gram to keep.
+
+        ``families`` are those to teach, None = all; what is in the heads of others stays as it is.
+        """
         self.model.train()
         self.adam.zero_grad(set_to_none=True)
         self.rows.zero_grad(set_to_none=True)
-        drawn = torch.get_rng_state() if self.balancer.looks_back else None
-        stepped = backward(self.model, batch, self.static, self.balancer, gram, take_gram=take_gram)
-        penalty = omega(self.dense, l1=self.settings.l1, l2=self.settings.l2)
+        balances = families is None or "funnel" in families
+        drawn = self._random_states() if self.balancer.looks_back and balances else None
+        stepped = backward(
+            self.model, batch, self.static, self.balancer, gram,
+            take_gram=take_gram, families=families,
+        )  # fmt: skip
+        penalty = omega(self._dense_of(families), l1=self.settings.l1, l2=self.settings.l2)
         if isinstance(penalty, Tensor):
             penalty.backward()
         if not stepped.losses.isfinite().all():
@@ -127,16 +147,39 @@ class Learner:
         self.adam.step()
         self.rows.step()
         if drawn is not None:
-            self.balancer.after(self._again(batch, drawn))
+            self.balancer.after(self._again(batch, drawn, families))
         return stepped.losses, stepped.gram
 
-    def _again(self, batch: Batch, drawn: Tensor) -> Tensor:
+    def _dense_of(self, families: Collection[str] | None) -> list[Tensor]:
+        """The dense weights that a step of these families may move: no other family's head."""
+        if families is None:
+            return self.dense
+        left_alone = {
+            id(weight)
+            for family, head in self.model.heads.items()
+            if family not in families
+            for weight in head.parameters()
+        }
+        return [weight for weight in self.dense if id(weight) not in left_alone]
+
+    def _random_states(self) -> list[Tensor]:
+        """Where the processor's random numbers stand, and the GPU's if it draws some."""
+        states = [torch.get_rng_state()]
+        if self.device.type == "cuda":
+            states.append(torch.cuda.get_rng_state(self.device))
+        return states
+
+    def _again(
+        self, batch: Batch, drawn: list[Tensor], families: Collection[str] | None = None
+    ) -> Tensor:
         """The funnel's losses of a batch after its step, with what was dropped before dropped."""
-        with torch.random.fork_rng(), torch.no_grad():
-            torch.set_rng_state(drawn)
+        with torch.random.fork_rng([self.device] if drawn[1:] else []), torch.no_grad():
+            torch.set_rng_state(drawn[0])
+            for state in drawn[1:]:
+                torch.cuda.set_rng_state(state, self.device)
             encoded = self.model.encode(batch)
-            read = dict.fromkeys(self.model.heads, encoded)
-            found = self.model.losses(read, batch, torch.ones_like(self.static))
+            read = dict.fromkeys(self.model.heads if families is None else families, encoded)
+            found = losses_of(self.model, read, batch, torch.ones_like(self.static))
         return found.values[self.model.places.get("funnel", slice(0, 0))]
 
     def batches(self, store: Store, plan: Epoch) -> Iterator[Batch]:

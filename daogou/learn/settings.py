@@ -8,7 +8,9 @@ from daogou.balance import BALANCERS, Balancer
 from daogou.balance.base import GIVEN as BALANCERS_GIVEN
 from daogou.config import arguments, make
 from daogou.errors import ConfigError, unknown
+from daogou.learn.calibrate import METHODS
 from daogou.learn.machine import DEVICES, device_of
+from daogou.learn.sampling import SAMPLINGS
 from daogou.model.build import PRECISIONS, SIZES, Shape
 from daogou.model.mixers import MIXERS
 from daogou.model.mixers.base import GIVEN
@@ -35,9 +37,12 @@ class Settings:
     titles_per_step: int = 32  # in a shop of titles alone
     title_passes: float = 8.0  # how often an epoch of exposures sees each annotated title
     profile_passes: float = 4.0  # how often an epoch of exposures sees each user's known profile
+    sampling: str = "joint"  # which families a step teaches: one of SAMPLINGS
+    sampling_temperature: float = 0.5  # 0 = as many steps for each family, 1 = by its rows
     balancer: str = "fixed"
     balancer_options: Mapping[str, Any] | None = None  # further arguments of the balancer
     gram_every: int = 10  # steps between Grams, for balancers that ask for one
+    calibration: str = "platt"  # by the validation split, when trained: none, platt or isotonic
     watch: str = "joint"  # "joint", or a task's name: whose validation loss picks the epoch
     min_count: int = 1  # an id or category seen less often in training is unknown
     buckets: int = 32  # quantiles of a number
@@ -82,7 +87,9 @@ def _unknown_words(shop: Shop, settings: Settings, shape: Shape) -> list[str]:
     """Settings that are none of the words they may be."""
     named = (
         ("fit.balancer", settings.balancer, BALANCERS),
+        ("fit.calibration", settings.calibration, METHODS),
         ("fit.device", settings.device, DEVICES),
+        ("fit.sampling", settings.sampling, SAMPLINGS),
         ("model.precision", shape.precision, PRECISIONS),
         ("fit.watch", settings.watch, ["joint", *(task.name for task in shop.tasks)]),
     )
@@ -139,6 +146,10 @@ def _out_of_range(where: str, given: Settings | Shape) -> list[str]:
             problems.append(f"{where}.{name}: {value}; give 0 or more")
     if isinstance(given, Shape) and any(width < 1 for width in given.expert_widths):
         problems.append(f"{where}.expert_widths: {given.expert_widths}; give 1 or more each")
+    if isinstance(given, Settings) and given.sampling_temperature > 1:
+        problems.append(
+            f"{where}.sampling_temperature: {given.sampling_temperature}; give a share from 0 to 1"
+        )
     if isinstance(given, Shape) and given.size not in SIZES:
         problems.append(f"{where}.size: {unknown(given.size, SIZES)}")
     return problems

@@ -1,13 +1,15 @@
 """One training step, the same for plain, transfer, meta and federated training."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from daogou.balance import Balancer, gram_at
 from daogou.features.batch import Batch
-from daogou.model.encoded import Encoded
+from daogou.model.encoded import Encoded, Head, TaskLosses
 from daogou.model.joint import JointModel
 
 
@@ -28,28 +30,51 @@ def backward(
     gram: Tensor | None = None,
     *,
     take_gram: bool = True,
+    families: Collection[str] | None = None,
 ) -> Stepped:
     """Fill ``.grad`` of every weight for one batch; the caller owns the optimisers.
 
     Each family's heads read detached copies of the encodings, so that their backward pass ends
     there; then one shared pass runs through the encoders. Task weights (``static [T]`` times the
     balancer's) act at the fork, not in the loss: a task of weight 0 still trains its own layers.
-    ``gram`` is a kept one, used when ``take_gram`` is false.
+    ``gram`` is a kept one: used as it is when ``take_gram`` is false, else averaged with the new
+    one, so that the earlier a Gram was taken, the less it counts. ``families`` are those to teach,
+    None = all: the heads of the others do not run, and none of their weights gets a gradient.
     """
     encoded = model.encode(batch)
-    leaves = {family: encoded.leaves() for family in model.heads}
+    taught = model.heads if families is None else [each for each in model.heads if each in families]
+    leaves = {family: encoded.leaves() for family in taught}
     weights = static.clone()
-    found = model.losses(leaves, batch, weights)
-    funnel = model.places.get("funnel", slice(0, 0))
+    found = losses_of(model, leaves, batch, weights)
+    funnel = model.places["funnel"] if "funnel" in leaves else slice(0, 0)
     balanced = found.values[funnel]
     if len(balanced):
         if balancer.needs_gram and take_gram and found.shared is not None:
             weights[funnel] = 1.0
-            gram = gram_at(balanced, found.shared)
+            taken = gram_at(balanced, found.shared)
+            gram = taken if gram is None else (gram + taken) / 2
         weights[funnel] = static[funnel] * balancer(balanced.detach(), gram)
     found.values.sum().backward()
     _shared_backward(encoded, leaves)
     return Stepped(found.values.detach(), weights, gram)
+
+
+def losses_of(
+    model: JointModel, encoded: Mapping[str, Encoded], batch: Batch, weights: Tensor
+) -> TaskLosses:
+    """The loss of every task, ``[T]``; a family that ``encoded`` lacks is skipped, its losses 0."""
+    if encoded.keys() == model.heads.keys():
+        return model.losses(encoded, batch, weights)
+    values, shared = [], None
+    for family, place in model.places.items():
+        if family not in encoded:
+            values.append(torch.zeros_like(weights[place]))
+            continue
+        head = cast(Head, model.heads[family])
+        found = head.losses(encoded[family], batch, weights[place])
+        values.append(found.values)
+        shared = found.shared if found.shared is not None else shared
+    return TaskLosses(torch.cat(values), shared)
 
 
 def _shared_backward(encoded: Encoded, leaves: dict[str, Encoded]) -> None:

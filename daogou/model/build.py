@@ -188,8 +188,9 @@ def _funnel(
             context.n_rows,
         )
         own = OwnRows(
-            len(tasks), sizes, len(context.names), shape.own_width, id_dropout=shape.id_dropout
-        )
+            len(tasks), sizes, len(context.names), shape.own_width, id_dropout=shape.id_dropout,
+            apart=-1 if apart is None else apart[0],
+        )  # fmt: skip
         options["n_own_inputs"] = own.n_outputs
     if "n_domains" in asks and transform.domain is not None:
         column = context.names.index(transform.domain)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from daogou.features.batch import Batch
 from daogou.model.embed import Table, forget, spread
 from daogou.model.encoded import Encoded
+from daogou.model.meet import without
 
 
 class OwnRows(nn.Module):
@@ -16,7 +17,8 @@ class OwnRows(nn.Module):
     task's rows are not slowed down by a dense one's. Ids are forgotten at the encoders' rate.
 
     ``sizes`` are the rows of user ids and of product ids, 0 where the shop has none, then of the
-    context. Shapes: -> ``[T, B, n_outputs]``.
+    context. ``apart`` is the column of the context that this does not read, as in `Meet`; -1 is
+    none. Shapes: -> ``[T, B, n_outputs]``.
     """
 
     def __init__(
@@ -27,12 +29,13 @@ class OwnRows(nn.Module):
         width: int,
         *,
         id_dropout: float = 0.1,
+        apart: int = -1,
     ) -> None:
         super().__init__()
-        self.n_tasks, self.id_dropout = n_tasks, id_dropout
+        self.n_tasks, self.id_dropout, self.apart = n_tasks, id_dropout, apart
         self.n_users, self.n_items, _ = sizes
         n_ids = (self.n_users > 0) + (self.n_items > 0)
-        self.n_outputs = width * ((3 if n_ids == 2 else n_ids) + n_columns)
+        self.n_outputs = width * ((3 if n_ids == 2 else n_ids) + n_columns - (apart >= 0))
         self.rows = Table(n_tasks * sum(sizes), width, std=spread(width))
 
     def forward(self, encoded: Encoded, batch: Batch) -> Tensor:
@@ -46,8 +49,9 @@ class OwnRows(nn.Module):
             assert encoded.item_ids is not None
             ids = forget(encoded.item_ids[exposures["item"]], self.id_dropout, self.training)
             read.append(ids[:, None] + self.n_users)
-        read.append(exposures["fields"] + (self.n_users + self.n_items))
-        tasks = torch.arange(self.n_tasks, device=exposures["fields"].device)
+        fields = without(exposures["fields"], self.apart)
+        read.append(fields + (self.n_users + self.n_items))
+        tasks = torch.arange(self.n_tasks, device=fields.device)
         rows = torch.cat(read, dim=1) * self.n_tasks + tasks[:, None, None]  # [T, B, K]
         found = self.rows(rows)
         parts = [found.flatten(2)]

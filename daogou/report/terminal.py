@@ -91,6 +91,38 @@ def spans(answer: Document, *, lang: str = "en") -> Table:
     return table
 
 
+def relations(document: Document, *, lang: str = "en") -> list[Table]:
+    """Which task helps which: who gives in the rows, who receives in the columns.
+
+    Left out, in hundredths of the best constant's loss, if that was measured; then looked ahead, in
+    ten-thousandths of a task's own loss. A star is beyond noise.
+    """
+    titles = {
+        "en": ("left out: + helps, - hurts (0.01 of the constant's loss; * beyond noise)",
+               "looked ahead: + helps, - hurts (0.0001 of the loss; * beyond noise)"),
+        "zh": ("逐一去掉：+ 有帮助，- 有害（常数答案损失的 0.01；* 超过噪声）",
+               "前瞻一步：+ 有帮助，- 有害（损失的 0.0001；* 超过噪声）"),
+    }[lang]  # fmt: skip
+    corner = {"en": "gives \\ receives", "zh": "给予 \\ 得到"}[lang]
+    left, ahead = document["leave_out"], document["affinity"]
+    made = []
+    if left is not None:
+        made.append((titles[0], left["transfer"], left["beyond_noise"], 100.0, 1))
+    made.append((titles[1], ahead["mean"], ahead["clear"], 10_000.0, 2))
+    tables = []
+    for title, values, sure, scale, digits in made:
+        table = _table((corner, *values), title, numbers_from=1)
+        for giver, row in values.items():
+            cells = [
+                "-" if value is None
+                else f"{value * scale:+.{digits}f}{'*' if sure[giver][receiver] else ' '}"
+                for receiver, value in row.items()
+            ]  # fmt: skip
+            _row(table, giver, *cells)
+        tables.append(table)
+    return tables
+
+
 def machine(document: Document, *, lang: str = "en") -> Table:
     """What `daogou doctor` found, one fact a row."""
     heads = {"en": ("what", "found"), "zh": ("项目", "结果")}

@@ -1,10 +1,10 @@
 """Events to exposures with labels, and to the histories that an exposure may look back on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from daogou.errors import DataError
+from daogou.errors import ConfigError, DataError
 from daogou.schema import Events, Shop
 from daogou.tables.engine import Engine, name_of, quoted
 
@@ -12,7 +12,8 @@ _HOUR_US: Final = 3_600_000_000
 _TRUE: Final = "('1', '1.0', 'true', 't', 'yes')"
 _FALSE: Final = "('0', '0.0', 'false', 'f', 'no')"
 _ROW, _STAGE, _DEEPEST = '"@row"', '"@stage"', '"@deepest"'  # beside columns that a shop names
-_VALUE: Final = '"@value"'
+_VALUE, _AFTER = '"@value"', '"@after"'
+_ASK_DELAYS: Final = ("dfm",)  # losses that ask how long a stage took
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,13 @@ def exposures(engine: Engine, shop: Shop) -> Exposed:
     Where the shop names a value, ``exposures`` has a column ``value``: of a log the sum over the
     credited events of the last stage, NULL where there is none; censored as that stage's label is.
 
-    Raises `DataError` where a label is not 0 or 1, an exposure's id is missing or repeated, a
-    weight is not above 0, a value is below 0 or not finite, or no exposure is left.
+    For a stage whose loss asks for it, see `delayed`, there are ``delay_<stage>``, the hours to the
+    earliest credited event of the stage or of a later one, and ``watched_<stage>``, for how many
+    hours of its window the exposure was watched. A censored label keeps both.
+
+    Raises `ConfigError` where a wide table is asked for delays, and `DataError` where a label is
+    not 0 or 1, an exposure's id is missing or repeated, a weight is not above 0, a value is below
+    0 or not finite, or no exposure is left.
     """
     events = shop.events
     if events is None:
@@ -50,11 +56,17 @@ def exposures(engine: Engine, shop: Shop) -> Exposed:
         _make_no_history(engine)
         return Exposed(0, 0, None, {}, {}, {}, {})
     _check_values(engine, events)
+    timed = delayed(shop)
+    if timed and not events.funnel:
+        raise ConfigError(
+            f"tasks.{timed[0]}.loss: {shop.task(timed[0]).loss!r} learns from delays, which only a "
+            'log with a funnel tells; take "conditional"'
+        )
     if events.funnel:
         usable, dropped = _counts(engine, events)
-        credited, implied = _credit(engine, events)
+        credited, implied = _credit(engine, events, timed)
         uncredited = {stage: usable.get(stage, 0) - credited[stage] for stage in events.stages}
-        _show(engine, events, _common(engine, shop, events))
+        _show(engine, events, timed, _common(engine, shop, events))
         _make_history(engine, events)
     else:
         dropped = _widen(engine, events, _common(engine, shop, events))
@@ -78,8 +90,14 @@ def exposures(engine: Engine, shop: Shop) -> Exposed:
         dropped={reason: count for reason, count in dropped.items() if count},
         implied=implied,
         uncredited=uncredited,
-        censored=_censor(engine, events, end),
+        censored=_censor(engine, shop, end),
     )
+
+
+def delayed(shop: Shop) -> tuple[str, ...]:
+    """The stages whose loss learns from how long they took, in the shop's order."""
+    asked = {task.name for task in shop.tasks if task.loss in _ASK_DELAYS}
+    return tuple(stage for stage in (shop.events.stages if shop.events else ()) if stage in asked)
 
 
 def _why(dropped: Mapping[str, int]) -> str:
@@ -149,8 +167,12 @@ def _history(events: Events) -> tuple[str, ...]:
     return tuple(events.history_kinds)
 
 
-def _credit(engine: Engine, events: Events) -> tuple[dict[str, int], dict[str, int]]:
+def _credit(
+    engine: Engine, events: Events, timed: Sequence[str]
+) -> tuple[dict[str, int], dict[str, int]]:
     """Make ``credits``: by the row of an exposure in ``events``, the stages it is credited with.
+
+    Of the stages ``timed`` it has the hours to the earliest event that tells of them.
 
     Returns by stage the events that are credited, and the exposures where it is only implied.
     """
@@ -171,11 +193,19 @@ def _credit(engine: Engine, events: Events) -> tuple[dict[str, int], dict[str, i
     window = " ".join(f"WHEN {k} THEN {_window_us(events, s)}" for k, s in enumerate(stages))
     same = " AND ".join(f"happened.{key} = open.{key}" for key in keys)
     # The latest exposure's window runs longest: if it is over, so are those of all before it.
+    after_us = f"epoch_us(happened.{time}) - epoch_us(open.{time})"
     amount = f", {_value_of(events)} AS {_VALUE}" if events.value else ""
+    amount += f", ({after_us}) / {_HOUR_US} AS {_AFTER}" if timed else ""
     worth = (
         f"sum({_VALUE}) FILTER (WHERE stage = {len(stages) - 1}) AS {_VALUE}, "
         if events.value
         else ""
+    )
+    # A later stage tells that this one has come, so what comes later is no earlier.
+    worth += "".join(
+        f"min({_AFTER}) FILTER (WHERE stage >= {stages.index(stage)}) "
+        f"AS {name_of('delay_' + stage)}, "
+        for stage in timed
     )
     engine.run(
         f"CREATE OR REPLACE TABLE credits AS SELECT {_ROW}, max(stage) AS {_DEEPEST}, "
@@ -184,7 +214,7 @@ def _credit(engine: Engine, events: Events) -> tuple[dict[str, int], dict[str, i
         f"FROM (SELECT {_STAGE} AS stage, {_ROW}{amount} FROM "
         f"(SELECT *, CASE {kind} {depth} END AS {_STAGE} FROM events WHERE {told}) AS happened "
         f"ASOF JOIN open ON {same} AND happened.{time} >= open.{time} WHERE "
-        f"epoch_us(happened.{time}) - epoch_us(open.{time}) < CASE {_STAGE} {window} END) "
+        f"{after_us} < CASE {_STAGE} {window} END) "
         "GROUP BY ALL"
     )
     sums = ", ".join(
@@ -201,7 +231,7 @@ def _credit(engine: Engine, events: Events) -> tuple[dict[str, int], dict[str, i
     )
 
 
-def _show(engine: Engine, events: Events, common: str) -> None:
+def _show(engine: Engine, events: Events, timed: Sequence[str], common: str) -> None:
     """``exposures`` of a log, numbered in order of time, with the labels that ``credits`` tells."""
     user, item, time, kind = _log_columns(events)
     labels = ", ".join(
@@ -211,6 +241,10 @@ def _show(engine: Engine, events: Events, common: str) -> None:
     if events.value:
         labels += f", {_VALUE} AS value"
     told = f"{_DEEPEST}, {_VALUE}" if events.value else _DEEPEST
+    for stage in timed:
+        delay, window_h = name_of(f"delay_{stage}"), events.window_of(stage)
+        labels += f", {delay}, {window_h}::DOUBLE AS {name_of(f'watched_{stage}')}"
+        told += f", {delay}"
     _number(
         engine,
         f"SELECT {common}, rowid AS row, {labels} FROM events LEFT JOIN "
@@ -341,11 +375,11 @@ def _check_weights(engine: Engine, events: Events) -> None:
         )
 
 
-def _censor(engine: Engine, events: Events, end: str | None) -> dict[str, int]:
+def _censor(engine: Engine, shop: Shop, end: str | None) -> dict[str, int]:
     """Forget, whatever they say, the labels whose window closes after the end of the log."""
-    if end is None:
+    if end is None or shop.events is None:
         return {}
-    return {stage: censor(engine, events, stage, end, "true") for stage in windowed(events)}
+    return {stage: censor(engine, shop, stage, end, "true") for stage in windowed(shop.events)}
 
 
 def windowed(events: Events) -> tuple[str, ...]:
@@ -355,21 +389,31 @@ def windowed(events: Events) -> tuple[str, ...]:
     )
 
 
-def censor(engine: Engine, events: Events, stage: str, end: str, where: str) -> int:
+def censor(engine: Engine, shop: Shop, stage: str, end: str, where: str) -> int:
     """Set ``label_<stage>`` to NULL where its window closes after ``end``; how many it were.
 
-    With the last stage's label goes the value.
+    With the last stage's label goes the value. A stage's delays are kept that were seen before
+    ``end``; nothing that came later may teach. Such an exposure was watched until then.
 
     ``end`` is a time in UTC, ``where`` an SQL condition on ``exposures``.
     """
+    events = shop.events
+    assert events is not None
     label = name_of(f"label_{stage}")
     worth = ", value = NULL" if events.value and stage == events.stages[-1] else ""
+    at = f"CAST({quoted(end)} AS TIMESTAMP)"
     # Subtracting from `end` keeps the scan a comparison with one constant.
-    open_ = (
-        f"{where} AND {label} IS NOT NULL AND time > "
-        f"CAST({quoted(end)} AS TIMESTAMP) - to_microseconds({_window_us(events, stage)})"
-    )
-    count = int(engine.value(f"SELECT count(*) FROM exposures WHERE {open_}"))
+    open_ = f"{where} AND time > {at} - to_microseconds({_window_us(events, stage)})"
+    known = f"{open_} AND {label} IS NOT NULL"
+    count = int(engine.value(f"SELECT count(*) FROM exposures WHERE {known}"))
     if count:
-        engine.run(f"UPDATE exposures SET {label} = NULL{worth} WHERE {open_}")
+        engine.run(f"UPDATE exposures SET {label} = NULL{worth} WHERE {known}")
+    if stage in delayed(shop):
+        delay, watched = name_of(f"delay_{stage}"), name_of(f"watched_{stage}")
+        # The same division as of the delays: an event at the very end is not before it.
+        left_h = f"(epoch_us({at}) - epoch_us(time)) / {_HOUR_US}"
+        engine.run(
+            f"UPDATE exposures SET {watched} = {left_h}, "
+            f"{delay} = CASE WHEN {delay} < {left_h} THEN {delay} END WHERE {open_}"
+        )
     return count

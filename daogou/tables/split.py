@@ -330,7 +330,7 @@ def _censor(
     for word, end in ends.items():
         if end is not None:
             for stage in windowed(events):
-                censor(engine, events, stage, end, f"split = {quoted(word)}")
+                censor(engine, shop, stage, end, f"split = {quoted(word)}")
     stages = windowed(events)
     if not stages:
         return {}

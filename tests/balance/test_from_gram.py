@@ -53,3 +53,20 @@ def test_nash_and_proportional_fairness_undo_lengths() -> None:
 def test_a_root_has_the_gram() -> None:
     gram = OPPOSED.double()
     torch.testing.assert_close(root(gram) @ root(gram).T, gram)
+
+
+def test_nash_goes_on_from_what_its_solver_sought_and_not_from_what_was_cut_to_length() -> None:
+    generator = torch.Generator().manual_seed(29)  # three tasks in a plane: it matters there
+    grams = [rows @ rows.T for rows in torch.randn(3, 3, 2, generator=generator)]
+    one, other = NashMTL(3), NashMTL(3)
+    for gram in grams[:2]:
+        one(torch.ones(3), gram)
+    other.restore(one.state())
+    assert torch.equal(one(torch.ones(3), grams[2]), other(torch.ones(3), grams[2]))
+
+
+def test_nash_begins_anew_after_weights_that_its_solver_refuses() -> None:
+    balancer = NashMTL(2)
+    balancer.restore(balancer.state() | {"sought": torch.full((2,), torch.nan)})
+    close(balancer(ONES, OPPOSED.clone()), 1.0, 1.0)
+    close(balancer(ONES, OPPOSED.clone()), *NashMTL(2)(ONES, OPPOSED).tolist())

@@ -43,6 +43,28 @@ def test_what_fell_less_from_epoch_to_epoch_counts_more() -> None:
     torch.testing.assert_close(found, torch.tensor([2 * first, 2 - 2 * first]))
 
 
+def test_a_loss_that_has_no_ratio_counts_as_standing_still() -> None:
+    # The first halves; the second is seen in no batch; the third's means are on both sides of 0.
+    # Ratios 0.5, 1, 1: softmax of (0.25, 0.5, 0.5); the second is absent, the others' mean is 1.
+    balancer = DWA(3)
+    for losses in ((1.0, 0.0, 0.1), (0.5, 0.0, -0.1)):
+        balancer(torch.tensor(losses), None)
+        balancer.end_epoch()
+    first = math.exp(0.25) / (math.exp(0.25) + math.exp(0.5))
+    found = balancer(torch.tensor([0.5, 0.0, 0.1]), None)
+    torch.testing.assert_close(found, torch.tensor([2 * first, 1.0, 2 - 2 * first]))
+
+
+def test_an_epoch_without_a_batch_changes_no_ratio() -> None:
+    balancer = DWA(2)
+    for losses in ((1.0, 1.0), (0.5, 1.0)):
+        balancer(torch.tensor(losses), None)
+        balancer.end_epoch()
+    before = balancer.state()["means"]
+    balancer.end_epoch()
+    assert torch.equal(balancer.state()["means"], before)
+
+
 @pytest.mark.parametrize("maker", [UW, IMTLL])
 def test_learnt_weights_settle_at_one_over_the_loss(maker: type[UW] | type[IMTLL]) -> None:
     """d/ds of exp(-s) L + s is 0 where exp(-s) = 1 / L; so 0.5 and 0.1 weigh as 1 to 5."""
@@ -68,3 +90,17 @@ def test_the_slow_task_of_famo_gains_weight_when_looked_back_at() -> None:
         balancer.after(torch.tensor([0.5, 1.0]))
     assert found[1] > 1.2
     assert found.sum().item() == pytest.approx(2.0)
+
+
+def test_famo_learns_nothing_of_a_loss_that_became_negative_or_of_a_batch_without_losses() -> None:
+    balancer = FAMO(2)
+    balancer(torch.tensor([0.5, 0.5]), None)
+    balancer.after(torch.tensor([0.5, -0.1]))
+    assert balancer.state()["learnt"].tolist() == [0.0, 0.0]
+    balancer(torch.tensor([0.5, 0.3]), None)
+    balancer.after(torch.tensor([0.4, 0.3]))
+    before = balancer.state()["learnt"]
+    assert before[0] < before[1]
+    balancer(torch.zeros(2), None)
+    balancer.after(torch.zeros(2))
+    assert torch.equal(balancer.state()["learnt"], before)

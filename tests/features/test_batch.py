@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from daogou.features.batch import (
     N_AGES,
     Batch,
+    Epoch,
     Queries,
     full_queries,
     make_batch,
@@ -19,7 +20,7 @@ from daogou.features.batch import (
     split_batches,
 )
 from daogou.features.store import NO_SPLIT, Store
-from tests.shops import EVENTS, N_EXPOSURES, RANGES, compile_shop, event, write_shop
+from tests.shops import EVENTS, N_EXPOSURES, RANGES, TOML, compile_shop, event, write_shop
 
 LENGTH = 3
 
@@ -46,6 +47,15 @@ def test_exposures_point_to_users_and_products_that_are_there_once(store: Store)
     assert batch.exposures["labels"].tolist() == [[1, 1], [0, 0], [0, 0], [1, 0], [1, -1]]
     assert batch.users["profile"].tolist() == [[0], [-1], [0]]
     assert batch.users["split"].tolist() == [0, 1, 0]
+
+
+def test_delays_come_along_where_a_loss_asks_for_them(store: Store, tmp_path: Path) -> None:
+    toml = TOML + '\n[tasks.buy]\nloss = "dfm"\n'
+    _, awaited = compile_shop(write_shop(tmp_path, toml=toml))
+    batch = batch_of(awaited, [4, 0])
+    assert batch.exposures["delay_h"][:, 1].nan_to_num(-1.0).tolist() == [-1.0, 2.0]
+    assert batch.exposures["watched_h"][:, 1].tolist() == [20.0, 24.0]
+    assert not {"delay_h", "watched_h"} & set(batch_of(store, [4, 0]).exposures.tensors)
 
 
 def test_a_history_is_newest_first_and_padded_with_zeros(store: Store) -> None:
@@ -261,6 +271,16 @@ def test_titles_alone_fill_as_many_steps_as_they_need() -> None:
     epoch = plan(bare(0, 7), titles_per_step=3, title_passes=9.0)
     assert [len(step) for step in epoch.titles] == [3, 2, 2]
     assert [len(step) for step in epoch.exposures] == [0, 0, 0]
+
+
+def test_a_pass_teaches_every_family_at_every_step_unless_it_says_otherwise() -> None:
+    joint = plan(bare(20, 7), rows_per_step=4)
+    assert joint.families is None
+    assert joint.n_steps("funnel") == joint.n_steps("extract") == 5
+    some = [frozenset(["funnel", "match"]), frozenset(["extract"]), frozenset(["funnel"])]
+    nothing = joint.exposures[:3]
+    apart = Epoch(nothing, nothing, nothing, joint.taught[:3], some)
+    assert [apart.n_steps(family) for family in ("funnel", "match", "profile")] == [2, 1, 0]
 
 
 def test_a_shop_with_nothing_to_teach_has_no_step() -> None:

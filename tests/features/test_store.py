@@ -669,3 +669,19 @@ def test_a_loss_that_wants_another_type_of_column_is_refused(
         DataError, match=f"tasks.profile.{column}.loss: '{loss}', and column {message}"
     ):
         fit_shop(write_shop(tmp_path, users=users, toml=toml))
+
+
+AWAITED = TOML + '\n[tasks.buy]\nloss = "dfm"\n'
+
+
+def test_delays_are_kept_where_a_loss_asks_for_them(tmp_path: Path, made: Made) -> None:
+    _, store = compile_shop(write_shop(tmp_path, toml=AWAITED))
+    nan = np.nan
+    delay, watched = store["exposures/delay_h"], store["exposures/watched_h"]
+    assert delay.dtype == watched.dtype == np.float32
+    # Bought at 2, shown at 0. Validation begins 20 hours after the exposure of hour 60.
+    np.testing.assert_array_equal(delay, [[nan, 2.0], *[[nan, nan]] * 7])
+    np.testing.assert_array_equal(
+        watched, [[nan, hours] for hours in (24, 24, 24, 24, 20, *[24] * 3)]
+    )
+    assert not {"exposures/delay_h", "exposures/watched_h"} & set(made[1].arrays)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from daogou.artifact import model_of
-from daogou.balance import Fixed, gram_at
+from daogou.balance import Balancer, Fixed, gram_at
 from daogou.features.batch import Batch, make_batch
 from daogou.learn.step import backward
 from daogou.model.build import Shape
@@ -19,10 +19,11 @@ SHAPE = Shape(width=8, expert_widths=(8, 8), text_width=8, tower=4)
 ENCODERS = ("text", "item", "user")
 
 
-class Given:
+class Given(Balancer):
     """A balancer that says what it is told and keeps what it saw."""
 
     def __init__(self, weights: list[float], *, needs_gram: bool = False) -> None:
+        super().__init__(len(weights))
         self.weights, self.needs_gram = torch.tensor(weights), needs_gram
         self.seen: list[Tensor | None] = []
 
@@ -66,7 +67,7 @@ def gradients(model: JointModel, *, below: bool) -> dict[str, Tensor]:
     }
 
 
-def step(made: tuple[JointModel, Batch], static: list[float], balancer: Given | Fixed) -> None:
+def step(made: tuple[JointModel, Batch], static: list[float], balancer: Balancer) -> None:
     model, batch = made
     model.zero_grad(set_to_none=True)
     backward(model, batch, torch.tensor(static), balancer)
@@ -190,6 +191,17 @@ def test_a_kept_gram_is_used_when_none_is_taken(made: tuple[JointModel, Batch]) 
     told = backward(model, batch, torch.ones(N_TASKS), balancer, kept, take_gram=False)
     assert balancer.seen[0] is kept
     assert told.gram is kept
+
+
+def test_a_new_gram_is_averaged_with_the_kept_one(made: tuple[JointModel, Batch]) -> None:
+    model, batch = made
+    balancer, kept = Given([1.0, 1.0], needs_gram=True), 8.0 * torch.eye(2)
+    new = backward(model, batch, torch.ones(N_TASKS), balancer).gram
+    told = backward(model, batch, torch.ones(N_TASKS), balancer, kept)
+    assert new is not None
+    assert told.gram is not None
+    torch.testing.assert_close(told.gram, new / 2 + 4.0 * torch.eye(2))
+    assert balancer.seen[1] is told.gram
 
 
 def test_a_batch_of_titles_alone_trains_the_text_encoder(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daogou.errors import DataError
-from daogou.schema import Events, Shop
+from daogou.errors import ConfigError, DataError
+from daogou.schema import Events, Shop, Task
 from daogou.tables.engine import Engine
 from daogou.tables.funnel import Exposed, exposures
 
@@ -34,14 +34,17 @@ def engine() -> Iterator[Engine]:
         yield made
 
 
-def shop_of(events: Events) -> Shop:
-    return Shop(root=Path(), events=events)
+def shop_of(events: Events, *awaited: str) -> Shop:
+    """A shop whose stages ``awaited`` are learnt from their delays."""
+    tasks = tuple(Task(stage, "funnel", loss="dfm") for stage in awaited)
+    return Shop(root=Path(), events=events, tasks=tasks)
 
 
 def run_log(
     engine: Engine,
     rows: list[tuple[float, int, int, str]],
     events: Events = LOG,
+    awaited: tuple[str, ...] = (),
     **columns: list[object],
 ) -> Exposed:
     """The log of (hours since the start, user, item, kind), with 99 hours of silence after it."""
@@ -55,7 +58,7 @@ def run_log(
         }
     )
     engine.add("events", table)
-    return exposures(engine, shop_of(events))
+    return exposures(engine, shop_of(events, *awaited))
 
 
 QUIET = (1000.0, 0, 0, "noise")  # moves the end of the log, so that no window is still open
@@ -393,3 +396,67 @@ def test_a_wide_table_s_value_is_the_row_s_own(engine: Engine) -> None:
 def test_without_a_value_there_is_no_such_column(engine: Engine) -> None:
     run_log(engine, [(0, 1, 7, "shown"), QUIET])
     assert "value" not in engine.columns("exposures")
+
+
+def delays(engine: Engine, stage: str) -> list[tuple[float | None, float]]:
+    return engine.rows(f"SELECT delay_{stage}, watched_{stage} FROM exposures ORDER BY exposure")
+
+
+def test_a_delay_is_that_of_the_earliest_event_that_tells_of_the_stage(engine: Engine) -> None:
+    rows: list[tuple[float, int, int, str]] = [
+        (0, 1, 7, "shown"),
+        (0.5, 1, 7, "click"),
+        (0.75, 1, 7, "click"),
+        (3, 1, 7, "buy"),
+        (10, 1, 8, "shown"),  # only a purchase tells of the click, 2 hours after its own window
+        (13, 1, 8, "buy"),
+        (14, 1, 8, "buy"),
+        (20, 1, 9, "shown"),  # a click comes after the purchase that already tells of it
+        (20.25, 1, 9, "buy"),
+        (20.5, 1, 9, "click"),
+        (30, 1, 6, "shown"),  # too late
+        (31, 1, 6, "click"),
+        QUIET,
+    ]
+    run_log(engine, rows, awaited=("click", "buy"))
+    assert delays(engine, "click") == [(0.5, 1), (3, 1), (0.25, 1), (None, 1)]
+    assert delays(engine, "buy") == [(3, 24), (3, 24), (0.25, 24), (None, 24)]
+
+
+def test_a_censored_label_keeps_its_delay_and_how_long_it_was_watched(engine: Engine) -> None:
+    rows: list[tuple[float, int, int, str]] = [
+        (0, 1, 7, "shown"),
+        (6, 2, 7, "shown"),  # a day after it begins with the end of the log
+        (10, 3, 7, "shown"),
+        (12, 3, 7, "buy"),
+        (20, 4, 7, "shown"),
+        (30, 4, 7, "buy"),  # at the very end, which is not before it
+    ]
+    run_log(engine, rows, awaited=("buy",))
+    assert labels(engine) == [(0, 0), (0, 0), (1, None), (1, None)]
+    assert delays(engine, "buy") == [(None, 24), (None, 24), (2, 20), (None, 10)]
+    assert "delay_click" not in engine.columns("exposures")
+
+
+def test_where_no_loss_asks_for_delays_there_are_none(engine: Engine) -> None:
+    run_log(engine, [(0, 1, 7, "shown"), (0.1, 1, 7, "click"), QUIET])
+    assert not [name for name in engine.columns("exposures") if name.startswith("delay")]
+
+
+def test_a_wide_table_has_no_delays_to_learn_from(engine: Engine) -> None:
+    engine.add("events", pa.table({"buy": [1, 0]}))
+    with pytest.raises(ConfigError, match=r"tasks\.buy\.loss: 'dfm' learns from delays"):
+        exposures(engine, shop_of(Events("wide.parquet", labels=("buy",)), "buy"))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(EVENT, min_size=1, max_size=25))
+def test_a_delay_is_there_where_the_label_is_one_and_within_the_window_if_its_own(
+    engine: Engine, log: list[tuple[float, int, int, str]]
+) -> None:
+    run_log(engine, [(0.0, 9, 9, "shown"), *log, QUIET], awaited=("click", "buy"))
+    for (click, buy), (click_h, _), (buy_h, watched) in zip(
+        labels(engine), delays(engine, "click"), delays(engine, "buy"), strict=True
+    ):
+        assert (click_h is not None, buy_h is not None) == (click == 1, buy == 1)
+        assert buy_h is None or (click_h is not None and click_h <= buy_h < watched == 24)

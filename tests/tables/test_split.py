@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daogou.errors import ConfigError, DataError
-from daogou.schema import Events, Items, Shop, Split, Users
+from daogou.schema import Events, Items, Shop, Split, Task, Users
 from daogou.tables.engine import Engine
 from daogou.tables.funnel import exposures
 from daogou.tables.split import Divided, split
@@ -140,6 +140,48 @@ def test_a_label_still_open_at_the_end_of_its_split_is_missing(engine: Engine) -
         "validation": {"click": 1},
         "test": {"click": 0},
     }
+
+
+def test_no_delay_after_the_end_of_a_split_can_be_seen(engine: Engine) -> None:
+    """Exposures at hours 0, 4, 4.25, 4.5 and 5, clicked half an hour (the second: 1 h) later."""
+    rows = [
+        *((0.0, 1, "shown"), (0.5, 1, "click")),
+        *((4.0, 2, "shown"), (5.0, 2, "click")),
+        *((4.25, 3, "shown"), (4.75, 3, "click")),
+        *((4.5, 4, "shown"), (5.0, 4, "click")),  # in the moment in which validation begins
+        *((4.75, 5, "shown"), (5.25, 5, "click")),
+        *((5.0, 6, "shown"), (5.5, 6, "click")),
+        *((7.0, 7, "shown"), (7.5, 7, "click")),
+        (99.0, 0, "noise"),
+    ]
+    table = pa.table(
+        {
+            "user_id": pa.array([1] * len(rows), pa.int64()),
+            "item_id": pa.array([row[1] for row in rows], pa.int64()),
+            "ts": pa.array([START + timedelta(hours=row[0]) for row in rows], pa.timestamp("us")),
+            "event": [row[2] for row in rows],
+        }
+    )
+    engine.add("events", table)
+    shop = Shop(
+        root=Path(), events=Events(**{**vars(LOG), "window_h": {"click": 2}}),
+        tasks=(Task("click", "funnel", loss="dfm"),),
+        split=Split(validation_from="2024-01-01T05:00:00", test_from="2024-01-01T07:00:00"),
+    )  # fmt: skip
+    exposures(engine, shop)
+    split(engine, shop)
+    found = engine.rows(
+        "SELECT item, label_click, delay_click, watched_click FROM exposures ORDER BY exposure"
+    )
+    assert found == [
+        (1, 1, 0.5, 2.0),
+        (2, None, None, 1.0),
+        (3, None, 0.5, 0.75),
+        (4, None, None, 0.5),
+        (5, None, None, 0.25),
+        (6, 1, 0.5, 2.0),
+        (7, 1, 0.5, 2.0),
+    ]
 
 
 def test_too_few_times_are_refused_with_the_way_out(engine: Engine) -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional
 from daogou.features.batch import Batch
 from daogou.features.columns import Columns
 from daogou.features.transform import LogScale
+from daogou.model.calibrated import Calibrated
 from daogou.model.encoded import Encoded, TaskLosses, weigh, weighed_linear
 from daogou.model.experts import GroupedLinear
 from daogou.model.meet import Meet
@@ -92,15 +93,20 @@ class FunnelHead(nn.Module):
         self.stages = tuple(stages)
         self.given = tuple(given)
         self.columns = [stage.column for stage in stages if stage.scale is None]
-        self.learnt: list[StageLoss] = [
+        self.learnt: list[StageLoss | ValueLoss] = [
             STAGE_LOSSES[stage.loss]() if stage.scale is None
             else VALUE_LOSSES[stage.loss](stage.scale)
             for stage in stages
         ]  # fmt: skip
+        # Of the losses that have weights; a run without such has no entry of that name.
+        self.of_losses = nn.ModuleList(
+            [loss for loss in self.learnt if isinstance(loss, nn.Module)]
+        )
         n_outputs = 1 + max((loss.n_further for loss in self.learnt), default=0)
         self.hidden = GroupedLinear(len(given), mixer.n_outputs, tower)
         self.out = GroupedLinear(len(given), tower, n_outputs)
         self.wide = nn.Parameter(torch.zeros(len(given), meet.n_outputs))
+        self.calibrated = Calibrated(len(given))
         if own is not None:
             self.wide_own = nn.Parameter(torch.zeros(len(given), own.n_outputs))
 
@@ -154,7 +160,7 @@ class FunnelHead(nn.Module):
             labels = torch.cat([labels, is_above(value)[:, None]], dim=1)
         delays = exposures["delay_h"] if "delay_h" in exposures.tensors else None
         watched = exposures["watched_h"] if "watched_h" in exposures.tensors else None
-        log_chances = self.log_chained(functional.logsigmoid(towers.logits))
+        log_chances = self.log_chained(self.log_conditional(towers))
         everywhere = torch.ones_like(labels[:, 0], dtype=torch.bool) if self.given else None
         found = []
         for stage, (asked, loss) in enumerate(zip(self.stages, self.learnt, strict=True)):
@@ -176,6 +182,19 @@ class FunnelHead(nn.Module):
             )
         return found
 
+    def log_conditional(self, towers: Towers) -> Tensor:
+        """Log chance ``[T, B]`` of each stage where the one before happened; 0 of an amount."""
+        return torch.stack(
+            [
+                cast(StageLoss, loss).log_chance(
+                    towers.logits[stage], towers.further[stage], asked.window_h
+                )
+                if asked.scale is None
+                else torch.zeros_like(towers.logits[stage])
+                for stage, (asked, loss) in enumerate(zip(self.stages, self.learnt, strict=True))
+            ]
+        )
+
     def defined(self, labels: Tensor, stage: int) -> Tensor:
         """Where a stage's conditional label exists: known, and the stage before it happened."""
         known = labels[:, stage] >= 0
@@ -187,13 +206,16 @@ class FunnelHead(nn.Module):
         return self.said(self.towers(encoded, batch))
 
     def said(self, towers: Towers) -> tuple[Tensor, Tensor]:
-        """The chances that towers have said, as `chances`."""
+        """The chances that towers have said, as `chances`; calibrated outside training."""
         conditional = torch.stack(
             [
                 loss.chance(towers.logits[stage], towers.further[stage], asked.window_h)
                 for stage, (asked, loss) in enumerate(zip(self.stages, self.learnt, strict=True))
             ]
         )
+        if not self.training:
+            # Before they are multiplied, so that a later stage stays no likelier than an earlier.
+            conditional = self.calibrated(conditional)
         return self.chained(conditional), conditional
 
     def chained(self, conditional: Tensor) -> Tensor:

@@ -137,6 +137,7 @@ class ProfileHead(nn.Module):
             nn.init.zeros_(self.wide.weight)
         self.columns = list(columns)
         self.n_classes = list(n_classes)
+        self.register_buffer("sharpness", torch.ones(len(self.columns)))
         self.networks = nn.ModuleList(
             nn.Sequential(
                 nn.Linear(width, hidden),
@@ -149,6 +150,7 @@ class ProfileHead(nn.Module):
 
     mean: Tensor
     spread: Tensor
+    sharpness: Tensor
 
     def logits(self, states: Tensor, straight: Tensor | None = None) -> list[Tensor]:
         """Logits ``[Q, V_p]`` of each column; of an ordered one, logarithms of the chances.
@@ -214,10 +216,15 @@ class ProfileHead(nn.Module):
         """Probability of each value, ``[Q, V_p]`` per column, for a batch's ``users``.
 
         They sum to 1, except over the values of a list, each of which has a chance of its own.
+        Outside training they are calibrated: a column's logits are multiplied by its
+        ``sharpness [P]``, the inverse of its temperature (Guo et al., "On Calibration of Modern
+        Neural Networks", ICML 2017).
         """
         assert encoded.h is not None
         states = encoded.h.expand(len(self.columns), -1, -1)
         made = self.logits(states, self.straight(encoded, users))
+        if not self.training:
+            made = [logits * sharp for logits, sharp in zip(made, self.sharpness, strict=True)]
         return [
             logits.sigmoid() if isinstance(self.kinds.get(place), Listed) else logits.softmax(-1)
             for place, logits in enumerate(made)

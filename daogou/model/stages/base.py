@@ -1,10 +1,14 @@
 """What a stage's loss reads and gives: one stage of the funnel, over the exposures of a batch."""
 
+import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
+
+# Float32's least normal number is 1e-38; what is divided by this and multiplied by a gradient fits.
+_LEAST: Final = 1e-30
 
 
 @dataclass(frozen=True)
@@ -59,3 +63,23 @@ class StageLoss(Protocol):
     def chance(self, logit: Tensor, further: Tensor, window_h: float) -> Tensor:
         """Chance ``[B]`` that the stage happens within its window where the one before did."""
         ...
+
+    def log_chance(self, logit: Tensor, further: Tensor, window_h: float) -> Tensor:
+        """Its logarithm ``[B]``, finite where the chance itself is 0 in float32."""
+        ...
+
+
+def log_of_rest(log_chance: Tensor) -> Tensor:
+    """``log(1 - exp(log_chance))``, of logarithms of at most 0; a chance of 1 gives some -69.
+
+    Either form loses all digits where the other is exact (Maechler, "Accurately Computing
+    log(1 - exp(-|a|))", 2012).
+
+    >>> log_of_rest(torch.tensor([-1e-20, -200.0])).tolist()
+    [-46.051700592041016, -0.0]
+    """
+    below = log_chance.clamp(max=-_LEAST)
+    # Each form is given only what it can stand: the gradient of the other's rows must be no NaN.
+    likely = (-torch.expm1(below.clamp(min=-math.log(2.0)))).log()
+    unlikely = torch.log1p(-below.clamp(max=-math.log(2.0)).exp())
+    return torch.where(below > -math.log(2.0), likely, unlikely)

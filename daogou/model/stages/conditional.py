@@ -1,6 +1,7 @@
 """A stage learnt where the stage before it happened: the plain likelihood of the funnel."""
 
 from torch import Tensor
+from torch.nn import functional
 
 from daogou.model.losses import binary
 from daogou.model.stages.base import Seen
@@ -23,3 +24,7 @@ class Conditional:
     def chance(self, logit: Tensor, further: Tensor, window_h: float) -> Tensor:
         """The logit's chance."""
         return logit.sigmoid()
+
+    def log_chance(self, logit: Tensor, further: Tensor, window_h: float) -> Tensor:
+        """Its logarithm."""
+        return functional.logsigmoid(logit)

@@ -251,3 +251,44 @@ def test_an_amount_that_is_not_last_is_refused() -> None:
     amount = Stage(-1, -1, "lognormal", scale=SCALE)
     with pytest.raises(ValueError, match="only the last one may be an amount"):
         FunnelHead(meet, Copies(2, 2), [amount, Stage(-1, 0)])
+
+
+def test_a_stage_after_a_delayed_one_is_given_the_chance_within_that_one_s_window() -> None:
+    """Ever by 1/2, at a rate of one a window: 1/2 (1 - 1/e) by its end."""
+    meet = Meet(2, has_items=True, has_users=False, context=None)
+    made = FunnelHead(meet, Copies(2, 2), [Stage(-1, 0, "dfm"), Stage(0, 1, "esmm")], tower=4)
+    assert made.out.bias is not None
+    torch.nn.init.zeros_(made.out.weight)
+    torch.nn.init.zeros_(made.out.bias)
+    made.out.bias.data[0, 1] = -math.log(10)  # of the ten a window from which it starts
+    given = batch([[1, 0], [0, 0]], item=[1, 1])
+    towers = made.towers(items(), given)
+    within = 0.5 * (1 - math.exp(-1))
+    before = made.seen(towers, given.exposures)[1].log_before
+    torch.testing.assert_close(before.exp(), torch.full((2,), within))
+    over_all, _ = made.said(towers)
+    torch.testing.assert_close(over_all[:, 0], torch.tensor([within, within / 2]))
+    # Without delays the labels teach: one yes and one no; cart: two noes of within / 2.
+    found = made.losses(items(), given, torch.ones(2)).values
+    wanted = [-(math.log(within) + math.log(1 - within)) / 2, -math.log(1 - within / 2)]
+    torch.testing.assert_close(found, torch.tensor(wanted))
+
+
+def test_a_delayed_stage_reads_its_own_column_of_the_delays() -> None:
+    # Of the label's three columns the head knows the first and the last. Not known yet: one came
+    # after 2.4 of 24 hours, at ten a window 10/e of density; of the other nothing was watched.
+    meet = Meet(2, has_items=True, has_users=False, context=None)
+    made = FunnelHead(meet, Copies(2, 2), [Stage(-1, 0), Stage(0, 2, "dfm")], tower=4)
+    assert made.out.bias is not None
+    torch.nn.init.zeros_(made.out.weight)
+    torch.nn.init.zeros_(made.out.bias)
+    given = batch([[1, 0, -1], [1, 0, -1]], item=[1, 1])
+    nan = math.nan
+    hours = {
+        "delay_h": torch.tensor([[nan, 9.0, 2.4], [nan, 9.0, nan]]),
+        "watched_h": torch.tensor([[nan, 9.0, 5.0], [nan, 9.0, 0.0]]),
+    }
+    exposures = Columns({**given.exposures.tensors, **hours})
+    waiting = Batch(exposures, given.users, given.items, given.texts, given.titles, given.extra)
+    found = made.losses(items(), waiting, torch.ones(2)).values
+    assert found[1].item() == pytest.approx((math.log(2) - math.log(10) + 1) / 2)

@@ -1,0 +1,345 @@
+"""A trained model's chances and the validation split's labels to the curves that reconcile them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from daogou.errors import ConfigError, unknown
+from daogou.features.store import SPLITS, Store
+from daogou.metrics import calibration_error, log_loss
+from daogou.model import predict
+from daogou.model.calibrated import N_KNOTS, Calibrated, Curve, logits_of
+from daogou.model.heads.funnel import FunnelHead
+from daogou.model.heads.profile import Listed, ProfileHead
+from daogou.model.joint import JointModel
+from daogou.schema import Task
+
+METHODS: Final = ("none", "platt", "isotonic")
+LEAST: Final = 20  # of the rarer label, for anything at all
+LEAST_ISOTONIC: Final = 1000  # likewise, for a curve with many knots
+_LEAST_SLOPE: Final = 0.01  # above 0, so that what is likelier stays likelier
+_MOST_SHARP: Final = 100.0
+
+Floats = NDArray[np.float64]
+Fit = Callable[[Floats, NDArray[np.bool_], Floats], Curve]
+
+
+def calibrate(
+    model: JointModel, store: Store, method: str, *, history_length: int
+) -> dict[str, dict[str, Any]]:
+    """Calibrate a model by the validation split, and say of each task what was done.
+
+    A stage's chance is mended where it is defined, that is given the stage before, so that chances
+    over all exposures still fall along the funnel. It gets a line ("platt", see `fit_line`) or a
+    rising curve ("isotonic", see `fit_curve`), and something simpler, or nothing, where the labels
+    do not bear it (`choose_curve`). A profile column gets one temperature under either method.
+    Amounts, matching and titles have no chance to mend.
+
+    The answer has for each stage and profile column its ``method`` (``why`` if it is not the one
+    asked for), parameters, ``n`` rows, ``positives`` of a stage, and ``nats`` and ``ece`` before
+    and after. These are of the rows that chose the curve, as they chose the epoch: the "after" is
+    slightly too good, by about one nat in all for a line, and the chances that are mended were
+    themselves a little better here than they will be. A report on the test split is neither.
+
+    An earlier calibration is forgotten first; "none" does nothing else. The test split is not
+    read. Raises ConfigError for an unknown method.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"fit.calibration: {unknown(method, METHODS)}")
+    said: dict[str, dict[str, Any]] = {}
+    if "funnel" in model.heads:
+        funnel = cast(FunnelHead, model.heads["funnel"])
+        funnel.calibrated.used.fill_(False)
+        said |= _funnel(model, funnel, store, method, history_length)
+    if "profile" in model.heads:
+        profile = cast(ProfileHead, model.heads["profile"])
+        profile.sharpness.fill_(1.0)
+        said |= _profile(model, profile, store, method, history_length)
+    return said
+
+
+def fit_line(logits: ArrayLike, happened: ArrayLike, weights: ArrayLike) -> Curve:
+    """The line through logits under which the labels are likeliest: all arguments are ``[n]``.
+
+    Platt, "Probabilistic Outputs for Support Vector Machines", 1999. Unlike there, labels are
+    taken as they are, and a normal prior of spread 1 holds slope and intercept to those of what
+    was said: it too keeps them finite, and few labels move little. The slope is at least
+    `_LEAST_SLOPE`.
+
+    >>> often = fit_line([0.0] * 1000, [1] * 750 + [0] * 250, [1.0] * 1000)  # logit of 3/4: 1.0986
+    >>> round(often.mended[0], 2)
+    1.09
+    """
+    x, y = np.asarray(logits, dtype=np.float64), np.asarray(happened, dtype=np.float64)
+    mass = _mass(weights)
+    both = np.stack([x, np.ones_like(x)])
+    slope, intercept = _likeliest(both, np.zeros_like(x), y, mass, np.array([1.0, 0.0]))
+    if slope < _LEAST_SLOPE:
+        slope = _LEAST_SLOPE
+        (intercept,) = _likeliest(both[1:], slope * x, y, mass, np.zeros(1))
+    return Curve((0.0,), (float(intercept),), float(slope))
+
+
+def fit_curve(logits: ArrayLike, happened: ArrayLike, weights: ArrayLike) -> Curve:
+    """A rising curve through logits, of at most `N_KNOTS` knots: all arguments are ``[n]``.
+
+    Zadrozny & Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability
+    Estimates", KDD 2002, with one knot in the middle of each block of equal chances and lines
+    between (Oron & Flournoy, "Centered Isotonic Regression", 2017): steps would make ties of what
+    the model can tell apart. Unlike there rows are first put into bins that each know their logit
+    equally well, equal sums of ``p (1 - p)``; a bin's rate is held to `fit_line`'s by a prior
+    worth one row of the rarer label, so that none is 0 or 1, and beyond the ends its slope goes
+    on.
+    """
+    x, y = np.asarray(logits, dtype=np.float64), np.asarray(happened, dtype=np.float64)
+    mass = _mass(weights)
+    line = fit_line(x, y, mass)
+    order = np.argsort(x)
+    p = _sigmoid(line.mended[0] + line.slope * x)
+    known = np.cumsum((mass * p * (1 - p))[order])
+    cuts = np.searchsorted(known, known[-1] * np.arange(1, N_KNOTS) / N_KNOTS)
+    edges = np.unique(x[order][cuts])
+    bins = np.unique(np.searchsorted(edges, x, side="left"), return_inverse=True)[1]
+    heavy, said, true = (np.bincount(bins, mass * each) for each in (np.ones_like(x), x, y))
+    centre = said / heavy
+    prior = (np.bincount(bins, mass * p) / heavy).clip(1e-7, 1 - 1e-7)
+    pull = 1.0 / np.minimum(prior, 1 - prior)
+    total = heavy + pull
+    rate, starts = rising((true + pull * prior) / total, total)
+    middle = np.add.reduceat(total * centre, starts) / np.add.reduceat(total, starts)
+    mended = np.log(rate) - np.log1p(-rate)
+    return Curve(tuple(middle.tolist()), tuple(mended.tolist()), line.slope)
+
+
+def rising(values: Floats, weights: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """The nearest rising values by weighted squares: each block's value and where it starts.
+
+    Neighbours that fall are pooled until none do (Ayer et al., 1955). Blocks rise strictly.
+
+    >>> rising(np.array([1.0, 3.0, 2.0, 5.0]), np.array([1.0, 1.0, 3.0, 1.0]))
+    (array([1.  , 2.25, 5.  ]), array([0, 1, 3]))
+    """
+    blocks: list[tuple[float, float, int]] = []
+    for start, (value, weight) in enumerate(zip(values.tolist(), weights.tolist(), strict=True)):
+        at = start
+        while blocks and blocks[-1][0] >= value:
+            other, mass, at = blocks.pop()
+            value = (value * weight + other * mass) / (weight + mass)
+            weight += mass
+        blocks.append((value, weight, at))
+    return np.array([block[0] for block in blocks]), np.array([block[2] for block in blocks])
+
+
+def fit_sharpness(logits: ArrayLike, actual: ArrayLike, *, is_list: bool = False) -> float:
+    """What to multiply logits ``[n, V]`` by: the inverse of the likeliest temperature.
+
+    ``actual`` are classes ``[n]``, or of a list 0 or 1 for each value ``[n, V]``. Guo et al., "On
+    Calibration of Modern Neural Networks", ICML 2017; unlike there a normal prior of spread 1
+    holds it to 1. It lies between `_LEAST_SLOPE` and `_MOST_SHARP`.
+
+    >>> said = np.log([[0.9, 0.1]] * 1000)  # and 750 of 1000 are so: ln 3 / ln 9 = 0.5
+    >>> round(fit_sharpness(said, [0] * 750 + [1] * 250), 2)
+    0.5
+    """
+    given = np.asarray(logits, dtype=np.float64)
+    truth = np.asarray(actual)
+    yes = truth.astype(np.float64) if is_list else np.eye(given.shape[1])[truth.astype(np.int64)]
+    low, high = _LEAST_SLOPE, _MOST_SHARP
+    for _ in range(60):
+        middle = (low + high) / 2
+        sharp = middle * given
+        expected = _sigmoid(sharp) if is_list else _softmax(sharp)
+        if ((expected - yes) * given).sum() + middle - 1.0 > 0:  # the loss rises with it
+            high = middle
+        else:
+            low = middle
+    return (low + high) / 2
+
+
+def _funnel(
+    model: JointModel, head: FunnelHead, store: Store, method: str, length: int
+) -> dict[str, dict[str, Any]]:
+    if method == "none":
+        return {}
+    first, last = store.ranges["validation"]
+    labels = np.asarray(store["exposures/labels"][first:last])[:, head.columns]
+    weight = np.asarray(store["exposures/weight"][first:last], dtype=np.float64)
+    scores = predict.funnel_scores(model, store, "validation", history_length=length).conditional
+    found: dict[str, dict[str, Any]] = {}
+    chosen: dict[str, Any] = {}
+    for stage, task in enumerate(_tasks(model, "funnel")):
+        if task.is_value:
+            continue
+        rows = head.defined(torch.from_numpy(labels), stage).numpy() & (weight > 0)
+        happened, mass = labels[rows, stage] == 1, weight[rows]
+        logits = logits_of(torch.from_numpy(scores[rows, stage])).numpy()
+        curve, told = choose_curve(method, logits, happened, mass)
+        chosen[task.name] = rows, happened, mass
+        found[task.name] = {**told, "n": len(mass), "positives": int(happened.sum())}
+        if curve is not None:
+            head.calibrated.set(stage, curve)
+    after = head.calibrated(torch.from_numpy(np.ascontiguousarray(scores.T))).numpy().T
+    for stage, task in enumerate(_tasks(model, "funnel")):
+        if task.name in chosen and found[task.name]["n"]:
+            rows, happened, mass = chosen[task.name]
+            both = [given[rows, stage].astype(np.float64) for given in (scores, after)]
+            found[task.name]["nats"] = [log_loss(p, happened, mass) for p in both]
+            found[task.name]["ece"] = [calibration_error(p, happened, mass) for p in both]
+    return found
+
+
+def choose_curve(
+    method: str, logits: Floats, happened: NDArray[np.bool_], weights: Floats
+) -> tuple[Curve | None, dict[str, Any]]:
+    """The curve for these rows, None for none, and what a record says of it.
+
+    A curve must gain more nats, over all rows, than it has parameters (Akaike's criterion): luck
+    alone gains half of that. Where it does not, or where there are too few rows, the next simpler
+    one is asked. All arrays are ``[n]``.
+    """
+    rarer = min(int(happened.sum()), int((~happened).sum()))
+    mass = _mass(weights)
+    before = _total(Curve((0.0,), (0.0,), 1.0), logits, happened, mass)
+    why: list[str] = []
+    for name in METHODS[METHODS.index(method) : 0 : -1]:
+        needed = LEAST_ISOTONIC if name == "isotonic" else LEAST
+        if rarer < needed:
+            why.append(f"{name}: {rarer} rows of the rarer label, {needed} are needed")
+            continue
+        curve = _FITS[name](logits, happened, mass)
+        n_parameters = max(2, len(curve.said))
+        gain = before - _total(curve, logits, happened, mass)
+        if gain <= n_parameters:
+            why.append(f"{name}: gains {gain:.1f} nats with {n_parameters} parameters, as luck can")
+            continue
+        told: dict[str, Any] = {"method": name, "slope": curve.slope}
+        told |= (
+            {"knots": len(curve.said)} if len(curve.said) > 1 else {"intercept": curve.mended[0]}
+        )
+        return curve, told | ({"why": "; ".join(why)} if why else {})
+    return None, {"method": "none", "why": "; ".join(why)}
+
+
+def _total(curve: Curve, logits: Floats, happened: NDArray[np.bool_], mass: Floats) -> float:
+    """Nats of the labels under the chances that a curve makes of logits."""
+    model = Calibrated(1)
+    model.set(0, curve)
+    p = model(torch.from_numpy(_sigmoid(logits))[None])[0].numpy()
+    return float(mass @ -np.log(np.where(happened, p, 1 - p)))
+
+
+def _profile(
+    model: JointModel, head: ProfileHead, store: Store, method: str, length: int
+) -> dict[str, dict[str, Any]]:
+    users = np.flatnonzero(store["users/split"] == SPLITS.index("validation"))
+    if method == "none" or not len(users):
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    scores = predict.profile_scores(model, store, users, history_length=length)
+    for place, task in enumerate(_tasks(model, "profile")):
+        kind, chances = head.kinds.get(place), scores[place].astype(np.float64)
+        is_list = isinstance(kind, Listed)
+        if isinstance(kind, Listed):
+            actual = store["users/many"][users, kind.first : kind.first + chances.shape[1]]
+            known = (actual >= 0).any(1)
+        else:
+            actual = store["users/profile"][users, head.columns[place]]
+            known = actual >= 0
+        chances, actual = chances[known], np.asarray(actual[known], dtype=np.int64)
+        n = len(actual)
+        if n < LEAST or not chances.shape[1]:
+            why = f"{n} users with a value; {LEAST} needed"
+            found[task.name] = {"method": "none", "why": why, "n": n}
+            continue
+        logits = _logits(chances, is_list)
+        sharp = fit_sharpness(logits, actual, is_list=is_list)
+        told: dict[str, Any] = {"method": "temperature", "temperature": 1.0 / sharp}
+        both = (chances, _chances(sharp * logits, is_list))
+        before, after = (_nats(each, actual, is_list) for each in both)
+        gain = (before - after) * actual.size
+        if gain <= 1:
+            told = {"method": "none", "why": f"gains {gain:.1f} nats, as luck can"}
+            both = (chances, chances)
+        else:
+            head.sharpness[place] = sharp
+        found[task.name] = {**told, "n": n}
+        for name, judge in (("nats", _nats), ("ece", _off)):
+            found[task.name][name] = [judge(each, actual, is_list) for each in both]
+    return found
+
+
+def _nats(chances: Floats, actual: NDArray[np.int64], is_list: bool) -> float:
+    """Mean nats of what is so; over the values of a list, of each yes or no."""
+    if is_list:
+        return log_loss(chances.ravel(), actual.ravel() == 1)
+    return float(-np.log(chances[np.arange(len(actual)), actual].clip(1e-7)).mean())
+
+
+def _off(chances: Floats, actual: NDArray[np.int64], is_list: bool) -> float:
+    """Calibration error of the chance of the likeliest class; of a list, of every value's."""
+    if is_list:
+        return calibration_error(chances.ravel(), actual.ravel() == 1)
+    return calibration_error(chances.max(1).clip(0, 1), chances.argmax(1) == actual)
+
+
+def _logits(chances: Floats, is_list: bool) -> Floats:
+    if is_list:
+        return np.asarray(logits_of(torch.from_numpy(chances)).numpy())
+    return np.asarray(np.log(chances.clip(1e-30)))
+
+
+def _chances(logits: Floats, is_list: bool) -> Floats:
+    return _sigmoid(logits) if is_list else _softmax(logits)
+
+
+def _likeliest(
+    inputs: Floats, offset: Floats, happened: Floats, mass: Floats, centre: Floats
+) -> Floats:
+    """Newton's coefficients ``[P]`` of a logistic regression on ``inputs [P, n]``.
+
+    The prior is normal, of spread 1, around ``centre [P]``; it makes the minimum one and finite.
+    """
+
+    def nats(at: Floats) -> float:
+        logits = at @ inputs + offset
+        fit = mass @ (np.logaddexp(0.0, logits) - happened * logits)
+        return float(fit + ((at - centre) ** 2).sum() / 2)
+
+    at, loss = centre.copy(), nats(centre)
+    for _ in range(100):
+        p = _sigmoid(at @ inputs + offset)
+        gradient = inputs @ (mass * (p - happened)) + at - centre
+        curvature = (inputs * (mass * p * (1 - p))) @ inputs.T + np.eye(len(at))
+        step = np.linalg.solve(curvature, gradient)
+        while nats(at - step) > loss and np.abs(step).max() > 1e-12:
+            step = step / 2
+        at = at - step
+        loss = nats(at)
+        if np.abs(step).max() < 1e-10:
+            break
+    return at
+
+
+def _mass(weights: ArrayLike) -> Floats:
+    """Weights that add up to the number of rows, so that a prior is worth the same anywhere."""
+    given = np.asarray(weights, dtype=np.float64)
+    return given / given.mean() if len(given) else given
+
+
+def _sigmoid(values: Floats) -> Floats:
+    return np.asarray(np.exp(-np.logaddexp(0.0, -values)))
+
+
+def _softmax(values: Floats) -> Floats:
+    raised = np.exp(values - values.max(1, keepdims=True))
+    return np.asarray(raised / raised.sum(1, keepdims=True))
+
+
+def _tasks(model: JointModel, family: str) -> list[Task]:
+    return [task for task in model.tasks if task.family == family]
+
+
+_FITS: Final[Mapping[str, Fit]] = {"platt": fit_line, "isotonic": fit_curve}

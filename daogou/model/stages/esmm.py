@@ -1,0 +1,47 @@
+"""A stage learnt over all exposures, as the product of its chance and that of the one before."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from daogou.model.stages.base import Seen, log_of_rest
+
+
+class Esmm:
+    """Nats of what happened to each exposure under ``p(before) p(stage | before)``.
+
+    Ma et al., "Entire Space Multi-Task Model: An Effective Approach for Estimating Post-Click
+    Conversion Rate", SIGIR 2018. The stage is nowhere learnt by itself: its own chance is what
+    makes the product right, and the gradient reaches the layers of the stage before too, which
+    is learnt by its own loss besides. Unlike there a funnel may have more than two stages: the
+    product runs from its first one.
+
+    Nothing is learnt where the stage's label is missing. Where the stage before did not happen
+    the label is 0, as of any log.
+    """
+
+    n_further = 0
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """``sum(-log p(label)) / B`` over the rows with a label."""
+        return over_all(seen)
+
+    def chance(self, logit: Tensor, further: Tensor, window_h: float) -> Tensor:
+        """The logit's chance."""
+        return logit.sigmoid()
+
+    def log_chance(self, logit: Tensor, further: Tensor, window_h: float) -> Tensor:
+        """Its logarithm."""
+        return functional.logsigmoid(logit)
+
+
+def over_all(seen: Seen) -> Tensor:
+    """Nats per exposure of the stage over all exposures whose label is known; a scalar.
+
+    The rest of a product is summed, ``1 - q p = (1 - q) + q (1 - p)``: each part is exact where
+    the product is all but 1.
+    """
+    yes = seen.log_before + functional.logsigmoid(seen.logit)
+    missed = seen.log_before + functional.logsigmoid(-seen.logit)
+    no = torch.logaddexp(log_of_rest(seen.log_before), missed)
+    return seen.per_exposure(-torch.where(seen.label == 1, yes, no), seen.label >= 0)
