@@ -42,6 +42,8 @@ METHODS: Final[dict[str, tuple[str, ...]]] = {
 }
 DOMAINS: Final = {"gms-ga4": "country"}  # what a mixer that knows domains is told
 HOUSEHOLDS: Final = 5  # one of so many households of completejourney
+# A fifth of the rows in steps as large as for all of them ends before much is learnt.
+STEPS: Final = {"completejourney": ("fit.rows_per_step=512",)}
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,10 @@ def measured(folder: Path, name: str, method: str, seed: int, threads: int) -> L
         f'tasks."{task.name}".enabled=false' for task in shop.tasks if task.family != "funnel"
     ]
     domain = [f'events.domain="{DOMAINS[name]}"'] if name in DOMAINS else []
-    sets = [*SETTINGS[name], *METHODS[method], *others, *domain, f"fit.threads={threads}"]
+    sets = [*SETTINGS[name], *STEPS.get(name, ()), *METHODS[method], *others, *domain]
     with tempfile.TemporaryDirectory(prefix="daogou-methods-") as run:
-        answer = fit(read_shop(folder, [*sets, f"seed={seed}"]), Path(run) / "run")
+        told = [f"fit.threads={threads}", f"seed={seed}"]
+        answer = fit(read_shop(folder, [*sets, *told]), Path(run) / "run")
         report = evaluate(artifact.load(Path(run) / "run", verify=False))
     aucs = {task: entry["auc"] for task, entry in report["tasks"].items() if "auc" in entry}
     return Line(name, method, seed, aucs, answer["seconds"], answer["parameters"])
@@ -151,7 +154,7 @@ def main(arguments: Sequence[str]) -> int:
         "command": " ".join(["python benchmarks/methods.py", *arguments]),
         "commit": commit(),
         "cores": os.cpu_count(),
-        "settings": {name: [*SETTINGS[name]] for name in SHOPS},
+        "settings": {name: [*SETTINGS[name], *STEPS.get(name, ())] for name in SHOPS},
         "lines": [asdict(line) for line in lines],
     }
     (given.out / "methods.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
