@@ -51,6 +51,7 @@ class Shape:
     text_layers: int = 2
     tower: int = 32
     own_width: int = 8  # of a row that one task keeps to itself, for mixers that ask
+    own_norm: bool = False  # such rows as long as what encoders give
     dropout: float = 0.1
     id_dropout: float = 0.1
     event_dropout: float = 0.5  # share of a history's events that a training step does not see
@@ -189,7 +190,7 @@ def _funnel(
         )
         own = OwnRows(
             len(tasks), sizes, len(context.names), shape.own_width, id_dropout=shape.id_dropout,
-            apart=-1 if apart is None else apart[0],
+            apart=-1 if apart is None else apart[0], norm=shape.own_norm,
         )  # fmt: skip
         options["n_own_inputs"] = own.n_outputs
     if "n_domains" in asks and transform.domain is not None:

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from daogou.features.batch import Batch
 from daogou.model.embed import Table, forget, spread
@@ -17,8 +18,10 @@ class OwnRows(nn.Module):
     task's rows are not slowed down by a dense one's. Ids are forgotten at the encoders' rate.
 
     ``sizes`` are the rows of user ids and of product ids, 0 where the shop has none, then of the
-    context. ``apart`` is the column of the context that this does not read, as in `Meet`; -1 is
-    none. Shapes: -> ``[T, B, n_outputs]``.
+    context. With ``norm`` every row has mean 0 and variance 1, as what encoders give: a task then
+    leans on its own rows sooner, loses less where tasks have nothing in common and gains less where
+    they have much (`benchmarks/transfer_map.py`). ``apart`` is the column of the context that this
+    does not read, as in `Meet`; -1 is none. Shapes: -> ``[T, B, n_outputs]``.
     """
 
     def __init__(
@@ -30,9 +33,10 @@ class OwnRows(nn.Module):
         *,
         id_dropout: float = 0.1,
         apart: int = -1,
+        norm: bool = False,
     ) -> None:
         super().__init__()
-        self.n_tasks, self.id_dropout, self.apart = n_tasks, id_dropout, apart
+        self.n_tasks, self.id_dropout, self.apart, self.norm = n_tasks, id_dropout, apart, norm
         self.n_users, self.n_items, _ = sizes
         n_ids = (self.n_users > 0) + (self.n_items > 0)
         self.n_outputs = width * ((3 if n_ids == 2 else n_ids) + n_columns - (apart >= 0))
@@ -53,7 +57,9 @@ class OwnRows(nn.Module):
         read.append(fields + (self.n_users + self.n_items))
         tasks = torch.arange(self.n_tasks, device=fields.device)
         rows = torch.cat(read, dim=1) * self.n_tasks + tasks[:, None, None]  # [T, B, K]
-        found = self.rows(rows)
+        found: Tensor = self.rows(rows)
+        if self.norm:
+            found = functional.layer_norm(found, found.shape[-1:])
         parts = [found.flatten(2)]
         if self.n_users and self.n_items:
             parts.insert(0, found[:, :, 0] * found[:, :, 1])

@@ -98,6 +98,18 @@ def test_an_id_is_forgotten_by_all_tasks_at_once_and_in_training_alone() -> None
     assert torch.equal(second, first + 1)
 
 
+def test_normalised_rows_have_mean_0_and_variance_1_and_so_their_products_are_of_one_scale() -> (
+    None
+):
+    # The user's row (0, 2) becomes (-1, 1), the product's (9, 1) becomes (1, -1): product (-1, -1).
+    own = OwnRows(1, (1, 1, 0), 0, 2, norm=True).eval()
+    own.rows.weight.data.copy_(torch.tensor([[0.0, 2.0], [9.0, 1.0]]))
+    found = own(encoded(user_ids=[0], item_ids=[0]), shown([[]], item=[0], user=[0]))
+    torch.testing.assert_close(
+        found[0, 0], torch.tensor([-1.0, -1, -1, 1, 1, -1]), rtol=0, atol=1e-4
+    )
+
+
 def test_the_model_of_a_shop_reads_no_place_but_in_its_position(tmp_path: Path) -> None:
     """What a place adds is the same for every row: no row of its own stands between them."""
     toml = TOML.replace('context = ["device"', 'position = "position"\ncontext = ["device"')
