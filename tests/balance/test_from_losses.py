@@ -25,7 +25,7 @@ def test_losses_in_other_units_weigh_so_that_their_steps_are_the_same() -> None:
 
 def test_the_largest_loss_counts_most_in_a_smooth_maximum() -> None:
     # Softmax of (0.4, 0.2) / 2 / 0.1 = (2, 1): e / (1 + e) and 1 / (1 + e), times two.
-    found = STCH(2)(torch.tensor([0.4, 0.2]), None)
+    found = STCH(2, mu=0.1)(torch.tensor([0.4, 0.2]), None)
     share = math.e / (1 + math.e)
     torch.testing.assert_close(found, torch.tensor([2 * share, 2 - 2 * share]))
 
