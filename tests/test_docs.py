@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from daogou import schema
 from daogou.balance import BALANCERS
 from daogou.balance.base import GIVEN as BALANCERS_GIVEN
 from daogou.cli import app
+from daogou.learn.sampling import SAMPLINGS
 from daogou.learn.settings import Settings
 from daogou.model.build import Shape
 from daogou.model.mixers import MIXERS
@@ -101,6 +102,25 @@ def test_every_method_is_named_where_it_is_chosen(
 ) -> None:
     (line,) = re.findall(rf"^\| `{row}` \|.*$", parts("settings.md")[heading], flags=re.MULTILINE)
     assert not [name for name in names if name not in line]
+
+
+METHODS: Mapping[str, Iterable[str]] = {
+    "Mixers": MIXERS,
+    "Losses of a stage": (*schema.LOSSES["funnel"], *schema.LOSSES["value"]),
+    "Losses of a profile": schema.LOSSES["profile"],
+    "Balancers": BALANCERS,
+    "Sampling": SAMPLINGS,
+}
+
+
+@pytest.mark.parametrize("heading", METHODS)
+def test_every_method_has_a_row_with_its_file_and_its_test(heading: str) -> None:
+    """That the links lead somewhere is tested for all pages."""
+    section = parts("methods.md")[heading]
+    found = re.findall(
+        r"^\| \[`(\w+)`\]\(\.\./daogou/\S+\) \(\[test\]\(\.\./tests/\S+\)\) \| ", section, re.M
+    )
+    assert sorted(found) == sorted(METHODS[heading])
 
 
 def test_every_command_has_a_section_and_no_other_has() -> None:
