@@ -31,7 +31,6 @@ from daogou.learn.settings import Settings, balancer_of, settings_of
 from daogou.learn.step import backward
 from daogou.learn.validate import TaskLoss, validation_losses
 from daogou.model.joint import JointModel
-from daogou.model.mixers import MIXERS
 from tests.learn.conftest import QUICK
 from tests.shops import EVENTS, ITEMS, TOML, USERS, write_shop
 
@@ -641,14 +640,6 @@ def test_omega_pulls_dense_weights_towards_zero(
     pulled = fitted(shop_folder, tmp_path / "run", setting)
     name = "heads.match.user.weight"
     assert pulled[name].abs().sum() < weights[name].abs().sum()
-
-
-@pytest.mark.parametrize("mixer", MIXERS)
-def test_every_mixer_trains(tmp_path: Path, mixer: str) -> None:
-    write_shop(tmp_path / "shop")
-    answer = tiny(tmp_path / "shop", tmp_path / "run", f"model.mixer={mixer}")
-    assert np.isfinite(answer["validation"]["click"]["loss"])
-    assert artifact.load(tmp_path / "run").manifest["shape"]["mixer"] == mixer
 
 
 def test_no_title_needs_to_be_seen(tmp_path: Path) -> None:

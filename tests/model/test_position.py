@@ -195,8 +195,8 @@ def test_the_planted_curve_is_found_with_a_tenth_of_slates_in_random_order(tmp_p
     """What the place adds to the logit of a click, against the log of the share that is examined.
 
     Found within a third, not within a tenth. On this log the curve is 1.07 of the planted one if
-    the true taste is given (luck of the draw), and 1.1 to 1.2 with the taste that four epochs learn:
-    the better liked stands higher, and what is not learnt of taste is credited to the place.
+    the true taste is given (luck of the draw), and 1.1 to 1.2 with the taste that is learnt in four
+    epochs: the better liked stands higher, and what is not learnt is credited to the place.
     """
     simulate(tmp_path / "shop", "easy", exposures=100_000)
     sets = ['events.position="position"', "fit.epochs=4", "tasks.match.enabled=false",
