@@ -15,6 +15,7 @@ from daogou import schema
 from daogou.balance import BALANCERS
 from daogou.balance.base import GIVEN as BALANCERS_GIVEN
 from daogou.cli import app
+from daogou.learn.calibrate import METHODS as CALIBRATIONS
 from daogou.learn.sampling import SAMPLINGS
 from daogou.learn.settings import Settings
 from daogou.model.build import Shape
@@ -110,6 +111,7 @@ METHODS: Mapping[str, Iterable[str]] = {
     "Losses of a profile": schema.LOSSES["profile"],
     "Balancers": BALANCERS,
     "Sampling": SAMPLINGS,
+    "Calibration": CALIBRATIONS,
 }
 
 
