@@ -57,7 +57,8 @@ def test_a_root_has_the_gram() -> None:
 
 def test_nash_goes_on_from_what_its_solver_sought_and_not_from_what_was_cut_to_length() -> None:
     generator = torch.Generator().manual_seed(29)  # three tasks in a plane: it matters there
-    grams = [rows @ rows.T for rows in torch.randn(3, 3, 2, generator=generator)]
+    rows = [torch.randn(3, 2, generator=generator) for _ in range(3)]
+    grams = [each @ each.T for each in rows]
     one, other = NashMTL(3), NashMTL(3)
     for gram in grams[:2]:
         one(torch.ones(3), gram)
@@ -68,5 +69,6 @@ def test_nash_goes_on_from_what_its_solver_sought_and_not_from_what_was_cut_to_l
 def test_nash_begins_anew_after_weights_that_its_solver_refuses() -> None:
     balancer = NashMTL(2)
     balancer.restore(balancer.state() | {"sought": torch.full((2,), torch.nan)})
-    close(balancer(ONES, OPPOSED.clone()), 1.0, 1.0)
-    close(balancer(ONES, OPPOSED.clone()), *NashMTL(2)(ONES, OPPOSED).tolist())
+    gram = gram_of((1.0, 0.0), (0.0, 2.0))
+    close(balancer(ONES, gram.clone()), 1.0, 1.0)
+    close(balancer(ONES, gram.clone()), 2.5**0.5, 2.5**0.5 / 2)
