@@ -137,7 +137,7 @@ def test_a_shops_columns_may_have_any_name(engine: Engine) -> None:
     names = ("stage", "row", "stages", "deepest", "open", "happened", "credits", "exposure")
     rows = [(0.0, 1, 7, "shown"), (0.2, 1, 7, "click"), QUIET]
     columns: dict[str, list[object]] = {name: [name, None, None] for name in names}
-    run_log(engine, rows, Events(**{**vars(LOG), "context": names}), **columns)
+    run_log(engine, rows, Events(**{**vars(LOG), "context": names}), (), **columns)
     assert labels(engine) == [(1, 0)]
     chosen = ", ".join(f'"context_{name}"' for name in names)
     assert engine.rows(f"SELECT {chosen} FROM exposures") == [names]

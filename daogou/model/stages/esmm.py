@@ -38,10 +38,8 @@ class Esmm:
 def over_all(seen: Seen) -> Tensor:
     """Nats per exposure of the stage over all exposures whose label is known; a scalar.
 
-    The rest of a product is summed, ``1 - q p = (1 - q) + q (1 - p)``: each part is exact where
-    the product is all but 1.
+    In logarithms throughout: a product of chances of all but 1 keeps what it lacks of 1.
     """
     yes = seen.log_before + functional.logsigmoid(seen.logit)
-    missed = seen.log_before + functional.logsigmoid(-seen.logit)
-    no = torch.logaddexp(log_of_rest(seen.log_before), missed)
-    return seen.per_exposure(-torch.where(seen.label == 1, yes, no), seen.label >= 0)
+    nats = -torch.where(seen.label == 1, yes, log_of_rest(yes))
+    return seen.per_exposure(nats, seen.label >= 0)
