@@ -16,9 +16,9 @@ from daogou.errors import ArtifactError, ConfigError
 from daogou.learn.fit import fit, started_as
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.probe import Probe, Probed, read_probes
-from daogou.learn.settings import settings_of
+from daogou.learn.settings import Settings, settings_of
 from daogou.metrics import spearman
-from daogou.schema import Shop
+from daogou.schema import NEED_GIVEN, Shop
 
 Matrix = NDArray[np.float64]
 PROBES: Final = 16  # about as many in a whole run, at least one an epoch
@@ -54,6 +54,7 @@ def relate(
         raise ConfigError(
             f"{shop.name}: {', '.join(names) or 'no task'}; two tasks at least can be related"
         )
+    _relatable(shop, settings, leave_out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not resume:
         raise ArtifactError(f"{folder}: not empty; add --resume to go on, or give another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,6 +142,29 @@ def document_of(
         beyond = np.where(np.abs(transfer.gain) > transfer.margin, transfer.gain, 0.0)
         document["groups_by_leave_out"] = _group_documents(beyond, names, mean, transfer)
     return document
+
+
+def _relatable(shop: Shop, settings: Settings, leave_out: bool) -> None:
+    """Refuse settings under which the numbers would not mean what they are said to."""
+    problems = []
+    if settings.sampling != "joint":
+        problems.append(
+            f"fit.sampling: {settings.sampling!r} gives a step the rows of some tasks only; "
+            'a look ahead needs all, so take "joint" for this'
+        )
+    if leave_out and settings.balancer != "fixed":
+        problems.append(
+            f"fit.balancer: {settings.balancer!r} weighs the others by the task that is left out "
+            'too; take "fixed" for this, or --no-leave-out'
+        )
+    problems += [
+        f"tasks.{task.name}.loss: {task.loss!r} teaches the stage before, also at weight 0; "
+        'take "conditional" for this, or --no-leave-out'
+        for task in shop.tasks
+        if leave_out and task.loss in NEED_GIVEN
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 # ---- the runs -----------------------------------------------------------------------------

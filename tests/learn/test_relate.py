@@ -494,3 +494,19 @@ def test_one_task_has_nothing_to_be_related_to(tmp_path: Path, shop_folder: Path
     with pytest.raises(ConfigError, match=r"one: a; two tasks at least can be related"):
         relate(shop, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("fit.sampling=proportional", r'fit\.sampling: .*take "joint"'),
+        ("fit.balancer=gradnorm", r'fit\.balancer: .*take "fixed" for this, or --no-leave-out'),
+        ("tasks.cart.loss=esmm", r'tasks\.cart\.loss: .*take "conditional"'),
+    ],
+)
+def test_settings_under_which_the_numbers_would_lie_are_refused(
+    setting: str, message: str, shop_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        relate_module.relate(read_shop(shop_folder, [*QUICK, setting]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
