@@ -149,7 +149,8 @@ def probe(learner: Learner, batch: Batch, held: Batch) -> tuple[Tensor, dict[str
     grams: dict[str, Tensor] = {}
     at = 0
     for name, group in modules.items():
-        parts = [gram_of([row[at + i] for row in gradients]) for i in range(len(group))]
+        found = (gram_of([row[at + i] for row in gradients]) for i in range(len(group)))
+        parts = [gram.to(learner.device) for gram in found]
         grams[name] = _unshared(torch.stack(parts).sum(0))
         at += len(group)
     if at_input is not None:
