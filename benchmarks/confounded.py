@@ -37,7 +37,7 @@ from daogou.metrics import auc
 from daogou.model import predict
 from daogou.model.losses import binary
 from daogou.model.stages import STAGE_LOSSES, Seen
-from daogou.model.stages.escm2 import Escm2Dr, doubly_robust
+from daogou.model.stages.escm2 import LEAST_PROPENSITY, Escm2Dr, doubly_robust
 from daogou.model.stages.esmm import over_all
 from daogou.tables.simulate import simulate
 from daogou.tables.truth import read_truth
@@ -56,7 +56,7 @@ class Unheld(Escm2Dr):
     def __call__(self, seen: Seen) -> Tensor:
         robust, _ = doubly_robust(seen)
         foreseen = seen.further[:, 0].sigmoid()
-        weights = 1.0 / seen.log_before.detach().exp().clamp(min=0.02)
+        weights = 1.0 / seen.log_before.detach().exp().clamp(min=LEAST_PROPENSITY)
         wrong = binary(seen.logit, seen.target) - binary(seen.logit, foreseen)
         return robust + seen.per_exposure(weights * wrong.square(), seen.defined) + over_all(seen)
 

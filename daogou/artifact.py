@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from daogou.config import make, shop_of
 from daogou.errors import ArtifactError, DaogouError
-from daogou.features.batch import Queries, make_batch, teaching_queries
+from daogou.features.batch import make_batch, teaching_queries
 from daogou.features.store import Store, open_store
 from daogou.features.transform import Transform
 from daogou.model.build import Counts, Shape, build
@@ -93,7 +93,7 @@ def tastes_of(transform: Transform, store: Store) -> Tastes | None:
         n_users=len(whole.user),
     )
     some = slice(None, None, max(len(whole.user) // MOST_USERS, 1))
-    queries = Queries(whole.user[some], whole.end[some], whole.time[some])
+    queries = whole[some]
     batch = make_batch(store, queries=queries, history_length=MOST_EVENTS)
     marks = marks_of(batch.items["row"], batch.items["fields"])[batch.users["history"]]
     shares = shares_of(marks, batch.users["action"] > 0, shape)

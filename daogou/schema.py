@@ -21,7 +21,8 @@ LOSSES: Final[Mapping[str, tuple[str, ...]]] = {
     "extract": ("chain",),
 }
 DEFAULT_WINDOW_H: Final = 24.0
-NEED_GIVEN: Final = ("esmm", "escm2_ips", "escm2_dr")
+NEED_GIVEN: Final = ("esmm", "escm2_ips", "escm2_dr")  # losses that read the stage before
+NEED_DELAYS: Final = ("dfm",)  # losses that read how long a stage took
 VALUE: Final = "value"  # the task that `Events.value` allows
 
 

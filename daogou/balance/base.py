@@ -77,6 +77,19 @@ def norms_of(gram: Tensor) -> Tensor:
     return gram.diagonal().clamp(min=0).sqrt()
 
 
+def memory_of(learnt: Tensor, adam: torch.optim.Adam) -> dict[str, Tensor]:
+    """A balancer's own numbers and their Adam's, for `Balancer.state`."""
+    own = {"learnt": learnt.detach().clone()}
+    return own | {name: value.clone() for name, value in adam.state[learnt].items()}
+
+
+def recall(learnt: Tensor, adam: torch.optim.Adam, state: Mapping[str, Tensor]) -> None:
+    """Take up what `memory_of` gave."""
+    with torch.no_grad():
+        learnt.copy_(state["learnt"])
+    adam.state[learnt] = {name: state[name].clone() for name in adam.state[learnt]}
+
+
 def adam_of(learnt: Tensor, rate: float) -> torch.optim.Adam:
     """The optimiser of a balancer's own numbers, its state there from the start."""
     legal("learning_rate", rate, 0 < rate < torch.inf, "more than 0")

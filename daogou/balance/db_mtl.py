@@ -1,15 +1,13 @@
 """Losses in logarithms, and gradients of one length: the longest one's."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from daogou.balance.base import Balancer, norms_of
-from daogou.balance.lengths import Lengths
+from daogou.balance.base import norms_of
+from daogou.balance.lengths import ByLengths
 
 
-class DBMTL(Balancer):
+class DBMTL(ByLengths):
     """Each task's gradient of its log loss is stretched to the longest of them.
 
     Lin et al., "Dual-Balancing for Multi-Task Learning", 2023, equations 1 to 4. Unlike there the
@@ -18,11 +16,8 @@ class DBMTL(Balancer):
     so this counts it too much (SCIENCE 2.5).
     """
 
-    needs_gram = True
-
     def __init__(self, n_tasks: int, *, decay: float = 0.9) -> None:
-        super().__init__(n_tasks)
-        self.lengths = Lengths(n_tasks, decay)
+        super().__init__(n_tasks, decay)
 
     def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
         """Weights ``[T]``: ``max |g / L| / |g_k / L_k| / L_k``, times what makes their sum T."""
@@ -36,11 +31,3 @@ class DBMTL(Balancer):
             found = means[known].max() / means[known] / values[known]
             weights[known.to(losses.device)] = (found * known.sum() / found.sum()).to(losses)
         return weights
-
-    def state(self) -> dict[str, Tensor]:
-        """The running lengths."""
-        return self.lengths.state()
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a `state`."""
-        self.lengths.restore(state)

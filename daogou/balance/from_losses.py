@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from daogou.balance.base import Balancer, adam_of, legal
+from daogou.balance.base import Balancer, adam_of, legal, memory_of, recall
 from daogou.balance.torchjd import torchjd
 
 
@@ -147,17 +147,11 @@ class Learnt(OfLosses):
 
     def state(self) -> dict[str, Tensor]:
         """The numbers and their Adam's."""
-        return {"learnt": self.learnt.detach().clone()} | {
-            name: value.clone() for name, value in self.adam.state[self.learnt].items()
-        }
+        return memory_of(self.learnt, self.adam)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a `state`."""
-        with torch.no_grad():
-            self.learnt.copy_(state["learnt"])
-        self.adam.state[self.learnt] = {
-            name: value.clone() for name, value in state.items() if name != "learnt"
-        }
+        recall(self.learnt, self.adam, state)
 
 
 class UW(Learnt):
@@ -215,16 +209,8 @@ class FAMO(OfLosses):
 
     def state(self) -> dict[str, Tensor]:
         """The logits of the weights and their Adam's numbers."""
-        logits = self.scalarizer._w
-        return {"learnt": logits.detach().clone()} | {
-            name: value.clone() for name, value in self.adam.state[logits].items()
-        }
+        return memory_of(self.scalarizer._w, self.adam)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a `state`."""
-        logits = self.scalarizer._w
-        with torch.no_grad():
-            logits.copy_(state["learnt"])
-        self.adam.state[logits] = {
-            name: value.clone() for name, value in state.items() if name != "learnt"
-        }
+        recall(self.scalarizer._w, self.adam, state)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from daogou.balance.base import Balancer, adam_of, legal, norms_of
+from daogou.balance.base import Balancer, adam_of, legal, memory_of, norms_of, recall
 
 
 class GradNorm(Balancer):
@@ -49,14 +49,9 @@ class GradNorm(Balancer):
 
     def state(self) -> dict[str, Tensor]:
         """Weights, first losses and Adam's numbers."""
-        own = {"weights": self.weights.detach().clone(), "first": self.first.clone()}
-        return own | {name: each.clone() for name, each in self.adam.state[self.weights].items()}
+        return {"first": self.first.clone()} | memory_of(self.weights, self.adam)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a `state`."""
         self.first = state["first"].clone()
-        with torch.no_grad():
-            self.weights.copy_(state["weights"])
-        self.adam.state[self.weights] = {
-            name: each.clone() for name, each in state.items() if name not in ("weights", "first")
-        }
+        recall(self.weights, self.adam, state)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from daogou.balance.base import legal
+from daogou.balance.base import Balancer, legal
 
 
 class Lengths:
@@ -29,3 +29,21 @@ class Lengths:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a `state`."""
         self.total, self.mass = state["total"].clone(), state["mass"].clone()
+
+
+class ByLengths(Balancer):
+    """A balancer that weighs by how long gradients have lately been."""
+
+    needs_gram = True
+
+    def __init__(self, n_tasks: int, decay: float) -> None:
+        super().__init__(n_tasks)
+        self.lengths = Lengths(n_tasks, decay)
+
+    def state(self) -> dict[str, Tensor]:
+        """The running lengths."""
+        return self.lengths.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a `state`."""
+        self.lengths.restore(state)

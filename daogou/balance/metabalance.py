@@ -1,15 +1,13 @@
 """Auxiliary tasks' gradients brought near the length of the one task that matters."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from daogou.balance.base import Balancer, legal, norms_of
-from daogou.balance.lengths import Lengths
+from daogou.balance.base import legal, norms_of
+from daogou.balance.lengths import ByLengths
 
 
-class MetaBalance(Balancer):
+class MetaBalance(ByLengths):
     """``w_k = relax * |g_target| / |g_k| + 1 - relax`` of running lengths; the target weighs 1.
 
     He et al., "MetaBalance: Improving Multi-Task Recommendations via Adapting Gradient Magnitudes
@@ -18,17 +16,14 @@ class MetaBalance(Balancer):
     the task that matters among the funnel's, from the end if negative.
     """
 
-    needs_gram = True
-
     def __init__(
         self, n_tasks: int, *, target: int = -1, relax: float = 0.7, decay: float = 0.9
     ) -> None:
-        super().__init__(n_tasks)
+        super().__init__(n_tasks, decay)
         places = f"a place from {-n_tasks} to {n_tasks - 1}, as there are {n_tasks} tasks"
         legal("target", target, -n_tasks <= target < n_tasks, places)
         self.target = target % n_tasks
         self.relax = legal("relax", relax, 0 <= relax <= 1, "0 to 1")
-        self.lengths = Lengths(n_tasks, decay)
 
     def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
         """Weights ``[T]``; ones until the target has had a gradient."""
@@ -40,11 +35,3 @@ class MetaBalance(Balancer):
             return torch.ones_like(losses)
         found = self.relax * means[self.target] / means.clamp(min=1e-30) + 1 - self.relax
         return torch.where(known, found, 1.0).to(losses)
-
-    def state(self) -> dict[str, Tensor]:
-        """The running lengths."""
-        return self.lengths.state()
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a `state`."""
-        self.lengths.restore(state)

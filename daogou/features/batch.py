@@ -1,6 +1,6 @@
 """Store rows to batches: some exposures with their unique users, items and texts, encoded once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from daogou.features.store import NO_SPLIT, SPLITS, Store
 
 N_AGES: Final = 12  # buckets of an event's age, each about three times older than the one before
 _HOUR_US: Final = 3_600_000_000
-_NO_ROWS: Final = np.zeros(0, dtype=np.int64)
+NO_ROWS: Final = np.zeros(0, dtype=np.int64)
 Rows = NDArray[Any]
 
 
@@ -69,18 +69,31 @@ class Queries:
     end: Rows
     time: Rows
 
+    def __len__(self) -> int:
+        return len(self.user)
 
-_NOBODY: Final = Queries(_NO_ROWS, _NO_ROWS, _NO_ROWS)
+    def __getitem__(self, rows: Rows | slice) -> "Queries":
+        return Queries(self.user[rows], self.end[rows], self.time[rows])
+
+    @staticmethod
+    def joined(pieces: Iterable["Queries"]) -> "Queries":
+        """The queries of all pieces, in order."""
+        whole = [NOBODY, *pieces]
+        columns = zip(*((each.user, each.end, each.time) for each in whole), strict=True)
+        return Queries(*(np.concatenate(column) for column in columns))
+
+
+NOBODY: Final = Queries(NO_ROWS, NO_ROWS, NO_ROWS)
 
 
 def make_batch(
     store: Store,
-    exposures: Rows = _NO_ROWS,
+    exposures: Rows = NO_ROWS,
     *,
     history_length: int = 50,
     queries: Queries | None = None,
-    extra_items: Rows = _NO_ROWS,
-    titles: Rows = _NO_ROWS,
+    extra_items: Rows = NO_ROWS,
+    titles: Rows = NO_ROWS,
     taught: Queries | None = None,
 ) -> Batch:
     """The batch of these exposure rows, and of further users, catalogue rows and titles.
@@ -103,11 +116,7 @@ def make_batch(
     split = store["users/split"][queries.user]
     if taught is not None:
         split = np.concatenate([np.full_like(split, NO_SPLIT), store["users/split"][taught.user]])
-        queries = Queries(
-            np.concatenate([queries.user, taught.user]),
-            np.concatenate([queries.end, taught.end]),
-            np.concatenate([queries.time, taught.time]),
-        )
+        queries = Queries.joined([queries, taught])
     history, action, age = _histories(store, queries, history_length)
     items, place = _distinct(
         store.n_items + 1, candidate, history.ravel(), np.asarray(extra_items, dtype=np.int64)
@@ -228,16 +237,16 @@ def plan_epoch(
     titles = _repeated(gold, passes, rng)
     extra = [
         rng.integers(1, store.n_items + 1, extra_items) if store.n_items and last > first
-        else _NO_ROWS
+        else NO_ROWS
         for _ in range(n_steps)
     ]  # fmt: skip
-    taught = _taught(store, rng, profile_passes) if profile_passes > 0 else _NOBODY
-    pieces = np.array_split(np.arange(len(taught.user)), max(n_steps, 1))
+    taught = _taught(store, rng, profile_passes) if profile_passes > 0 else NOBODY
+    pieces = np.array_split(np.arange(len(taught)), max(n_steps, 1))
     return Epoch(
         _cut(order, rows_per_step, n_steps),
         np.array_split(titles, max(n_steps, 1)),
         extra,
-        [Queries(taught.user[rows], taught.end[rows], taught.time[rows]) for rows in pieces],
+        [taught[rows] for rows in pieces],
     )
 
 
@@ -272,13 +281,13 @@ def teaching_queries(store: Store) -> Queries:
 
 def _just_after(store: Store, end: Rows) -> Rows:
     """The moment after the last event that is read: what shares its time is read or not asked."""
-    return store["history/time"][end - 1] + 1 if len(end) else _NO_ROWS
+    return store["history/time"][end - 1] + 1 if len(end) else NO_ROWS
 
 
 def _repeated(rows: Rows, passes: float, rng: np.random.Generator) -> Rows:
     """Each row ``passes`` times, a fraction of a pass for some: one shuffled pass after another."""
     shuffled = [rng.permutation(rows) for _ in range(int(np.ceil(passes)))]
-    return np.concatenate([_NO_ROWS, *shuffled])[: round(passes * len(rows))]
+    return np.concatenate([NO_ROWS, *shuffled])[: round(passes * len(rows))]
 
 
 def split_batches(

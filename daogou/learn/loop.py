@@ -14,7 +14,7 @@ from daogou.features.store import Store
 from daogou.learn.optimise import RowAdagrad, dense_of, omega, row_groups
 from daogou.learn.sampling import Sampling
 from daogou.learn.settings import Settings, balancer_of
-from daogou.learn.step import backward, losses_of
+from daogou.learn.step import backward
 from daogou.model.joint import JointModel
 
 Progress = Callable[[str, int, int, str], None]  # what, done, of how many, a few words
@@ -179,7 +179,7 @@ class Learner:
                 torch.cuda.set_rng_state(state, self.device)
             encoded = self.model.encode(batch)
             read = dict.fromkeys(self.model.heads if families is None else families, encoded)
-            found = losses_of(self.model, read, batch, torch.ones_like(self.static))
+            found = self.model.losses(read, batch, torch.ones_like(self.static))
         return found.values[self.model.places.get("funnel", slice(0, 0))]
 
     def batches(self, store: Store, plan: Epoch) -> Iterator[Batch]:

@@ -19,6 +19,7 @@ from daogou.features.columns import Columns
 from daogou.features.store import SPLITS, Store
 from daogou.learn.loop import Learner, Place
 from daogou.learn.optimise import distinct_rows, tables_of
+from daogou.learn.validate import NORMAL_NATS
 from daogou.model.joint import JointModel
 
 MIXER_INPUT: Final = "mixer_input"  # the activation that the funnel's tasks share
@@ -28,7 +29,6 @@ _RUN: Final = 10  # neighbouring exposures that stay together: they share users 
 # Of a step. Momentum spreads a batch's gradient over about ten steps, beside those of nine other
 # batches; in one whole step of its own the noise of a single batch would outweigh what it teaches.
 _SHARE: Final = 0.1
-_VALUE_NATS: Final = 0.5 * math.log(2 * math.pi * math.e)  # of the best constant amount
 
 
 @dataclass(frozen=True)
@@ -384,5 +384,5 @@ def _scales(model: JointModel, batch: Batch) -> Tensor:
         if task.is_value:
             weight = batch.exposures["weight"].double()
             above = batch.exposures["value"] > 0
-            found[place] = _VALUE_NATS * (weight * above).sum() / weight.sum()
+            found[place] = NORMAL_NATS * (weight * above).sum() / weight.sum()
     return found

@@ -1,13 +1,13 @@
 """A joint epoch's plan to one that teaches families of tasks apart, or some of them less often."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 import numpy as np
 
-from daogou.features.batch import Epoch, Queries, Rows
+from daogou.features.batch import NO_ROWS, NOBODY, Epoch, Queries, Rows
 from daogou.learn.validate import TaskLoss, joint_score
 from daogou.schema import Task
 
@@ -25,8 +25,6 @@ EPOCHS: Final = 2  # without an improvement before a family stops
 EVERY: Final = 4  # one step in so many still teaches a stopped family
 _ORDER: Final = 2**32 - 1  # in the place of a step's number, which no step has
 _Some = TypeVar("_Some")
-_NO_ROWS: Final = np.zeros(0, dtype=np.int64)
-_NOBODY: Final = Queries(_NO_ROWS, _NO_ROWS, _NO_ROWS)
 
 
 @dataclass(frozen=True)
@@ -62,10 +60,10 @@ class _Step:
     """What one step teaches and reads; nothing where nothing is given."""
 
     families: frozenset[str]
-    exposures: Rows = field(default_factory=lambda: _NO_ROWS)
-    titles: Rows = field(default_factory=lambda: _NO_ROWS)
-    extra_items: Rows = field(default_factory=lambda: _NO_ROWS)
-    taught: Queries = _NOBODY
+    exposures: Rows = field(default_factory=lambda: NO_ROWS)
+    titles: Rows = field(default_factory=lambda: NO_ROWS)
+    extra_items: Rows = field(default_factory=lambda: NO_ROWS)
+    taught: Queries = NOBODY
 
 
 def steps_of(rows: Mapping[str, int], n_steps: int, *, alpha: float) -> dict[str, int]:
@@ -103,21 +101,22 @@ def taken_apart(
     drawing each step's source would give on average; only the order is left to chance, so that an
     epoch is one pass over the exposures.
     """
-    titles = np.concatenate([_NO_ROWS, *joint.titles])
-    profiles = _joined(joint.taught)
+    titles = np.concatenate([NO_ROWS, *joint.titles])
+    profiles = Queries.joined(joint.taught)
     found = {
         "exposures": sum(map(len, joint.exposures)),
-        "profiles": len(profiles.user),
+        "profiles": len(profiles),
         "titles": len(titles),
     }
     read = {source: readers & families for source, readers in SOURCES.items()}
     rows = {source: n if read[source] else 0 for source, n in found.items()}
     n = dict.fromkeys(SOURCES, 0) | steps_of(rows, len(joint), alpha=alpha)
     shown = zip(joint.exposures, joint.extra_items, strict=True) if n["exposures"] else ()
+    known, named = _pieces(profiles, n["profiles"]), _pieces(titles, n["titles"])
     steps = [
         *(_Step(read["exposures"], exposures=some, extra_items=extra) for some, extra in shown),
-        *(_Step(read["profiles"], taught=some) for some in _cut(profiles, n["profiles"])),
-        *(_Step(read["titles"], titles=titles[some]) for some in _pieces(titles, n["titles"])),
+        *(_Step(read["profiles"], taught=profiles[some]) for some in known),
+        *(_Step(read["titles"], titles=titles[some]) for some in named),
     ]
     owners = np.repeat(np.arange(len(SOURCES)), [n[source] for source in SOURCES])
     # Who comes when is shuffled; a source's own steps stay in the order that they had.
@@ -148,10 +147,10 @@ def slowed(joint: Epoch, families: frozenset[str], stopped: Collection[str]) -> 
         return [some if readers & families else nothing for some, families in pairs]
 
     return Epoch(
-        kept(joint.exposures, SOURCES["exposures"], _NO_ROWS),
-        kept(joint.titles, SOURCES["titles"], _NO_ROWS),
-        kept(joint.extra_items, frozenset(["match"]), _NO_ROWS),
-        kept(joint.taught, SOURCES["profiles"], _NOBODY),
+        kept(joint.exposures, SOURCES["exposures"], NO_ROWS),
+        kept(joint.titles, SOURCES["titles"], NO_ROWS),
+        kept(joint.extra_items, frozenset(["match"]), NO_ROWS),
+        kept(joint.taught, SOURCES["profiles"], NOBODY),
         taught,
     )
 
@@ -219,19 +218,6 @@ def stopped_of(standings: Mapping[str, Standing]) -> frozenset[str]:
     return still if len(still) < len(standings) else frozenset()
 
 
-def _joined(pieces: Sequence[Queries]) -> Queries:
-    return Queries(
-        np.concatenate([_NO_ROWS, *(piece.user for piece in pieces)]),
-        np.concatenate([_NO_ROWS, *(piece.end for piece in pieces)]),
-        np.concatenate([_NO_ROWS, *(piece.time for piece in pieces)]),
-    )
-
-
-def _cut(whole: Queries, n_pieces: int) -> list[Queries]:
-    pieces = _pieces(whole.user, n_pieces)
-    return [Queries(whole.user[rows], whole.end[rows], whole.time[rows]) for rows in pieces]
-
-
-def _pieces(rows: Rows, n_pieces: int) -> list[Rows]:
+def _pieces(rows: Sized, n_pieces: int) -> list[Rows]:
     """Places of the rows in so many pieces of nearly the same size; none in no piece."""
     return np.array_split(np.arange(len(rows)), n_pieces) if n_pieces else []

@@ -1,15 +1,14 @@
 """One training step, the same for plain, transfer, meta and federated training."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from daogou.balance import Balancer, gram_at
 from daogou.features.batch import Batch
-from daogou.model.encoded import Encoded, Head, TaskLosses
+from daogou.model.encoded import Encoded
 from daogou.model.joint import JointModel
 
 
@@ -45,7 +44,7 @@ def backward(
     taught = model.heads if families is None else [each for each in model.heads if each in families]
     leaves = {family: encoded.leaves() for family in taught}
     weights = static.clone()
-    found = losses_of(model, leaves, batch, weights)
+    found = model.losses(leaves, batch, weights)
     funnel = model.places["funnel"] if "funnel" in leaves else slice(0, 0)
     balanced = found.values[funnel]
     if len(balanced):
@@ -57,24 +56,6 @@ def backward(
     found.values.sum().backward()
     _shared_backward(encoded, leaves)
     return Stepped(found.values.detach(), weights, gram)
-
-
-def losses_of(
-    model: JointModel, encoded: Mapping[str, Encoded], batch: Batch, weights: Tensor
-) -> TaskLosses:
-    """The loss of every task, ``[T]``; a family that ``encoded`` lacks is skipped, its losses 0."""
-    if encoded.keys() == model.heads.keys():
-        return model.losses(encoded, batch, weights)
-    values, shared = [], None
-    for family, place in model.places.items():
-        if family not in encoded:
-            values.append(torch.zeros_like(weights[place]))
-            continue
-        head = cast(Head, model.heads[family])
-        found = head.losses(encoded[family], batch, weights[place])
-        values.append(found.values)
-        shared = found.shared if found.shared is not None else shared
-    return TaskLosses(torch.cat(values), shared)
 
 
 def _shared_backward(encoded: Encoded, leaves: dict[str, Encoded]) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from daogou.model.joint import JointModel
 from daogou.schema import Task
 
 Array = NDArray[Any]
+NORMAL_NATS: Final = 0.5 * math.log(2 * math.pi * math.e)  # of the best constant amount
 _FLOOR = 1e-7  # chances are kept this far from 0 and 1, so that a certain error stays finite
 
 
@@ -117,7 +118,7 @@ def _value(values: Array, nats: Array, weight: Array, spread: float) -> TaskLoss
     # Nats of the same values in units of another spread.
     loss = float(np.average(nats[mask], weights=weight[mask]) + share * math.log(spread / own))
     whether = entropy(np.array([share, 1 - share]))
-    constant = float(whether + share * 0.5 * math.log(2 * math.pi * math.e))
+    constant = float(whether + share * NORMAL_NATS)
     return TaskLoss(loss, constant, int(mask.sum()))
 
 

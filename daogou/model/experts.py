@@ -107,6 +107,16 @@ class Experts(nn.Module):
         return functional.layer_norm(hidden, scale.shape, scale, shift)
 
 
+def owners(n_tasks: int, n_own: int, n_shared: int) -> Tensor:
+    """Whose each expert is, ``[E]``: ``n_own`` of each task, then ``n_tasks`` for the shared ones.
+
+    >>> owners(2, 2, 1).tolist()
+    [0, 0, 1, 1, 2]
+    """
+    own = torch.arange(n_tasks).repeat_interleave(n_own)
+    return torch.cat([own, torch.full((n_shared,), n_tasks)])
+
+
 class Gates(nn.Module):
     """Softmax mixtures of experts, one per task: ``[B, I], [E, B, H] -> [T, B, H]``.
 

@@ -75,11 +75,17 @@ class JointModel(nn.Module):
         return encoded
 
     def losses(self, encoded: Mapping[str, Encoded], batch: Batch, weights: Tensor) -> TaskLosses:
-        """The loss of every task, ``[T]``; ``encoded[family]`` is what a family's head reads."""
+        """The loss of every task, ``[T]``; ``encoded[family]`` is what a family's head reads.
+
+        The head of a family that ``encoded`` lacks does not run, and its losses are 0.
+        """
         values: list[Tensor] = []
         shared = None
         for family, head in self.heads.items():
             part = weights[self.places[family]]
+            if family not in encoded:
+                values.append(torch.zeros_like(part))
+                continue
             found = cast(Head, head).losses(encoded[family], batch, part)
             values.append(found.values)
             shared = found.shared if found.shared is not None else shared

@@ -91,7 +91,7 @@ def encoded_queries(
     model.eval()
     for start in range(0, len(queries.user), size):
         piece = slice(start, start + size)
-        part = Queries(queries.user[piece], queries.end[piece], queries.time[piece])
+        part = queries[piece]
         with torch.inference_mode():
             batch = make_batch(store, queries=part, history_length=history_length)
             batch = batch.to(model.device)

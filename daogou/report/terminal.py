@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from daogou.report.relate import AFFINITY, TRANSFER
+
 Document = Mapping[str, Any]
 
 # The one metric a task is known by, its ceiling's key, and where it starts from.
@@ -107,8 +109,8 @@ def relations(document: Document, *, lang: str = "en") -> list[Table]:
     left, ahead = document["leave_out"], document["affinity"]
     made = []
     if left is not None:
-        made.append((titles[0], left["transfer"], left["beyond_noise"], 100.0, 1))
-    made.append((titles[1], ahead["mean"], ahead["clear"], 10_000.0, 2))
+        made.append((titles[0], left["transfer"], left["beyond_noise"], TRANSFER, 1))
+    made.append((titles[1], ahead["mean"], ahead["clear"], AFFINITY, 2))
     tables = []
     for title, values, sure, scale, digits in made:
         table = _table((corner, *values), title, numbers_from=1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from daogou.errors import ConfigError, DataError
-from daogou.schema import Events, Shop
+from daogou.schema import NEED_DELAYS, Events, Shop
 from daogou.tables.engine import Engine, name_of, quoted
 
 _HOUR_US: Final = 3_600_000_000
@@ -13,7 +13,6 @@ _TRUE: Final = "('1', '1.0', 'true', 't', 'yes')"
 _FALSE: Final = "('0', '0.0', 'false', 'f', 'no')"
 _ROW, _STAGE, _DEEPEST = '"@row"', '"@stage"', '"@deepest"'  # beside columns that a shop names
 _VALUE, _AFTER = '"@value"', '"@after"'
-_ASK_DELAYS: Final = ("dfm",)  # losses that ask how long a stage took
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def exposures(engine: Engine, shop: Shop) -> Exposed:
 
 def delayed(shop: Shop) -> tuple[str, ...]:
     """The stages whose loss learns from how long they took, in the shop's order."""
-    asked = {task.name for task in shop.tasks if task.loss in _ASK_DELAYS}
+    asked = {task.name for task in shop.tasks if task.loss in NEED_DELAYS}
     return tuple(stage for stage in (shop.events.stages if shop.events else ()) if stage in asked)
 
 

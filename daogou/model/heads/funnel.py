@@ -161,18 +161,18 @@ class FunnelHead(nn.Module):
         delays = exposures["delay_h"] if "delay_h" in exposures.tensors else None
         watched = exposures["watched_h"] if "watched_h" in exposures.tensors else None
         log_chances = self.log_chained(self.log_conditional(towers))
-        everywhere = torch.ones_like(labels[:, 0], dtype=torch.bool) if self.given else None
         found = []
         for stage, (asked, loss) in enumerate(zip(self.stages, self.learnt, strict=True)):
             before = asked.given
             logit = towers.logits[stage]
+            everywhere = torch.ones_like(logit, dtype=torch.bool)
             found.append(
                 Seen(
                     logit=logit,
                     further=towers.further[stage, :, : loss.n_further],
                     log_before=log_chances[before] if before >= 0 else torch.zeros_like(logit),
                     label=labels[:, stage],
-                    happened=labels[:, before] == 1 if before >= 0 else cast(Tensor, everywhere),
+                    happened=labels[:, before] == 1 if before >= 0 else everywhere,
                     weight=exposures["weight"],
                     window_h=asked.window_h,
                     delay_h=delays[:, asked.column] if delays is not None else None,

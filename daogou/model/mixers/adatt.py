@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from daogou.model.experts import Experts, Gates
+from daogou.model.experts import Experts, Gates, owners
 
 
 class AdaTT(nn.Module):
@@ -36,8 +36,7 @@ class AdaTT(nn.Module):
         super().__init__()
         self.n_outputs = widths[-1]
         # Whose experts: n_own of each task, then those of the shared unit, which stands last.
-        owner = torch.arange(n_tasks).repeat_interleave(n_own)
-        owner = torch.cat([owner, torch.full((n_shared,), n_tasks)])
+        owner = owners(n_tasks, n_own, n_shared)
         self.register_buffer("owner", owner, persistent=False)
         self.experts, self.gates = nn.ModuleList(), nn.ModuleList()
         self.native = nn.ParameterList()

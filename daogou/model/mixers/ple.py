@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from daogou.model.experts import Experts, Gates
+from daogou.model.experts import Experts, Gates, owners
 
 
 class PLE(nn.Module):
@@ -34,8 +34,7 @@ class PLE(nn.Module):
         super().__init__()
         self.n_outputs = widths[-1]
         # Whose experts: n_own of each task, then the shared branch's, which stands after the tasks.
-        owner = torch.arange(n_tasks).repeat_interleave(n_own)
-        owner = torch.cat([owner, torch.full((n_shared,), n_tasks)])
+        owner = owners(n_tasks, n_own, n_shared)
         self.register_buffer("owner", owner, persistent=False)
         allowed = (owner == n_tasks) | (owner == torch.arange(n_tasks + 1)[:, None])
         allowed[n_tasks] = True

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from daogou.model.experts import Experts, Gates
+from daogou.model.experts import Experts, Gates, owners
 
 
 class STEM(nn.Module):
@@ -36,9 +36,8 @@ class STEM(nn.Module):
         self.n_outputs, self.n_tasks, self.n_own = widths[-1], n_tasks, n_own
         self.shared = Experts(n_shared, n_inputs, widths, dropout=dropout)
         self.own = Experts(n_tasks * n_own, n_inputs + n_own_inputs, widths, dropout=dropout)
-        owner = torch.arange(n_tasks).repeat_interleave(n_own)
-        owner = torch.cat([owner, torch.full((n_shared,), -1)])
-        teaches = (owner == -1) | (owner == torch.arange(n_tasks)[:, None])
+        owner = owners(n_tasks, n_own, n_shared)
+        teaches = (owner == n_tasks) | (owner == torch.arange(n_tasks)[:, None])
         self.register_buffer("teaches", teaches[:, None], persistent=False)  # [T, 1, E]
         self.gates = Gates(n_inputs + n_own_inputs, torch.ones_like(teaches), dropout=gate_dropout)
 

@@ -4,17 +4,17 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from daogou.model.losses import binary
 from daogou.model.stages.base import Seen
+from daogou.model.stages.conditional import Conditional
 from daogou.model.stages.esmm import over_all
 
 LEAST_PROPENSITY: Final = 0.02  # one row may count as 50 and not more
 GLOBAL_WEIGHT: Final = 1.0  # of the product's nats: both are nats per exposure
 
 
-class Escm2Ips:
+class Escm2Ips(Conditional):
     """Rows count by 1 / the chance of the stage before, and the product's nats are added.
 
     Wang et al., "ESCM2: Entire Space Counterfactual Multi-Task Model for Post-Click Conversion
@@ -30,22 +30,12 @@ class Escm2Ips:
     in no column it cannot correct for.
     """
 
-    n_further = 0
-
     def __call__(self, seen: Seen) -> Tensor:
         """The weighed nats and the product's, per exposure."""
         return inverse_propensity(seen) + GLOBAL_WEIGHT * over_all(seen)
 
-    def chance(self, logit: Tensor, further: Tensor, window_h: float) -> Tensor:
-        """The logit's chance."""
-        return logit.sigmoid()
 
-    def log_chance(self, logit: Tensor, further: Tensor, window_h: float) -> Tensor:
-        """Its logarithm."""
-        return functional.logsigmoid(logit)
-
-
-class Escm2Dr:
+class Escm2Dr(Conditional):
     """Every exposure counts by what the stage's nats would be, put right where they are known.
 
     Doubly robust learning, as `Escm2Ips` otherwise. The tower's further output says the label
@@ -61,14 +51,6 @@ class Escm2Dr:
         """The nats put right, the squared error and the product's nats, per exposure."""
         robust, error = doubly_robust(seen)
         return robust + error + GLOBAL_WEIGHT * over_all(seen)
-
-    def chance(self, logit: Tensor, further: Tensor, window_h: float) -> Tensor:
-        """The logit's chance."""
-        return logit.sigmoid()
-
-    def log_chance(self, logit: Tensor, further: Tensor, window_h: float) -> Tensor:
-        """Its logarithm."""
-        return functional.logsigmoid(logit)
 
 
 def inverse_propensity(seen: Seen) -> Tensor:

@@ -5,9 +5,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from daogou.model.stages.base import Seen, log_of_rest
+from daogou.model.stages.conditional import Conditional
 
 
-class Esmm:
+class Esmm(Conditional):
     """Nats of what happened to each exposure under ``p(before) p(stage | before)``.
 
     Ma et al., "Entire Space Multi-Task Model: An Effective Approach for Estimating Post-Click
@@ -20,19 +21,9 @@ class Esmm:
     the label is 0, as of any log.
     """
 
-    n_further = 0
-
     def __call__(self, seen: Seen) -> Tensor:
         """``sum(-log p(label)) / B`` over the rows with a label."""
         return over_all(seen)
-
-    def chance(self, logit: Tensor, further: Tensor, window_h: float) -> Tensor:
-        """The logit's chance."""
-        return logit.sigmoid()
-
-    def log_chance(self, logit: Tensor, further: Tensor, window_h: float) -> Tensor:
-        """Its logarithm."""
-        return functional.logsigmoid(logit)
 
 
 def over_all(seen: Seen) -> Tensor:
