@@ -12,7 +12,6 @@ keeps the shops and gets ``confounded.json`` and ``confounded.md``; finished lin
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,9 +23,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from record import commit
-from rich.console import Console
-from rich.table import Table
+from record import about, keep_line, kept_lines, show
 from torch import Tensor
 
 from daogou import artifact
@@ -178,8 +175,7 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
     log = given.out / "lines.jsonl"
-    told = log.read_text().splitlines() if log.exists() else []
-    lines = [Line(**json.loads(each)) for each in told]
+    lines = kept_lines(log, Line)
     done = {(line.world, line.seed, line.method) for line in lines}
     for seed in range(given.seeds):
         for world, confounder in WORLDS.items():
@@ -193,24 +189,13 @@ def main(arguments: Sequence[str]) -> int:
                 found = ceiling(folder) if is_ceiling else judged(folder, method, given.threads)
                 line = Line(world, seed, method, *found)
                 lines.append(line)
-                with log.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(line)) + "\n")
+                keep_line(log, line)
                 print(world, seed, method, *(round(each, 4) for each in found), file=sys.stderr)
     heading = ["loss of a cart", "AUC where clicked", "AUC over all", "mean chance, off by"]
-    page = []
-    for world in WORLDS:
-        table = Table(*heading, title=world)
-        page += [f"### {world}", "", f"| {' | '.join(heading)} |", "|---" * len(heading) + "|"]
-        for cells in rows_of(lines, world):
-            table.add_row(*cells)
-            page.append(f"| {' | '.join(cells)} |")
-        page.append("")
-        Console(width=120).print(table)
-    (given.out / "confounded.md").write_text("\n".join(page), encoding="utf-8")
+    tables = {world: (heading, rows_of(lines, world)) for world in WORLDS}
+    show(given.out / "confounded.md", tables, width=120)
     document = {
-        "command": " ".join(["python benchmarks/confounded.py", *arguments]),
-        "commit": commit(),
-        "cores": os.cpu_count(),
+        **about("confounded.py", arguments),
         "settings": list(SETTINGS),
         "lines": [asdict(line) for line in lines],
     }

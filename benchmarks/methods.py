@@ -11,7 +11,6 @@ gets ``methods.json`` and ``methods.md``; finished lines of an earlier try are k
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -23,9 +22,7 @@ from typing import Final
 import numpy as np
 import torch
 from real import SETTINGS
-from record import commit
-from rich.console import Console
-from rich.table import Table
+from record import about, keep_line, kept_lines, show
 
 from daogou import artifact
 from daogou.config import read_shop
@@ -124,9 +121,7 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
     log = given.out / "lines.jsonl"
-    lines = (
-        [Line(**json.loads(each)) for each in log.read_text().splitlines()] if log.exists() else []
-    )
+    lines = kept_lines(log, Line)
     done = {(line.shop, line.method, line.seed) for line in lines}
     for name in given.only:
         folder = prepared(given.shops, name, given.out)
@@ -136,24 +131,15 @@ def main(arguments: Sequence[str]) -> int:
                     continue
                 line = measured(folder, name, method, seed, given.threads)
                 lines.append(line)
-                with log.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(line)) + "\n")
+                keep_line(log, line)
                 print(name, method, seed, line.auc, f"{line.seconds:.0f} s", file=sys.stderr)
-    page = []
+    tables = {}
     for name in dict.fromkeys(line.shop for line in lines):
         heading, *rows = rows_of(lines, name)
-        table = Table(*heading, title=name)
-        page += [f"### {name}", "", f"| {' | '.join(heading)} |", "|---" * len(heading) + "|"]
-        for cells in rows:
-            table.add_row(*cells)
-            page.append(f"| {' | '.join(cells)} |")
-        page.append("")
-        Console(width=200).print(table)
-    (given.out / "methods.md").write_text("\n".join(page), encoding="utf-8")
+        tables[name] = heading, rows
+    show(given.out / "methods.md", tables, width=200)
     document = {
-        "command": " ".join(["python benchmarks/methods.py", *arguments]),
-        "commit": commit(),
-        "cores": os.cpu_count(),
+        **about("methods.py", arguments),
         "settings": {name: [*SETTINGS[name], *STEPS.get(name, ())] for name in SHOPS},
         "lines": [asdict(line) for line in lines],
     }

@@ -11,7 +11,6 @@ a mixture with one gate for both tasks, and one with a gate each. OUT gets ``mmo
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,9 +20,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from record import commit
-from rich.console import Console
-from rich.table import Table
+from record import about, show
 from torch import Tensor, nn
 
 from daogou.model.experts import Experts, Gates, GroupedLinear
@@ -189,22 +186,18 @@ def main(arguments: Sequence[str]) -> int:
         told = {name: round(float(np.mean(line[cosine])), 4) for name, line in found.items()}
         print(f"cosine {cosine}: {told}", file=sys.stderr)
     labels = {cosine: correlation(cosine, seeds) for cosine in COSINES}
-    table = Table("label correlation", *found)
-    page = ["| label correlation | " + " | ".join(found) + " |", "|---" * (1 + len(found)) + "|"]
+    rows = []
     for cosine in COSINES:
         cells = [f"{labels[cosine]:.2f}"]
         for line in found.values():
             error = np.std(line[cosine]) / np.sqrt(given.repeats)
             cells.append(f"{np.mean(line[cosine]):.4f} ± {error:.4f}")
-        table.add_row(*cells)
-        page.append("| " + " | ".join(cells) + " |")
-    Console(width=110).print(table)
-    (given.out / "mmoe_synthetic.md").write_text("\n".join(page) + "\n", encoding="utf-8")
+        rows.append(cells)
+    heading = ["label correlation", *found]
+    show(given.out / "mmoe_synthetic.md", {"Test loss": (heading, rows)}, width=110)
     (given.out / "mmoe_synthetic.svg").write_text(figure(found, labels), encoding="utf-8")
     document = {
-        "command": " ".join(["python benchmarks/mmoe_synthetic.py", *arguments]),
-        "commit": commit(),
-        "cores": os.cpu_count(),
+        **about("mmoe_synthetic.py", arguments),
         "seconds": round(time.perf_counter() - started),
         "repeats": given.repeats,
         "correlation": labels,

@@ -8,7 +8,6 @@ up again if they are finished, and gets ``results.json`` and ``results.md``.
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import time
@@ -30,7 +29,7 @@ from baselines import (
     profile_linear,
     purchase_counts,
 )
-from record import commit
+from record import about, markdown
 from rich.console import Console
 from rich.table import Table
 
@@ -397,22 +396,6 @@ def _words(score: Score | None, sign: str = "") -> str:
     return f"{score.value:{sign}.4f} [{score.low:{sign}.3f}, {score.high:{sign}.3f}]"
 
 
-def markdown(lines: Sequence[Line], about: str) -> str:
-    """The table for docs/results.md, under one line that says how it was made."""
-    rows = [list(HEADINGS), ["---"] * len(HEADINGS), *map(cells, lines)]
-    return about + "\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
-
-
-def _about(arguments: Sequence[str]) -> dict[str, Any]:
-    return {
-        "command": " ".join(["python benchmarks/real.py", *arguments]),
-        "commit": commit(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "settings": SETTINGS,
-    }
-
-
 def main(arguments: Sequence[str]) -> int:
     """Fit what is not fitted yet, judge it, print and keep the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -434,12 +417,18 @@ def main(arguments: Sequence[str]) -> int:
     for line in lines:
         table.add_row(*cells(line))
     Console(width=200).print(table)
-    about = _about(arguments)
-    document = {**about, "lines": [asdict(line) for line in lines]}
+    told = about("real.py", arguments)
+    document = {
+        **told,
+        "torch": torch.__version__,
+        "settings": SETTINGS,
+        "lines": [asdict(line) for line in lines],
+    }
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "results.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-    said = f"`{about['command']}`, commit {about['commit']}, {about['cores']} cores"
-    (given.out / "results.md").write_text(markdown(lines, said), encoding="utf-8")
+    said = f"`{told['command']}`, commit {told['commit']}, {told['cores']} cores"
+    page = f"{said}\n\n{markdown(HEADINGS, [cells(line) for line in lines])}\n"
+    (given.out / "results.md").write_text(page, encoding="utf-8")
     return 0
 
 

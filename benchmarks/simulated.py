@@ -8,7 +8,6 @@ OUT keeps the shop and the run, which are taken up again if they are finished, a
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from record import commit
+from record import about
 from rich.console import Console
 from rich.table import Table
 
@@ -113,9 +112,7 @@ def main(arguments: Sequence[str]) -> int:
         table.add_row(check.task, check.what, *words, verdict)
     Console(width=120).print(table)
     document = {
-        "command": " ".join(["python benchmarks/simulated.py", *arguments]),
-        "commit": commit(),
-        "cores": os.cpu_count(),
+        **about("simulated.py", arguments),
         "threads": given.threads,
         "settings": [*SETTINGS, *given.sets],
         "seconds": seconds,

@@ -12,7 +12,6 @@ epoch is picked on validation, once for each task and once jointly. OUT keeps th
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,9 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from record import commit
-from rich.console import Console
-from rich.table import Table
+from record import about, keep_line, kept_lines, show
 
 from daogou import artifact
 from daogou.config import read_shop
@@ -230,16 +227,13 @@ def differences(lines: Sequence[Line], rule: str) -> list[list[str]]:
             alone = {
                 each.seed: each for each in lines if (each.shared, each.model) == (shared, SINGLE)
             }
-            gaps = [
-                getattr(each, rule)["order"] - alone[each.seed].own["order"]
+            pairs = [
+                (each, alone[each.seed])
                 for each in lines
                 if (each.shared, each.model) == (shared, model) and each.seed in alone
             ]
-            room = [
-                each.ceiling["order"] - alone[each.seed].own["order"]
-                for each in lines
-                if (each.shared, each.model) == (shared, model) and each.seed in alone
-            ]
+            gaps = [getattr(each, rule)["order"] - base.own["order"] for each, base in pairs]
+            room = [each.ceiling["order"] - base.own["order"] for each, base in pairs]
             if not gaps:
                 cells.append("-")
                 continue
@@ -263,10 +257,7 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_num_threads(given.threads)
     log = given.out / "lines.jsonl"
     given.out.mkdir(parents=True, exist_ok=True)
-    done = (
-        [Line(**json.loads(text)) for text in log.read_text().splitlines()] if log.exists() else []
-    )
-    lines = {(each.shared, each.seed, each.model): each for each in done}
+    lines = {(each.shared, each.seed, each.model): each for each in kept_lines(log, Line)}
     with fast_memory():
         for seed in range(given.seeds):
             for shared in given.shared:
@@ -276,8 +267,7 @@ def main(arguments: Sequence[str]) -> int:
                         continue
                     made = line(folder, shared, seed, model)
                     lines[shared, seed, model] = made
-                    with log.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(asdict(made)) + "\n")
+                    keep_line(log, made)
                     print(made.shared, made.seed, made.model, made.own, file=sys.stderr)
     told = list(lines.values())
     pages = {
@@ -288,20 +278,11 @@ def main(arguments: Sequence[str]) -> int:
         ),
         "order, minus the single-task model, joint epoch": differences(told, "joint"),
     }
-    text = []
-    for title, rows in pages.items():
-        table = Table("model", *SHARED, title=title)
-        text += [f"### {title}", "", "| model | " + " | ".join(SHARED) + " |", "|---" * 5 + "|"]
-        for cells in rows:
-            table.add_row(*cells)
-            text.append("| " + " | ".join(cells) + " |")
-        text.append("")
-        Console(width=150).print(table)
-    (given.out / "transfer_map.md").write_text("\n".join(text), encoding="utf-8")
+    heading = ["model", *SHARED]
+    tables = {title: (heading, rows) for title, rows in pages.items()}
+    show(given.out / "transfer_map.md", tables, width=150)
     document = {
-        "command": " ".join(["python benchmarks/transfer_map.py", *arguments]),
-        "commit": commit(),
-        "cores": os.cpu_count(),
+        **about("transfer_map.py", arguments),
         "settings": list(SETTINGS),
         "models": MODELS,
         "lines": [asdict(each) for each in told],

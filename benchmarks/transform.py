@@ -42,7 +42,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from record import commit
+from record import about
 from rich.console import Console
 from rich.table import Table
 
@@ -435,9 +435,7 @@ def main(arguments: Sequence[str]) -> int:
     _show(runs, bars)
     print(f"{len(compared)} arrays of the two are equal: {', '.join(compared)}")
     document = {
-        "command": " ".join(["python benchmarks/transform.py", *arguments]),
-        "commit": commit(),
-        "cores": os.cpu_count(),
+        **about("transform.py", arguments),
         "threads": given.threads,
         "runs": [{"what": what, "exposures": n, **found} for what, n, found in runs],
         "equal": compared,
