@@ -44,8 +44,9 @@ def calibrate(
     slightly too good, by about one nat in all for a line, and the chances that are mended were
     themselves a little better here than they will be. A report on the test split is neither.
 
-    An earlier calibration is forgotten first; "none" does nothing else. The test split is not
-    read. Raises ConfigError for an unknown method.
+    An earlier calibration is forgotten first; "none" does nothing else. No label of the test split
+    is read, though the histories of users who choose run to the log's end. Raises ConfigError for
+    an unknown method.
     """
     if method not in METHODS:
         raise ConfigError(f"fit.calibration: {unknown(method, METHODS)}")

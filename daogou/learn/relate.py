@@ -40,9 +40,10 @@ def relate(
 
     One joint run (``all``) is probed as it trains, see `probe`. With ``leave_out`` each task is
     then left out of a run of its own (``without-TASK``) and two more joint runs (``seed-N``) say
-    what is noise. Losses are of the validation split, over the best constant's; the test split is
-    not read. A task is left out by weight 0: it goes on training its own layers and nothing of it
-    reaches what is shared, so that later stages of a funnel stay what they are conditional on.
+    what is noise. Losses are of the validation split, over the best constant's; no label of the
+    test split is read. A task is left out by weight 0: it goes on training its own layers and
+    nothing of it reaches what is shared, so that later stages of a funnel stay what they are
+    conditional on.
 
     Raises ConfigError for a shop of one task, and ArtifactError if the folder holds something else
     or, without ``resume``, anything.

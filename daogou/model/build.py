@@ -172,8 +172,9 @@ def _funnel(
         apart=apart,
     )
     if not meet.n_outputs:
+        what = "names no column" if apart is None else "names the position alone, which is no input"
         raise ConfigError(
-            "events.context: names no column, and there are no products or users either: "
+            f"events.context: {what}, and there are no products or users either: "
             "nothing to predict from"
         )
     if shape.mixer not in MIXERS:

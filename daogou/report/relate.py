@@ -101,7 +101,7 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "alone moves the shared weights by a tenth of the optimisers' step; all tasks are judged "
         "on validation rows without dropout, and the weights are put back. Fifty et al., "
         "Efficiently Identifying Task Groupings for Multi-Task Learning, NeurIPS 2021.",
-        "how_split": "The test split was not read.",
+        "how_split": "No label of the test split was read.",
         "part.text": "title encoder",
         "part.text.rows": "word table",
         "part.item": "product encoder",
@@ -183,7 +183,7 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "移动优化器一步的十分之一，在验证数据上（不使用 dropout）评估所有任务，"
         "然后恢复权重。参见 Fifty et al., "
         "Efficiently Identifying Task Groupings for Multi-Task Learning, NeurIPS 2021。",
-        "how_split": "没有读取测试集。",
+        "how_split": "没有读取测试集的任何标签。",
         "part.text": "标题编码器",
         "part.text.rows": "词表",
         "part.item": "商品编码器",

@@ -17,8 +17,8 @@ class AITM(nn.Module):
     Multi-task Learning in Targeted Display Advertising", KDD 2021, equations 3 to 6: with
     p = info(z_{t-1}), ``z_t = sum over u in {p, q_t} of softmax(<h2(u), h3(u)> / sqrt(H)) h1(u)``.
     Unlike there no calibrator pushes later chances below earlier ones: our stages are conditional
-    and multiplied, so they are ordered by construction. Tasks are in the funnel's order, and the
-    one mixer whose output depends on it.
+    and multiplied, so they are ordered by construction. Tasks are in the funnel's order, on
+    which the output depends.
 
     Shapes: ``[B, D] -> [T, B, H]``.
     """

@@ -11,7 +11,8 @@ GIVEN: Final = ("n_inputs", "n_tasks", "widths", "dropout", "n_domains", "n_own_
 class Mixer(Protocol):
     """Shared layers: ``[B, D] -> [T, B, H]``, with B rows, D inputs, T tasks, H output width.
 
-    Renaming the tasks permutes the output and does nothing else; row i depends on row i alone.
+    Renaming the tasks permutes the output and does nothing else, except in AITM, whose tasks stand
+    in the funnel's order, and in HoME's groups; row i depends on row i alone.
     A maker takes ``(n_inputs, n_tasks, *, widths, dropout, ...)``; ``widths`` are those of an
     expert's layers, the last one H.
 

@@ -16,7 +16,8 @@ class STAR(nn.Module):
     Prediction", CIKM 2021, equation 3: ``W_d = W * F_d``. Unlike the paper the factors are stored
     as what they add to 1, so that weight decay pulls a domain towards what is shared, and the
     layers have the house's norm in place of one with statistics per domain, which a batch of few
-    rows of a domain could not give. All tasks read the one output, as from a shared bottom. Rows
+    rows of a domain could not give; the paper's network of the domain alone and the shift that all
+    domains share are left out. All tasks read the one output, as from a shared bottom. Rows
     of an unknown domain (0) read the shared weights alone. Takes ``n_domains`` times the weights.
 
     Shapes: ``[B, D]`` and domains ``[B]`` -> ``[T, B, H]``.
