@@ -37,9 +37,10 @@ Floats = NDArray[np.float64]
 def tasks(cosine: float, seed: int, n: int) -> tuple[Floats, Floats]:
     """Inputs ``[n, 100]`` and both labels ``[n, 2]``, standardised; one generator of one seed.
 
-    Equations 2 to 4 of the paper with c = 1; frequencies and phases are drawn anew per seed.
+    Equations 2 to 4 of the paper with c = 1. Phases, inputs and noise are drawn anew per seed and
+    are the same for every cosine, so that along a line nothing but the cosine changes.
     """
-    rng = np.random.default_rng([seed, round(1000 * (cosine + 1))])
+    rng = np.random.default_rng(seed)
     u = np.linalg.qr(rng.standard_normal((N_INPUTS, 2)))[0]
     weights = np.stack([u[:, 0], cosine * u[:, 0] + np.sqrt(1 - cosine**2) * u[:, 1]], axis=1)
     alpha, beta = 0.5 * (1.0 + np.arange(N_WAVES)), rng.uniform(0, 2 * np.pi, N_WAVES)
