@@ -1,7 +1,8 @@
 """What a balancer is: task losses in, task weights out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -17,9 +18,12 @@ class Balancer(ABC):
 
     Tasks that do not share rows (extraction against the rest) have orthogonal gradients by
     construction and keep their static weights; a balancer multiplies those of the funnel. The
-    weights of tasks that do not conflict and have equal losses are 1. A task without a label in
-    the batch, whose loss and gradient are 0, has no say and weighs 1. So does one whose loss is
-    below 0, as an amount's may be, where a balancer takes logarithms or ratios of losses.
+    weights of tasks whose gradients were always at right angles and of one length, and whose losses
+    were always equal, are 1 (where weights are drawn, on average). What they sum to otherwise is in
+    each class's docstring: where no sum is named, a step may be longer or shorter than the plain
+    sum's. A task without a label in the batch, whose loss and gradient are 0, has no say and weighs
+    1, and the number learnt of it stays as it is. So does one whose loss is below 0, as an amount's
+    may be, where a balancer takes logarithms or ratios of losses.
 
     ``needs_gram`` asks for the Gram of the tasks' gradients, ``looks_back`` for a call of `after`.
     """
@@ -29,10 +33,20 @@ class Balancer(ABC):
 
     def __init__(self, n_tasks: int) -> None:
         self.n_tasks = n_tasks
+        self.read: Tensor | None = None  # the last Gram that there was
 
     @abstractmethod
     def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
         """Weights ``[T]`` from detached losses ``[T]`` and, if asked for, gram ``[T, T]``."""
+
+    def is_new(self, gram: Tensor) -> bool:
+        """Whether this Gram is not the one of the call before: a kept one is the same tensor.
+
+        What runs or learns from step to step reads a Gram once, whatever ``fit.gram_every`` is. An
+        epoch's first step takes a Gram anew, so no `state` needs to hold the last one.
+        """
+        new, self.read = gram is not self.read, gram
+        return new
 
     def after(self, losses: Tensor) -> None:  # noqa: B027 - few balancers look back
         """Losses ``[T]`` of the same batch after the step that the weights were for."""
@@ -75,6 +89,25 @@ def legal(name: str, value: float, holds: bool, wanted: str) -> float:
 def norms_of(gram: Tensor) -> Tensor:
     """Lengths of the tasks' gradients, ``[T]``."""
     return gram.diagonal().clamp(min=0).sqrt()
+
+
+def of_mean_one(weights: Tensor) -> Tensor:
+    """Weights ``[K]`` in the same proportion with a mean of 1; not finite if their sum is 0."""
+    return weights * (len(weights) / weights.sum())
+
+
+@contextmanager
+def holding_absent(known: Tensor, learnt: Tensor, adam: torch.optim.Adam) -> Iterator[None]:
+    """Whatever step Adam takes inside, tasks that are not ``known [T]`` keep number and moments.
+
+    A gradient of 0 does not do: Adam's momentum goes on moving the number.
+    """
+    moments = adam.state[learnt]
+    held = [learnt.detach(), moments["exp_avg"], moments["exp_avg_sq"]]
+    before = [each.clone() for each in held]
+    yield
+    for now, was in zip(held, before, strict=True):
+        now.copy_(torch.where(known, now, was))
 
 
 def memory_of(learnt: Tensor, adam: torch.optim.Adam) -> dict[str, Tensor]:

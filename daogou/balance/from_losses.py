@@ -6,7 +6,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from daogou.balance.base import Balancer, adam_of, legal, memory_of, recall
+from daogou.balance.base import (
+    Balancer,
+    adam_of,
+    holding_absent,
+    legal,
+    memory_of,
+    of_mean_one,
+    recall,
+)
 from daogou.balance.torchjd import torchjd
 
 
@@ -30,7 +38,7 @@ class OfLosses(Balancer):
         if known.any():
             slope = self.slopes(losses.detach().double().cpu(), known.cpu()).to(losses)
             if slope.isfinite().all() and slope.sum() > 0:
-                weights[known] = slope * (known.sum() / slope.sum())
+                weights[known] = of_mean_one(slope)
         return weights
 
     def slopes(self, losses: Tensor, known: Tensor) -> Tensor:
@@ -142,7 +150,8 @@ class Learnt(OfLosses):
         values = losses.float().requires_grad_()
         slope, own = torch.autograd.grad(self.scalarizer(values), [values, self.learnt])
         self.learnt.grad = torch.where(known, own, 0.0)
-        self.adam.step()
+        with holding_absent(known, self.learnt, self.adam):
+            self.adam.step()
         return slope[known].double()
 
     def state(self) -> dict[str, Tensor]:
@@ -204,7 +213,8 @@ class FAMO(OfLosses):
             now = losses.detach().cpu().float()
             known = self.known & (now > 0)
             self.scalarizer._prev_losses = torch.where(known, before, 1.0)
-            self.scalarizer.update(torch.where(known, now, 1.0))
+            with holding_absent(known, self.scalarizer._w, self.adam):
+                self.scalarizer.update(torch.where(known, now, 1.0))
             self.scalarizer._prev_losses = None  # and so it stays in a step without losses
 
     def state(self) -> dict[str, Tensor]:

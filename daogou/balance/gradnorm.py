@@ -5,7 +5,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from daogou.balance.base import Balancer, adam_of, legal, memory_of, norms_of, recall
+from daogou.balance.base import (
+    Balancer,
+    adam_of,
+    holding_absent,
+    legal,
+    memory_of,
+    norms_of,
+    recall,
+)
 
 
 class GradNorm(Balancer):
@@ -14,7 +22,8 @@ class GradNorm(Balancer):
     Chen et al., "GradNorm: Gradient Normalization for Adaptive Loss Balancing", ICML 2018,
     equation 2: ``sum |w_k |g_k| - mean(w |g|) (r_k / mean r)^alpha|`` is minimised in w, with the
     target held still, and w then brought to a sum of T; r is the loss over the first one seen.
-    Unlike there, gradients are those at the mixer's input and not at the last shared layer.
+    Unlike there, gradients are those at the mixer's input and not at the last shared layer. A
+    batch without some task leaves its weight alone and the sum of the others' as it was.
     """
 
     needs_gram = True
@@ -27,13 +36,13 @@ class GradNorm(Balancer):
         self.adam = adam_of(self.weights, learning_rate)
 
     def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
-        """Weights ``[T]`` as they were, which then learn from this batch."""
+        """Weights ``[T]`` as they were, which then learn from this batch if its Gram is new."""
         assert gram is not None
         values, lengths = losses.detach().cpu().float(), norms_of(gram).cpu().float()
         known = (values > 0) & (lengths > 0)
         self.first = torch.where((self.first == 0) & known, values, self.first)
         found = torch.where(known, self.weights.detach(), 1.0).to(losses)
-        if known.sum() > 1:
+        if self.is_new(gram) and known.sum() > 1:
             self._learn(values[known] / self.first[known], lengths, known)
         return found
 
@@ -41,11 +50,13 @@ class GradNorm(Balancer):
         now = self.weights[known] * lengths[known]
         target = now.detach().mean() * (left / left.mean()) ** self.alpha
         (now - target).abs().sum().backward()
-        self.adam.step()
+        total = self.weights.detach()[known].sum()
+        with holding_absent(known, self.weights, self.adam):
+            self.adam.step()
         self.adam.zero_grad()
         with torch.no_grad():
-            self.weights.clamp_(min=1e-3)
-            self.weights *= self.n_tasks / self.weights.sum()
+            kept = self.weights[known].clamp(min=1e-3)
+            self.weights[known] = kept * (total / kept.sum())
 
     def state(self) -> dict[str, Tensor]:
         """Weights, first losses and Adam's numbers."""

@@ -15,11 +15,14 @@ class Lengths:
         self.decay = legal("decay", decay, 0 <= decay < 1, "0 up to 1, without 1")
         self.total, self.mass = torch.zeros(n_tasks), torch.zeros(n_tasks)
 
-    def update(self, lengths: Tensor, known: Tensor) -> Tensor:
-        """The means after these lengths of the known tasks; 0 for one never seen."""
+    def update(self, lengths: Tensor, known: Tensor) -> None:
+        """Take in these lengths ``[T]`` of the known tasks."""
         decay = torch.where(known, self.decay, 1.0)
         self.total = self.total * decay + torch.where(known, lengths * (1 - self.decay), 0.0)
         self.mass = self.mass * decay + torch.where(known, 1 - self.decay, 0.0)
+
+    def means(self) -> Tensor:
+        """What lengths have lately been ``[T]``; 0 for a task never seen."""
         return self.total / self.mass.clamp(min=1e-12)
 
     def state(self) -> dict[str, Tensor]:

@@ -13,7 +13,8 @@ class MetaBalance(ByLengths):
     He et al., "MetaBalance: Improving Multi-Task Recommendations via Adapting Gradient Magnitudes
     of Auxiliary Tasks", WWW 2022, algorithm 1 with its strategy C (shrink and stretch). Unlike
     there lengths are those at the mixer's input and not of each layer. ``target`` is the place of
-    the task that matters among the funnel's, from the end if negative.
+    the task that matters among the funnel's, from the end if negative. The other weights are not
+    brought to any sum. A Gram that is kept for several steps counts once in the running lengths.
     """
 
     def __init__(
@@ -29,8 +30,11 @@ class MetaBalance(ByLengths):
         """Weights ``[T]``; ones until the target has had a gradient."""
         assert gram is not None
         own = norms_of(gram).cpu().float()
-        known = own > 0
-        means = self.lengths.update(own, known)
+        known = (own > 0) & (losses != 0).cpu()
+        if self.is_new(gram):
+            self.lengths.update(own, known)
+        means = self.lengths.means()
+        known &= means > 0
         if means[self.target] <= 0:
             return torch.ones_like(losses)
         found = self.relax * means[self.target] / means.clamp(min=1e-30) + 1 - self.relax

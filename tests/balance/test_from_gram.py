@@ -1,5 +1,6 @@
 """Balancers that read the Gram, on gradients small enough to work out by hand."""
 
+import pytest
 import torch
 
 from daogou.balance.from_gram import IMTLG, MGDA, DualProj, FairGrad, NashMTL, PCGrad, UPGrad
@@ -42,12 +43,27 @@ def test_imtl_g_projects_alike_on_all_unit_gradients() -> None:
 
 
 def test_nash_and_proportional_fairness_undo_lengths() -> None:
-    # At right angles G w = 1 / w gives one over the length; lengths here 1 and 2, over the root
-    # of their mean square, sqrt(5/2).
+    # At right angles G w = 1 / w gives one over the length; lengths here 1 and 2, and a sum of 2.
     gram = gram_of((1.0, 0.0), (0.0, 2.0))
-    unit = 2.5**0.5
-    close(FairGrad(2)(ONES, gram), unit, unit / 2)
-    close(NashMTL(2)(ONES, gram), unit, unit / 2)
+    close(FairGrad(2)(ONES, gram), 4 / 3, 2 / 3)
+    close(NashMTL(2)(ONES, gram), 4 / 3, 2 / 3)
+
+
+def test_tasks_that_all_but_oppose_each_other_do_not_weigh_more_and_more() -> None:
+    # (1, 1/100) and (-1, 1/100) are alike but for their direction: G w = 1 / w weighs each 50.
+    gram = gram_of((1.0, 0.01), (-1.0, 0.01))
+    close(FairGrad(2)(ONES, gram), 1.0, 1.0)
+    close(NashMTL(2)(ONES, gram), 1.0, 1.0)
+
+
+def test_nash_keeps_the_proportions_of_the_last_bargain_of_all_tasks() -> None:
+    # Lengths 1, 2 and 4: weights as 4 to 2 to 1. Without the last, 4 to 2; then without the first,
+    # 2 to 1 and not what the batch between left.
+    lengths = torch.tensor([1.0, 2.0, 4.0])
+    balancer = NashMTL(3)
+    close(balancer(torch.ones(3), torch.diag(lengths**2)), 12 / 7, 6 / 7, 3 / 7)
+    for there, wanted in (((1, 1, 0), (4 / 3, 2 / 3, 1.0)), ((0, 1, 1), (1.0, 4 / 3, 2 / 3))):
+        close(balancer(torch.ones(3), torch.diag((lengths * torch.tensor(there)) ** 2)), *wanted)
 
 
 def test_a_root_has_the_gram() -> None:
@@ -70,5 +86,7 @@ def test_nash_begins_anew_after_weights_that_its_solver_refuses() -> None:
     balancer = NashMTL(2)
     balancer.restore(balancer.state() | {"sought": torch.full((2,), torch.nan)})
     gram = gram_of((1.0, 0.0), (0.0, 2.0))
-    close(balancer(ONES, gram.clone()), 1.0, 1.0)
-    close(balancer(ONES, gram.clone()), 2.5**0.5, 2.5**0.5 / 2)
+    with pytest.warns(UserWarning, match=r"the solver of NashMTL failed \(\w+: .*weigh 1"):
+        close(balancer(ONES, gram.clone()), 1.0, 1.0)
+    close(balancer(ONES, gram.clone()), 4 / 3, 2 / 3)
+    assert balancer.failures == 1
