@@ -35,8 +35,8 @@ _SECTIONS: Mapping[str, Callable[..., Any]] = {
 def read_shop(path: Path | str, overrides: Iterable[str] = ()) -> Shop:
     """The shop that a TOML file describes. ``overrides`` are ``key.sub=value`` in TOML's words.
 
-    Every problem is reported at once. Keys of ``[model]`` and ``[fit]`` are checked by
-    `arguments` where they are used, against the signatures of their makers.
+    Every problem is reported at once. Keys of ``[model]``, ``[fit]`` and ``[tune]`` are
+    checked by `arguments` where they are used, against the signatures of their makers.
     """
     path = Path(path)
     if path.is_dir():
@@ -59,7 +59,7 @@ def read_shop(path: Path | str, overrides: Iterable[str] = ()) -> Shop:
 
 def shop_of(document: Mapping[str, Any], root: Path) -> Shop:
     """The shop that a parsed TOML document describes, its paths relative to ``root``."""
-    legal = [*_SECTIONS, "tasks", "model", "fit", "seed", "name"]
+    legal = [*_SECTIONS, "tasks", "model", "fit", "tune", "seed", "name"]
     problems = [f"{key}: {unknown(key, legal)}" for key in document if key not in legal]
     made: dict[str, Any] = {}
     for name, maker in _SECTIONS.items():
@@ -81,7 +81,7 @@ def shop_of(document: Mapping[str, Any], root: Path) -> Shop:
     ]
     problems += [
         f"{key}: a table is wanted, found {document[key]!r}"
-        for key in ("model", "fit")
+        for key in ("model", "fit", "tune")
         if not isinstance(document.get(key, {}), dict)
     ]
     if type(document.get("seed")) is int and document["seed"] < 0:
@@ -100,6 +100,7 @@ def shop_of(document: Mapping[str, Any], root: Path) -> Shop:
         absent=absent,
         model=document.get("model", {}),
         fit=document.get("fit", {}),
+        tune=document.get("tune", {}),
         document=document,
         **made,
     )

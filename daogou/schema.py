@@ -20,6 +20,7 @@ LOSSES: Final[Mapping[str, tuple[str, ...]]] = {
     "profile": ("categorical", "ordinal", "multilabel"),
     "extract": ("chain",),
 }
+OWN: Final = ("nothing", "experts", "rows")  # what a stage may keep to itself, least first
 DEFAULT_WINDOW_H: Final = 24.0
 NEED_GIVEN: Final = ("esmm", "escm2_ips", "escm2_dr")  # losses that read the stage before
 NEED_DELAYS: Final = ("dfm",)  # losses that read how long a stage took
@@ -112,6 +113,8 @@ class Task:
     given: str | None = None  # funnel: learnt where this stage happened
     weight: float = 1.0
     loss: str = ""  # one of its family's LOSSES; empty = the first
+    own: str = OWN[0]  # funnel: what no other task shares, one of OWN
+    order: tuple[str, ...] = ()  # ordinal: the classes from the lowest; () = by their numbers
 
     @property
     def is_value(self) -> bool:
@@ -126,6 +129,8 @@ class TaskSetting:
     weight: float | None = None
     given: str | None = None
     loss: str | None = None  # one of the family's LOSSES
+    own: str = OWN[0]  # of a stage: what it shares with no other task, one of OWN
+    order: tuple[str, ...] = ()  # of an ordinal profile: its classes from the lowest
     enabled: bool = True
 
 
@@ -152,6 +157,7 @@ class Shop:
     truth: Truth | None = None
     model: Mapping[str, Any] = field(default_factory=dict)  # fields of model.build.Shape
     fit: Mapping[str, Any] = field(default_factory=dict)  # fields of learn.settings.Settings
+    tune: Mapping[str, Any] = field(default_factory=dict)  # fields of learn.space.Tuning
     document: Mapping[str, Any] = field(default_factory=dict)  # the TOML that all this came from
 
     def task(self, name: str) -> Task:
@@ -228,15 +234,49 @@ def find_tasks(
             given = setting.given
         while given in off:
             given = before[given]
-        if loss in NEED_GIVEN and given is None:
-            problems.append(
-                f"tasks.{name}.loss: {loss!r} corrects for the stage before, and there is none; "
-                'take "conditional", or name one with given'
-            )
-        tasks.append(Task(name, family, None if loss == "marginal" else given, weight, loss))
+        given = None if loss == "marginal" else given
+        tasks.append(Task(name, family, given, weight, loss, setting.own, setting.order))
+        problems += _check_task(tasks[-1], events)
     if problems:
         raise ConfigError("\n".join(problems))
     return tuple(tasks), _absent(items, users, events)
+
+
+def _check_task(task: Task, events: Events | None) -> list[str]:
+    """What is wrong with the settings of a task taken together."""
+    name, loss, order = task.name, task.loss, task.order
+    problems: list[str] = []
+    if task.own not in OWN:
+        problems.append(f"tasks.{name}.own: {unknown(task.own, OWN)}")
+    elif task.own != OWN[0] and task.family != "funnel":
+        problems.append(f"tasks.{name}.own: only stages of the funnel meet in a mixer")
+    if loss in NEED_GIVEN and task.given is None:
+        problems.append(
+            f"tasks.{name}.loss: {loss!r} corrects for the stage before, and there is none; "
+            'take "conditional", or name one with given'
+        )
+    if order and loss != "ordinal":
+        problems.append(f'tasks.{name}.order: {loss!r} asks for none; set loss = "ordinal"')
+    problems += [
+        f"tasks.{name}.order: {word!r} is listed twice"
+        for word in sorted({word for word in order if order.count(word) > 1})
+    ]
+    if events and events.funnel and task.is_value:
+        problems += _check_zeros(task, events.stages[-1])
+    return problems
+
+
+def _check_zeros(task: Task, last: str) -> list[str]:
+    """Whether a log's value is learnt by a loss that bears the amounts of 0 it then has."""
+    if task.given == last or task.loss != "lognormal":
+        return []
+    given = task.given
+    where = f"where {given!r} happened and {last!r} did not" if given else f"where no {last!r} came"
+    return [
+        f"tasks.{task.name}.loss: {task.loss!r} leaves out amounts of 0, which is what they are "
+        f'{where}, so that it would expect too much; set loss = "zero_inflated", or '
+        f'given = "{last}"'
+    ]
 
 
 def _possible(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -262,9 +263,32 @@ def test_a_wide_table_s_value_is_known_everywhere_unless_given_says_otherwise() 
     assert named(given)["value"][1] == "buy"
 
 
+ZEROS = TaskSetting(loss="zero_inflated")
+
+
 def test_a_value_moves_to_the_stage_before_one_that_is_switched_off() -> None:
-    tasks, _ = find_tasks(None, None, PAID, {"buy": TaskSetting(enabled=False)})
-    assert named(tasks)["value"][1] == "cart"
+    off = {"buy": TaskSetting(enabled=False), "value": ZEROS}
+    assert named(find_tasks(None, None, PAID, off)[0])["value"][1] == "cart"
+
+
+@pytest.mark.parametrize("stage", ["click", "cart"])
+def test_what_an_earlier_stage_of_a_log_is_worth_is_often_0_and_needs_a_loss_for_it(
+    stage: str,
+) -> None:
+    why = rf"tasks\.value\.loss: .* where '{stage}' happened and 'buy' did not, .*zero_inflated"
+    with pytest.raises(ConfigError, match=why):
+        find_tasks(None, None, PAID, {"value": TaskSetting(given=stage)})
+    tasks, _ = find_tasks(None, None, PAID, {"value": replace(ZEROS, given=stage)})
+    assert named(tasks)["value"][1] == stage
+    # A wide table's amounts of 0 are written by whoever made it.
+    assert find_tasks(None, None, WATCHED, {"value": TaskSetting(given="click")})
+
+
+def test_a_value_of_all_exposures_of_a_log_needs_it_too() -> None:
+    off = {name: TaskSetting(enabled=False) for name in ("click", "cart", "buy")}
+    with pytest.raises(ConfigError, match=r"tasks\.value\.loss: .* where no 'buy' came"):
+        find_tasks(None, None, PAID, off)
+    assert named(find_tasks(None, None, PAID, off | {"value": ZEROS})[0])["value"][1] is None
 
 
 @pytest.mark.parametrize(
@@ -280,6 +304,18 @@ def test_an_order_and_a_list_are_losses_of_profiles_alone() -> None:
     assert [task.loss for task in tasks if task.family == "profile"] == ["categorical", "ordinal"]
     with pytest.raises(ConfigError, match=r"tasks\.click\.loss: no 'ordinal' here"):
         find_tasks(ITEMS, USERS, LOG, {"click": TaskSetting(loss="ordinal")})
+
+
+def test_an_order_is_for_ordinal_profiles_and_names_each_class_once() -> None:
+    def profile(**settings: Any) -> Task:
+        given = {"profile.age": TaskSetting(**settings)}
+        return next(task for task in find_tasks(ITEMS, USERS, LOG, given)[0] if task.name in given)
+
+    assert profile(loss="ordinal", order=("low", "high")).order == ("low", "high")
+    with pytest.raises(ConfigError, match=r"tasks\.profile\.age\.order: 'categorical' asks for no"):
+        profile(order=("low", "high"))
+    with pytest.raises(ConfigError, match=r"tasks\.profile\.age\.order: 'low' is listed twice"):
+        profile(loss="ordinal", order=("low", "high", "low"))
 
 
 def test_a_value_that_is_an_input_or_a_label_is_refused() -> None:

@@ -26,9 +26,10 @@ class Batch:
     ``labels [B, S]`` (-1 missing), ``weight [B]``, ``fields [B, C]``, ``numbers [B, K]``, and
     ``value [B]`` (NaN missing) if the shop names one, ``delay_h`` and ``watched_h`` ``[B, S]``
     (likewise) if a task asks for them.
-    ``users``: one row per user and moment: ``id``, ``fields``, ``numbers``, ``profile [Q, P]``
-    (-1 missing), ``many [Q, V]`` (likewise) if it has lists, ``split``, ``history [Q, L]`` (rows of
-    ``items``, newest first, 0 past its end), ``action`` (0 past the end) and ``age``.
+    ``users``: one row per user and moment, and one for all exposures that name no user: ``id``,
+    ``fields``, ``numbers``, ``profile [Q, P]`` (-1 missing), ``many [Q, V]`` (likewise) if it has
+    lists, ``split``, ``history [Q, L]`` (rows of ``items``, newest first, 0 past its end),
+    ``action`` (0 past the end) and ``age``.
     ``items``: row 0 is the unknown one; ``row`` in the catalogue, ``id``, ``fields``,
     ``numbers``, ``text`` (row of ``texts``). ``texts``: ``tokens [X, L, F]``, row 0 empty.
     ``titles``: those with gold: ``text`` (row of ``texts``) and ``tags [G, A, L]``.
@@ -84,6 +85,7 @@ class Queries:
 
 
 NOBODY: Final = Queries(NO_ROWS, NO_ROWS, NO_ROWS)
+_UNKNOWN: Final = Queries(*(np.zeros(1, dtype=np.int64) for _ in range(3)))  # nothing to read
 
 
 def make_batch(
@@ -102,17 +104,9 @@ def make_batch(
     ``taught`` come after the exposures' users, and only their profiles may teach.
     """
     candidate = store["exposures/item"][exposures]
-    query = store["exposures/query"][exposures]
     user_of = np.full(len(exposures), -1, dtype=np.int64)
     if queries is None:
-        distinct, user_of = np.unique(query, return_inverse=True)
-        if len(distinct) and distinct[0] < 0:  # a flat shop has no users
-            distinct, user_of = distinct[1:], user_of - 1
-        queries = Queries(
-            store["queries/user"][distinct],
-            store["queries/end"][distinct],
-            store["queries/time"][distinct],
-        )
+        queries, user_of = queries_of(store, exposures)
     split = store["users/split"][queries.user]
     if taught is not None:
         split = np.concatenate([np.full_like(split, NO_SPLIT), store["users/split"][taught.user]])
@@ -161,6 +155,19 @@ def make_batch(
         ),
         extra=torch.from_numpy(place[extra_items]),
     )
+
+
+def queries_of(store: Store, exposures: Rows) -> tuple[Queries, Rows]:
+    """The distinct users at moments of these exposure rows, and which of them is each one's.
+
+    All exposures that name no user are the unknown user's, row 0, who has no past.
+    """
+    distinct, place = np.unique(store["exposures/query"][exposures], return_inverse=True)
+    known = distinct[distinct >= 0]
+    queries = Queries(*(store[f"queries/{name}"][known] for name in ("user", "end", "time")))
+    if len(known) < len(distinct):  # -1, the first
+        queries = Queries.joined([_UNKNOWN, queries])
+    return queries, place
 
 
 def _where_present(store: Store, exposures: Rows) -> dict[str, Rows]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from daogou.errors import ArtifactError, DataError
 from daogou.features.numeric import Numeric, fit_numeric
+from daogou.features.order import in_order
 from daogou.features.text import TextVocab, fit_text, tokenise
 from daogou.features.vocab import Vocab, fit_vocab
 from daogou.schema import Events, Shop
@@ -217,7 +218,8 @@ def fit_transform(
 
     Ids, columns and titles are those of items and users with a training exposure; a shop
     whose exposures name no item takes the items whose title is in the training split. Profile
-    classes come from users whose labels may teach.
+    classes come from users whose labels may teach. Raises `ConfigError` where a column is to be
+    learnt in an order that nothing tells.
     """
     _keep_seen(engine, shop)
     items_seen, users_seen = "SELECT item FROM seen_items", "SELECT user FROM seen_users"
@@ -247,6 +249,7 @@ def fit_transform(
         where="split = 'train'", prefix="context_",
         categories=_kinds(shop.events),
     )  # fmt: skip
+    _check_orders(shop, profile)
     text_columns = shop.items.text if shop.items else ()
     return Transform(
         item_ids=fit_vocab(_counts(engine, "item"), min_count=min_count),
@@ -367,6 +370,16 @@ def _lists(engine: Engine, shop: Shop) -> tuple[str, ...]:
         if task.loss == "ordinal" and name in lists:
             raise DataError(f"{found}; a list has no order: take loss out")
     return lists
+
+
+def _check_orders(shop: Shop, profile: Fields) -> None:
+    """Ask for the classes' order before the tables are compiled, and not after."""
+    for task in shop.of_family("profile"):
+        name = task.name.removeprefix("profile.")
+        if task.loss == "ordinal" and name in profile.names:
+            coder = profile.coders[profile.names.index(name)]
+            assert isinstance(coder, Vocab)
+            in_order(coder.words, task.order, where=f"tasks.{task.name}.order")
 
 
 def _fit_lists(engine: Engine, names: tuple[str, ...], where: str) -> Fields:

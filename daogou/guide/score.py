@@ -13,7 +13,7 @@ from torch import Tensor
 
 from daogou.artifact import Artifact
 from daogou.errors import ConfigError, unknown
-from daogou.features.batch import Batch, Queries, full_queries, make_batch
+from daogou.features.batch import Batch, Queries, full_queries, make_batch, queries_of
 from daogou.features.columns import Columns
 from daogou.features.vocab import Vocab
 from daogou.model import predict
@@ -147,15 +147,10 @@ class Scorer:
     def exposure_chances(self, rows: Array) -> Tensor:
         """Chances ``[T, n]`` of exposures of the store, as serving would have scored them."""
         store = self.artifact.store
-        query, place = np.unique(store["exposures/query"][rows], return_inverse=True)
-        known = query >= 0
-        queries = Queries(
-            *(store[f"queries/{name}"][query[known]] for name in ("user", "end", "time"))
-        )
-        user = torch.from_numpy(place - int((~known).sum()))
+        queries, user = queries_of(store, rows)
         item = torch.from_numpy(store["exposures/item"][rows].astype(np.int64))
         context = (store["exposures/fields"][rows], store["exposures/numbers"][rows])
-        return self.chances(self.shoppers(queries), user, item, context)
+        return self.chances(self.shoppers(queries), torch.from_numpy(user), item, context)
 
 
 def fit_scorer(artifact: Artifact) -> Scorer:

@@ -12,22 +12,24 @@ from torch import Tensor, nn
 from daogou.errors import ConfigError, unknown
 from daogou.features import transform as features
 from daogou.features.numeric import Numeric
+from daogou.features.order import in_order
 from daogou.features.transform import Transform
 from daogou.features.vocab import Vocab
 from daogou.model.embed import Fields
 from daogou.model.heads.extract import ExtractHead
 from daogou.model.heads.funnel import FunnelHead, Stage
 from daogou.model.heads.match import MatchHead
-from daogou.model.heads.profile import Listed, Ordered, ProfileHead, Tastes, in_order
+from daogou.model.heads.profile import Listed, Ordered, ProfileHead, Tastes
 from daogou.model.item import ItemEncoder
 from daogou.model.joint import JointModel
 from daogou.model.meet import Meet
 from daogou.model.mixers import MIXERS
+from daogou.model.mixers.unshared import Unshared
 from daogou.model.own import OwnRows
 from daogou.model.position import Position
 from daogou.model.text import TextEncoder
 from daogou.model.user import UserEncoder
-from daogou.schema import Task
+from daogou.schema import OWN, Task
 
 SIZES: Final[Mapping[str, tuple[int, int]]] = {  # size -> width of encodings, width of experts
     "small": (32, 64),
@@ -142,7 +144,8 @@ def _profile(
         if name in firsts:
             kinds[place] = Listed(firsts[name])
         elif task.loss == "ordinal":
-            kinds[place] = Ordered(in_order(transform.classes(name)))
+            classes, where = transform.classes(name), f"tasks.{task.name}.order"
+            kinds[place] = Ordered(in_order(classes, task.order, where=where))
     return ProfileHead(
         width,
         [len(transform.classes(name)) for name in names],
@@ -182,18 +185,28 @@ def _funnel(
     maker = MIXERS[shape.mixer]
     asks = inspect.signature(maker).parameters
     options: dict[str, Any] = dict(shape.mixer_options or {})
+    names = [task.name for task in tasks]
+    apart_tasks = [place for place, task in enumerate(tasks) if task.own != OWN[0]]
+    deep = [place for place in apart_tasks if tasks[place].own == "rows"]
+    if "n_own_inputs" in asks and deep:
+        raise ConfigError(
+            f"tasks.{names[deep[0]]}.own: {shape.mixer!r} gives every task rows of its own; "
+            "take another model.mixer"
+        )
     own = domain = position = None
-    if "n_own_inputs" in asks:
+    if "n_own_inputs" in asks or deep:
         sizes = (
             transform.user_ids.n_rows if has_users else 0,
             transform.item_ids.n_rows if has_items else 0,
             context.n_rows,
         )
         own = OwnRows(
-            len(tasks), sizes, len(context.names), shape.own_width, id_dropout=shape.id_dropout,
-            apart=-1 if apart is None else apart[0], norm=shape.own_norm,
+            len(deep) or len(tasks), sizes, len(context.names), shape.own_width,
+            id_dropout=shape.id_dropout, apart=-1 if apart is None else apart[0],
+            norm=shape.own_norm or bool(deep),
         )  # fmt: skip
-        options["n_own_inputs"] = own.n_outputs
+        if not deep:
+            options["n_own_inputs"] = own.n_outputs
     if "n_domains" in asks and transform.domain is not None:
         column = context.names.index(transform.domain)
         domain = column, context.offsets[column]
@@ -210,7 +223,11 @@ def _funnel(
     mixer = maker(
         meet.n_outputs, len(tasks), widths=expert_widths, dropout=shape.dropout, **options
     )
-    names = [task.name for task in tasks]
+    if apart_tasks:
+        mixer = Unshared(
+            mixer, meet.n_outputs, apart_tasks, deep, widths=expert_widths, dropout=shape.dropout,
+            n_own_inputs=own.n_outputs if own is not None and deep else 0,
+        )  # fmt: skip
     stages = []
     for task in tasks:
         column = -1 if task.is_value else transform.stages.index(task.name)
@@ -221,6 +238,7 @@ def _funnel(
                 loss=task.loss or "conditional",
                 window_h=transform.windows[column],
                 scale=transform.value if task.is_value else None,
+                own_rows=task.own == "rows",
             )
         )
     return FunnelHead(

@@ -55,18 +55,26 @@ class Calibrated(nn.Module):
         self.slope[task], self.used[task] = curve.slope, True
 
     def forward(self, chances: Tensor) -> Tensor:
+        return self._along(chances, self.said, self.mended, self.slope)
+
+    def before(self, mended: Tensor) -> Tensor:
+        """The chances ``[T, B]`` that were said, from those that are answered: the way back.
+
+        Curves that rise strictly lose nothing but the last digits.
+        """
+        return self._along(mended, self.mended, self.said, 1.0 / self.slope)
+
+    def _along(self, chances: Tensor, xs: Tensor, ys: Tensor, beyond: Tensor) -> Tensor:
         if not self.used.any():
             return chances
         logits = logits_of(chances)
-        after = torch.searchsorted(self.said, logits.contiguous(), right=True)
+        after = torch.searchsorted(xs, logits.contiguous(), right=True)
         left, right = (after - 1).clamp(min=0), after.clamp(max=N_KNOTS - 1)
-        (x0, y0), (x1, y1) = (
-            (self.said.gather(1, place), self.mended.gather(1, place)) for place in (left, right)
-        )
+        (x0, y0), (x1, y1) = ((xs.gather(1, place), ys.gather(1, place)) for place in (left, right))
         # Both are one knot beyond the ends; there the line of that slope goes on.
-        slope = torch.where(x1 > x0, (y1 - y0) / (x1 - x0), self.slope[:, None])
-        mended = (y0 + slope * (logits - x0)).sigmoid().clamp(_EDGE, 1 - _EDGE)
-        return torch.where(self.used[:, None], mended.to(chances.dtype), chances)
+        slope = torch.where(x1 > x0, (y1 - y0) / (x1 - x0), beyond[:, None])
+        found = (y0 + slope * (logits - x0)).sigmoid().clamp(_EDGE, 1 - _EDGE)
+        return torch.where(self.used[:, None], found.to(chances.dtype), chances)
 
 
 def logits_of(chances: Tensor) -> Tensor:

@@ -76,25 +76,30 @@ class _Weigh(torch.autograd.Function):
 
 class _WeighedLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, weights: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, weights: Tensor, teaches: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(inputs, weight)
-        ctx.weights = weights
+        ctx.weights, ctx.teaches = weights, teaches
         return inputs @ weight.T
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         (gradient,) = gradients
         inputs, weight = ctx.saved_tensors
-        return (gradient * ctx.weights) @ weight, gradient.T @ inputs, None
+        down = (gradient * (ctx.weights * ctx.teaches)) @ weight
+        return down, gradient.T @ inputs, None, None
 
 
-def weighed_linear(inputs: Tensor, weight: Tensor, weights: Tensor) -> Tensor:
+def weighed_linear(inputs: Tensor, weight: Tensor, weights: Tensor, teaches: Tensor) -> Tensor:
     """``weigh`` before a linear map to one output per task: ``[B, D], [T, D], [T] -> [B, T]``.
 
     The same as ``weigh(inputs.expand(T, B, D), weights)`` times each task's row of ``weight``,
-    without the ``T`` copies of the gradient.
+    without the ``T`` copies of the gradient. A task whose ``teaches [T]`` is 0 sends none down.
     """
-    found: Tensor = _WeighedLinear.apply(inputs, weight, weights)  # type: ignore[no-untyped-call]
+    found: Tensor = _WeighedLinear.apply(  # type: ignore[no-untyped-call]
+        inputs, weight, weights, teaches
+    )
     return found
 
 

@@ -35,9 +35,16 @@ class Position(nn.Module):
     ) -> None:
         super().__init__()
         self.column, self.start, self.first, self.dropout = column, start, first, dropout
+        self.n_tasks = n_tasks
         # Rows of a table for their rate: at that of dense layers a short training left two thirds
-        # of a planted curve unlearnt.
-        self.bias = Table(n_places, n_tasks, std=0.0)
+        # of a planted curve unlearnt. A row for each stage, since a row has one rate: that of a
+        # click's gradients would leave what is rarer unlearnt.
+        self.bias = Table(n_places * n_tasks, 1, std=0.0)
+
+    @property
+    def curves(self) -> Tensor:
+        """What each place adds to each stage's logit, ``[n_places, T]``."""
+        return self.bias.weight.view(-1, self.n_tasks)
 
     def forward(self, fields: Tensor) -> Tensor:
         place = fields[:, self.column] - self.start
@@ -46,5 +53,6 @@ class Position(nn.Module):
             place = torch.where(hidden, 0, place)
         else:
             place = torch.where(place == 0, self.first, place)
-        found: Tensor = self.bias(place)
-        return found.T
+        tasks = torch.arange(self.n_tasks, device=place.device)
+        found: Tensor = self.bias(place * self.n_tasks + tasks[:, None])
+        return found[..., 0]

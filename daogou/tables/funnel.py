@@ -36,7 +36,8 @@ def exposures(engine: Engine, shop: Shop) -> Exposed:
     In a wide table a row is an exposure and its labels are taken as they are.
 
     Where the shop names a value, ``exposures`` has a column ``value``: of a log the sum over the
-    credited events of the last stage, NULL where there is none; censored as that stage's label is.
+    credited events of the last stage, 0 where none came and NULL where none says its amount;
+    censored as that stage's label is.
 
     For a stage whose loss asks for it, see `delayed`, there are ``delay_<stage>``, the hours to the
     earliest credited event of the stage or of a later one, and ``watched_<stage>``, for how many
@@ -238,7 +239,9 @@ def _show(engine: Engine, events: Events, timed: Sequence[str], common: str) -> 
         for k, stage in enumerate(events.stages)
     )
     if events.value:
-        labels += f", {_VALUE} AS value"
+        # Where the last stage never came nothing was paid, which is not the same as not known.
+        came = f"coalesce({_DEEPEST}, -1) = {len(events.stages) - 1}"
+        labels += f", CASE WHEN {came} THEN {_VALUE} ELSE 0 END AS value"
     told = f"{_DEEPEST}, {_VALUE}" if events.value else _DEEPEST
     for stage in timed:
         delay, window_h = name_of(f"delay_{stage}"), events.window_of(stage)

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daogou.errors import ArtifactError, DataError
+from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features import store as store_module
 from daogou.features.store import NO_SPLIT, Store, compile_store, open_store, split_code
 from daogou.features.transform import Transform
@@ -606,7 +606,7 @@ def test_a_value_is_kept_beside_the_labels_with_its_scale_of_training(tmp_path: 
     assert transform.value.spread == 1.0
     assert store["exposures/value"].dtype == np.float32
     nan = np.nan
-    wanted = [np.e**3, nan, nan, nan, nan, nan, 7.0, nan]
+    wanted = [np.e**3, 0, 0, 0, nan, 0, 7.0, 0]  # of place 4 nobody knows whether it was bought
     np.testing.assert_allclose(store["exposures/value"], wanted, rtol=1e-6)
     assert Transform.from_json(json.loads(json.dumps(transform.to_json()))) == transform
 
@@ -669,6 +669,19 @@ def test_a_loss_that_wants_another_type_of_column_is_refused(
         DataError, match=f"tasks.profile.{column}.loss: '{loss}', and column {message}"
     ):
         fit_shop(write_shop(tmp_path, users=users, toml=toml))
+
+
+def test_a_column_whose_words_tell_no_order_is_refused_before_its_tables_are_compiled(
+    tmp_path: Path,
+) -> None:
+    users = [dict(row, gender=tier, part="train") for row, tier in zip(USERS, "abc", strict=True)]
+    toml = f'{TOML}\n[tasks."profile.gender"]\nloss = "ordinal"\n'
+    with pytest.raises(ConfigError, match=r"^tasks\.profile\.gender\.order: no number to go by"):
+        fit_shop(write_shop(tmp_path / "bare", users=users, toml=toml))
+    toml += 'order = ["c", "a", "b", "d"]\n'
+    shop = write_shop(tmp_path / "told", users=users, toml=toml)
+    assert fit_shop(shop).classes("gender") == ("a", "b", "c")
+    assert shop.task("profile.gender").order == ("c", "a", "b", "d")
 
 
 AWAITED = TOML + '\n[tasks.buy]\nloss = "dfm"\n'

@@ -154,10 +154,27 @@ def test_a_run_that_learnt_an_amount_alone_says_what_it_lacks(
     tmp_path: Path, run: Artifact
 ) -> None:
     off = [f"tasks.{name}.enabled=false" for name in ("click", "cart", "purchase")]
-    shop = read_shop(run.shop.root, [*QUICK, *off, "fit.epochs=1"])
+    zeros = "tasks.value.loss=zero_inflated"  # of all exposures most are worth nothing
+    shop = read_shop(run.shop.root, [*QUICK, *off, zeros, "fit.epochs=1"])
     fit(shop, tmp_path / "run")
     alone = artifact.load(tmp_path / "run")
     assert "value" in evaluate(alone)["tasks"]
     user = next(iter(alone.store.user_rows))
     with pytest.raises(ConfigError, match="learnt what a stage is worth and no chance"):
         Guide.of(alone).recommend(user)
+
+
+def test_what_a_click_is_worth_counts_those_who_did_not_buy(tmp_path: Path, run: Artifact) -> None:
+    sets = ["tasks.value.given=click", "tasks.value.loss=zero_inflated", "fit.epochs=4"]
+    fit(read_shop(run.shop.root, [*QUICK, *sets]), tmp_path / "run")
+    found = artifact.load(tmp_path / "run")
+    first, last = found.store.ranges["test"]
+    labels = found.store["exposures/labels"][first:last]
+    value = found.store["exposures/value"][first:last]
+    clicked = (labels[:, 0] == 1) & (labels[:, 2] >= 0)
+    assert (value[clicked & (labels[:, 2] == 0)] == 0).all()
+    given = evaluate(found)["tasks"]["value|click"]
+    assert given["n"] == clicked.sum() > 2 * given["positives"] > 0
+    # Were those who did not buy left out, it would say as much as a purchase is worth.
+    said = given["predicted_over_observed"] * given["mean"]
+    assert 0 < said < value[labels[:, 2] == 1].mean() / 2

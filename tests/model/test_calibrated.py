@@ -40,6 +40,15 @@ def test_between_knots_a_curve_is_straight_and_beyond_them_it_has_its_slope() ->
     torch.testing.assert_close(found, chances(-1.0, 2.0, -3.0, -2.0, 0.0))
 
 
+@pytest.mark.parametrize("curve", [LINE, BENT])
+def test_the_way_back_gives_what_was_said(curve: Curve) -> None:
+    made = Calibrated(2)
+    made.set(1, curve)
+    said = chances(-3.0, -1.0, -0.5, 0.0, 1.0, 2.5).repeat(2, 1)
+    torch.testing.assert_close(made.before(made(said)), said)
+    assert torch.equal(made.before(said)[0], said[0])
+
+
 def test_a_task_without_a_curve_keeps_its_chances_to_the_bit() -> None:
     said = torch.tensor([[0.0, 0.3, 1.0], [0.2, 0.5, 0.9]])
     made = Calibrated(2)

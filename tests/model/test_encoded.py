@@ -60,7 +60,7 @@ def test_a_weighed_linear_map_equals_weighing_and_then_mapping() -> None:
     for fused in (True, False):
         x, w = inputs.clone().requires_grad_(), weight.clone().requires_grad_()
         if fused:
-            found = weighed_linear(x, w, weights)
+            found = weighed_linear(x, w, weights, torch.ones_like(weights))
         else:
             found = torch.einsum("tbd,td->bt", weigh(x.expand(2, 5, 3), weights), w)
         (found * pull).sum().backward()

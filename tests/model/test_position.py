@@ -19,9 +19,11 @@ from daogou.features.store import Store
 from daogou.features.transform import Transform
 from daogou.guide import Guide
 from daogou.learn.fit import fit
+from daogou.learn.optimise import RowAdagrad
 from daogou.model.build import Shape
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import JointModel
+from daogou.model.losses import binary
 from daogou.model.mixers import MIXERS
 from daogou.model.position import Position
 from daogou.tables.simulate import simulate
@@ -38,7 +40,7 @@ WORDS = PLACED.replace(
 def position(*, dropout: float = 0.1) -> Position:
     """Of 2 tasks and the places 1 and 2, whose rows begin at 5 in the second column."""
     made = Position(2, column=1, start=5, n_places=3, first=1, dropout=dropout)
-    made.bias.weight.data.copy_(torch.tensor([[9.0, 9.5], [1.0, 1.5], [2.0, 2.5]]))
+    made.bias.weight.data.copy_(torch.tensor([[9.0], [9.5], [1.0], [1.5], [2.0], [2.5]]))
     return made
 
 
@@ -68,6 +70,24 @@ def test_in_training_a_share_of_places_is_hidden() -> None:
 def test_it_starts_at_nothing() -> None:
     made = Position(2, column=0, start=0, n_places=4, first=1)
     assert (made.bias.weight == 0).all()
+
+
+def test_a_stage_that_is_seldom_defined_learns_its_curve_as_fast_as_the_first() -> None:
+    """Places 1 to 4, each shown as often; one exposure in 200 gets as far as the second stage.
+
+    Losses are the expected nats per exposure, so nothing is by luck.
+    """
+    planted = torch.tensor([[0.5, 0.4, 0.3, 0.25], [0.5, 0.35, 0.25, 0.2]]).logit()
+    defined = torch.tensor([[1.0], [0.005]])
+    made = Position(2, column=0, start=0, n_places=5, first=1, dropout=0.0).train()
+    rows = RowAdagrad(made.parameters(), learning_rate=0.2)
+    places = torch.arange(1, 5)[:, None]
+    for _ in range(100):
+        rows.zero_grad()
+        (defined * binary(made(places), planted.sigmoid())).mean(1).sum().backward()
+        rows.step()
+    with torch.no_grad():
+        torch.testing.assert_close(made(places), planted, atol=0.05, rtol=0.0)
 
 
 # ---- in a model -------------------------------------------------------------------------
@@ -117,7 +137,7 @@ def test_two_exposures_that_differ_in_place_differ_by_the_bias_alone(
     one, other = (
         logits(model, shown_at(batch, transform, at, rank)) for at, rank in ((1, 0.1), (2, 0.9))
     )
-    wanted = (place.bias.weight[2] - place.bias.weight[1]).detach()
+    wanted = (place.curves[2] - place.curves[1]).detach()
     torch.testing.assert_close(other - one, wanted[:, None].expand(-1, 8), atol=1e-5, rtol=1e-5)
 
 
@@ -204,8 +224,8 @@ def test_the_planted_curve_is_found_with_a_tenth_of_slates_in_random_order(tmp_p
     fit(read_shop(tmp_path / "shop", sets), tmp_path / "run")
     model = artifact.load(tmp_path / "run").model
     place = cast(Position, funnel(model).position)
-    bias = place.bias.weight[:, 0].detach().numpy()
-    found = bias[1:] - bias[place.first]
+    curve = place.curves[:, 0].detach().numpy()
+    found = curve[1:] - curve[place.first]
     truth = json.loads((tmp_path / "shop" / "truth" / "truth.json").read_text("utf-8"))
     planted = np.log(truth["exam"])
     assert np.corrcoef(found, planted)[0, 1] > 0.9

@@ -353,7 +353,7 @@ def test_an_exposure_s_value_is_the_sum_over_its_credited_events_of_the_last_sta
         (0.1, 1, 7, "click"),
         (0.2, 1, 7, "buy"),
         (0.3, 1, 7, "buy"),
-        (1, 1, 8, "shown"),  # only clicked: worth nothing that is known
+        (1, 1, 8, "shown"),  # only clicked, and worth nothing
         (1.1, 1, 8, "click"),
         (2, 1, 9, "shown"),  # bought, and nobody wrote for how much
         (2.1, 1, 9, "buy"),
@@ -364,7 +364,7 @@ def test_an_exposure_s_value_is_the_sum_over_its_credited_events_of_the_last_sta
     nan = float("nan")
     amount = [9.0, 5.0, 20.0, 0.5, 9.0, 5.0, None, None, nan, 8.0, -1.0]
     run_log(engine, rows, PAID, amount=pa.array(amount, pa.float64()))
-    assert values(engine) == [20.5, None, None]
+    assert values(engine) == [20.5, 0.0, None]
 
 
 def test_a_value_is_censored_with_the_label_of_the_last_stage(engine: Engine) -> None:

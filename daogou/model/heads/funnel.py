@@ -1,7 +1,7 @@
 """Users meeting candidates to the probabilities of a funnel's stages."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -16,6 +16,7 @@ from daogou.model.encoded import Encoded, TaskLosses, weigh, weighed_linear
 from daogou.model.experts import GroupedLinear
 from daogou.model.meet import Meet
 from daogou.model.mixers.base import Mixer
+from daogou.model.mixers.unshared import Unshared
 from daogou.model.own import OwnRows
 from daogou.model.position import Position
 from daogou.model.stages import STAGE_LOSSES, VALUE_LOSSES, Seen, StageLoss, ValueLoss
@@ -27,7 +28,8 @@ class Stage:
 
     ``column`` is its column among the exposures' labels, ``loss`` a name in `STAGE_LOSSES`. With
     a ``scale`` it is no chance but what the stage ``given`` is worth: it stands last, its column
-    is -1 and its loss a name in `VALUE_LOSSES`.
+    is -1 and its loss a name in `VALUE_LOSSES`. With ``own_rows`` it has rows of its own where the
+    others have none, and teaches nothing that is shared.
     """
 
     given: int
@@ -35,6 +37,16 @@ class Stage:
     loss: str = "conditional"
     window_h: float = 24.0
     scale: LogScale | None = None
+    own_rows: bool = False
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """What the towers read: ``mixed [T, B, H]``, the mixer's input ``shared [B, D]`` and asides."""
+
+    mixed: Tensor
+    shared: Tensor
+    asides: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -107,24 +119,44 @@ class FunnelHead(nn.Module):
         self.out = GroupedLinear(len(given), tower, n_outputs)
         self.wide = nn.Parameter(torch.zeros(len(given), meet.n_outputs))
         self.calibrated = Calibrated(len(given))
+        # Which tasks the own rows are of, and 0 for those that teach nothing shared.
+        owners = [place for place, stage in enumerate(stages) if stage.own_rows]
+        self.register_buffer(
+            "owners", torch.tensor(owners or list(range(len(stages)))), persistent=False
+        )
+        teaches = torch.tensor([0.0 if stage.own_rows else 1.0 for stage in stages])
+        self.register_buffer("teaches", teaches, persistent=False)
         if own is not None:
-            self.wide_own = nn.Parameter(torch.zeros(len(given), own.n_outputs))
+            self.wide_own = nn.Parameter(torch.zeros(len(self.owners), own.n_outputs))
+
+    owners: Tensor
+    teaches: Tensor
 
     def towers(self, encoded: Encoded, batch: Batch, weights: Tensor | None = None) -> Towers:
         """What each stage's tower says of each exposure; ``weights [T]`` act at the forks."""
+        return self.read(self.below(encoded, batch), batch, weights)
+
+    def below(self, encoded: Encoded, batch: Batch) -> Mixed:
+        """The exposures as the mixer gives them to each stage's tower."""
         shared = self.meet(encoded, batch)
-        if weights is None:
-            weights = shared.new_ones(len(self.given))
         asides = self.asides(encoded, batch)
         with torch.autocast(
             shared.device.type, torch.bfloat16, enabled=self.short and self.training
         ):
             mixed = self.mixer(shared, **asides)
-        mixed = weigh(mixed.float(), weights)
+        return Mixed(mixed.float(), shared, asides)
+
+    def read(self, below: Mixed, batch: Batch, weights: Tensor | None = None) -> Towers:
+        """What the towers say of what is ``below`` them; ``weights [T]`` act in between."""
+        shared, asides = below.shared, below.asides
+        if weights is None:
+            weights = shared.new_ones(len(self.given))
+        mixed = weigh(below.mixed, weights)
         said: Tensor = self.out(functional.silu(self.hidden(mixed)))
-        logits = said[..., 0] + weighed_linear(shared, self.wide, weights).T
+        logits = said[..., 0] + weighed_linear(shared, self.wide, weights, self.teaches).T
         if "own" in asides:
-            logits = logits + torch.einsum("tbn,tn->tb", asides["own"], self.wide_own)
+            beside = torch.einsum("tbn,tn->tb", asides["own"], self.wide_own)
+            logits = logits.index_add(0, self.owners, beside)
         if self.position is not None:
             logits = logits + self.position(batch.exposures["fields"])
         return Towers(logits, said[..., 1:], shared)
@@ -139,10 +171,40 @@ class FunnelHead(nn.Module):
             found["own"] = self.own(encoded, batch)
         return found
 
+    def own_parts(self, stage: int) -> dict[str, Tensor]:
+        """What of each weight no other stage reads: masks that spread to the weights' shapes."""
+        n = len(self.given)
+        mine = torch.arange(n, device=self.wide.device) == stage
+        found = {f"{layer}.weight": mine[None, :, None] for layer in ("hidden", "out")}
+        found |= {f"{layer}.bias": mine[:, None] for layer in ("hidden", "out")}
+        found["wide"] = mine[:, None]
+        if isinstance(self.mixer, Unshared):
+            found |= {f"mixer.{k}": mask for k, mask in self.mixer.own_parts(stage).items()}
+        if self.own is not None and self.stages[stage].own_rows:
+            of = self.owners == stage
+            found["wide_own"] = of[:, None]
+            found["own.rows.weight"] = of.repeat(self.own.rows.num_embeddings // len(of))[:, None]
+        return found
+
     def losses(self, encoded: Encoded, batch: Batch, weights: Tensor) -> TaskLosses:
-        """Each stage's nats per exposure of the batch, ``[T]``; 0 where it is undefined."""
-        towers = self.towers(encoded, batch, weights)
+        """Each stage's nats per exposure of the batch, ``[T]``; 0 where it is undefined.
+
+        What a stage's loss teaches the layers of earlier ones goes at its own weight and not at
+        theirs: it reads what they say without their forks, and its weight acts there.
+        """
+        below = self.below(encoded, batch)
+        towers = self.read(below, batch, weights)
         seen = self.seen(towers, batch.exposures)
+        if any(loss.teaches_before for loss in self.learnt):
+            before = self.log_chained(self.log_conditional(self.read(below, batch)))
+            seen = [
+                replace(each, log_before=weigh(before[stage.given][None], weights[at : at + 1])[0])
+                if loss.teaches_before and not stage.own_rows
+                else each
+                for at, (each, stage, loss) in enumerate(
+                    zip(seen, self.stages, self.learnt, strict=True)
+                )
+            ]
         found = [loss(each) for loss, each in zip(self.learnt, seen, strict=True)]
         return TaskLosses(torch.stack(found), towers.shared)
 
@@ -160,7 +222,7 @@ class FunnelHead(nn.Module):
             labels = torch.cat([labels, is_above(value)[:, None]], dim=1)
         delays = exposures["delay_h"] if "delay_h" in exposures.tensors else None
         watched = exposures["watched_h"] if "watched_h" in exposures.tensors else None
-        log_chances = self.log_chained(self.log_conditional(towers))
+        log_chances = self.log_chained(self.log_conditional(towers)).detach()
         found = []
         for stage, (asked, loss) in enumerate(zip(self.stages, self.learnt, strict=True)):
             before = asked.given

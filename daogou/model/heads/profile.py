@@ -1,7 +1,5 @@
 """A behaviour state to a distribution over the values of each profile column."""
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -36,19 +34,6 @@ class Listed:
     """A column of lists: ``first`` is its first value's place among the users' ``many``."""
 
     first: int
-
-
-def in_order(words: Sequence[str]) -> tuple[int, ...]:
-    """Places of the words from lowest to highest: by the number all begin with, or the alphabet.
-
-    >>> in_order(["55+", "18-24", "5-17"]), in_order(["gold", "bronze", "1st"])
-    ((2, 1, 0), (2, 1, 0))
-    """
-    found = [re.match(r"\s*([+-]?\d+(?:\.\d+)?)", word) for word in words]
-    numbers = [float(each[1]) if each else math.inf for each in found]
-    if math.inf in numbers:
-        numbers = [0.0] * len(words)
-    return tuple(sorted(range(len(words)), key=lambda place: (numbers[place], words[place])))
 
 
 @dataclass(frozen=True)
@@ -202,7 +187,9 @@ class ProfileHead(nn.Module):
             else:
                 classes = torch.where(teaches, users["profile"][:, column], -1)
                 found.append(categorical(logits, classes, share))
-        return TaskLosses(torch.stack(found) + self.penalties() * teaches.any())
+        values = torch.stack(found)
+        # What is held out is judged by its nats alone.
+        return TaskLosses(values + self.penalties() * teaches.any() if self.training else values)
 
     def penalties(self) -> Tensor:
         """The prior's part of each column's mean loss, ``[P]``."""

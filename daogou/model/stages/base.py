@@ -16,7 +16,7 @@ class Seen:
     """What a batch of B exposures says of one stage.
 
     ``log_before`` is the predicted log chance, over all exposures, of the stage it is given, and 0
-    where it is given none. Its gradient reaches that stage's layers: detach it to keep them out.
+    where it is given none. A loss that lets its gradient reach that stage's layers says so.
     """
 
     logit: Tensor  # [B] of the chance where the stage before happened
@@ -51,10 +51,11 @@ class StageLoss(Protocol):
     """Nats per exposure of one stage, and what its logit says of the stage's chance.
 
     Makers take no arguments. A loss that needs more of the stage's tower than its logit says how
-    much in ``n_further``.
+    much in ``n_further``, and one whose gradient goes into ``log_before`` sets ``teaches_before``.
     """
 
     n_further: int
+    teaches_before: bool
 
     def __call__(self, seen: Seen) -> Tensor:
         """The loss, a scalar; 0 with a gradient of 0 where the batch has no label for it."""

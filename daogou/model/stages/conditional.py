@@ -16,6 +16,7 @@ class Conditional:
     """
 
     n_further = 0
+    teaches_before = False
 
     def __call__(self, seen: Seen) -> Tensor:
         """``sum(-log p(label)) / B`` over the defined rows."""

@@ -35,6 +35,7 @@ class Dfm(nn.Module):
     """
 
     n_further = 1
+    teaches_before = False
 
     def __init__(self) -> None:
         super().__init__()

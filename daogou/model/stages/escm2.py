@@ -10,6 +10,7 @@ from daogou.model.stages.base import Seen
 from daogou.model.stages.conditional import Conditional
 from daogou.model.stages.esmm import over_all
 
+DEBIASED: Final = ("escm2_ips", "escm2_dr")  # that learn a stage for all exposures
 LEAST_PROPENSITY: Final = 0.02  # one row may count as 50 and not more
 GLOBAL_WEIGHT: Final = 1.0  # of the product's nats: both are nats per exposure
 
@@ -30,6 +31,8 @@ class Escm2Ips(Conditional):
     in no column it cannot correct for.
     """
 
+    teaches_before = True
+
     def __call__(self, seen: Seen) -> Tensor:
         """The weighed nats and the product's, per exposure."""
         return inverse_propensity(seen) + GLOBAL_WEIGHT * over_all(seen)
@@ -46,6 +49,7 @@ class Escm2Dr(Conditional):
     """
 
     n_further = 1
+    teaches_before = True
 
     def __call__(self, seen: Seen) -> Tensor:
         """The nats put right, the squared error and the product's nats, per exposure."""

@@ -21,6 +21,8 @@ class Esmm(Conditional):
     the label is 0, as of any log.
     """
 
+    teaches_before = True
+
     def __call__(self, seen: Seen) -> Tensor:
         """``sum(-log p(label)) / B`` over the rows with a label."""
         return over_all(seen)

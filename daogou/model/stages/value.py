@@ -22,6 +22,7 @@ class ValueLoss(Protocol):
     """
 
     n_further: int
+    teaches_before: bool
 
     def __call__(self, seen: Seen) -> Tensor:
         """The loss, a scalar; 0 with a gradient of 0 where the batch has no value for it."""
@@ -49,6 +50,7 @@ class LogNormal:
     """
 
     n_further = 1
+    teaches_before = False
 
     def __init__(self, scale: LogScale) -> None:
         self.scale = scale
@@ -91,6 +93,7 @@ class ZeroInflated:
     """
 
     n_further = 2
+    teaches_before = False
 
     def __init__(self, scale: LogScale) -> None:
         self.above = LogNormal(scale)

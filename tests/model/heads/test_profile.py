@@ -1,6 +1,7 @@
 """Profiles are read from behaviour, and from nothing that could name the user."""
 
 import math
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from daogou.artifact import model_of
 from daogou.features.columns import Columns
+from daogou.model.build import Shape
 from daogou.model.embed import Fields
 from daogou.model.encoded import Encoded
 from daogou.model.heads.profile import (
@@ -26,6 +29,7 @@ from daogou.model.joint import JointModel
 from daogou.model.user import UserEncoder
 from daogou.schema import Task
 from tests.model.hand import TRAIN, VALIDATION, batch, profiles
+from tests.shops import TOML, USERS, compile_shop, write_shop
 
 WIDTH = 3
 
@@ -298,3 +302,13 @@ def test_weights_have_the_names_they_had_where_no_column_is_ordered_or_a_list() 
     names = set(ProfileHead(WIDTH, [2, 3], [0, 1], tastes=TASTES).state_dict())
     assert not [name for name in names if name.startswith(("steps", "ranks"))]
     assert "steps.0" in ProfileHead(WIDTH, [3], [0], kinds={0: Ordered((0, 1, 2))}).state_dict()
+
+
+def test_the_model_of_a_shop_takes_the_order_that_its_task_says(tmp_path: Path) -> None:
+    users = [dict(row, gender=tier, part="train") for row, tier in zip(USERS, "abc", strict=True)]
+    toml = f'{TOML}\n[tasks."profile.gender"]\nloss = "ordinal"\norder = ["c", "a", "d", "b"]\n'
+    shop = write_shop(tmp_path, users=users, toml=toml)
+    transform, store = compile_shop(shop)
+    made = model_of(transform, store, shop, Shape(width=8)).heads["profile"]
+    assert isinstance(made, ProfileHead)
+    assert made.kinds == {0: Ordered((2, 0, 1))}  # of a, b and c
