@@ -77,6 +77,7 @@ def piece(plan: Epoch, first: int, last: int) -> Epoch:
     return Epoch(
         plan.exposures[first:last], plan.titles[first:last],
         plan.extra_items[first:last], plan.taught[first:last],
+        None if plan.families is None else plan.families[first:last],
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from daogou.model.calibrated import N_KNOTS, Calibrated, Curve, logits_of
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.heads.profile import Listed, ProfileHead
 from daogou.model.joint import JointModel
+from daogou.model.stages.escm2 import DEBIASED, LEAST_PROPENSITY
 from daogou.schema import Task
 
 METHODS: Final = ("none", "platt", "isotonic")
@@ -33,10 +34,12 @@ def calibrate(
     """Calibrate a model by the validation split, and say of each task what was done.
 
     A stage's chance is mended where it is defined, that is given the stage before, so that chances
-    over all exposures still fall along the funnel. It gets a line ("platt", see `fit_line`) or a
-    rising curve ("isotonic", see `fit_curve`), and something simpler, or nothing, where the labels
-    do not bear it (`choose_curve`). A profile column gets one temperature under either method.
-    Amounts, matching and titles have no chance to mend.
+    over all exposures still fall along the funnel. Of a stage that is learnt for all exposures
+    (escm2) the rows count by 1 / the chance of the stage before, as in its loss: a curve of the
+    rows as they came would take back what the loss put right. It gets a line ("platt", see
+    `fit_line`) or a rising curve ("isotonic", see `fit_curve`), and something simpler, or nothing,
+    where the labels do not bear it (`choose_curve`). A profile column gets one temperature under
+    either method. Amounts, matching and titles have no chance to mend.
 
     The answer has for each stage and profile column its ``method`` (``why`` if it is not the one
     asked for), parameters, ``n`` rows, ``positives`` of a stage, and ``nats`` and ``ece`` before
@@ -168,7 +171,8 @@ def _funnel(
     first, last = store.ranges["validation"]
     labels = np.asarray(store["exposures/labels"][first:last])[:, head.columns]
     weight = np.asarray(store["exposures/weight"][first:last], dtype=np.float64)
-    scores = predict.funnel_scores(model, store, "validation", history_length=length).conditional
+    scores = predict.funnel_scores(model, store, "validation", history_length=length)
+    said = scores.conditional
     found: dict[str, dict[str, Any]] = {}
     chosen: dict[str, Any] = {}
     for stage, task in enumerate(_tasks(model, "funnel")):
@@ -176,17 +180,20 @@ def _funnel(
             continue
         rows = head.defined(torch.from_numpy(labels), stage).numpy() & (weight > 0)
         happened, mass = labels[rows, stage] == 1, weight[rows]
-        logits = logits_of(torch.from_numpy(scores[rows, stage])).numpy()
+        if task.loss in DEBIASED:
+            before = scores.chances[rows, head.given[stage]].astype(np.float64)
+            mass = mass / before.clip(min=LEAST_PROPENSITY)
+        logits = logits_of(torch.from_numpy(said[rows, stage])).numpy()
         curve, told = choose_curve(method, logits, happened, mass)
         chosen[task.name] = rows, happened, mass
         found[task.name] = {**told, "n": len(mass), "positives": int(happened.sum())}
         if curve is not None:
             head.calibrated.set(stage, curve)
-    after = head.calibrated(torch.from_numpy(np.ascontiguousarray(scores.T))).numpy().T
+    after = head.calibrated(torch.from_numpy(np.ascontiguousarray(said.T))).numpy().T
     for stage, task in enumerate(_tasks(model, "funnel")):
         if task.name in chosen and found[task.name]["n"]:
             rows, happened, mass = chosen[task.name]
-            both = [given[rows, stage].astype(np.float64) for given in (scores, after)]
+            both = [given[rows, stage].astype(np.float64) for given in (said, after)]
             found[task.name]["nats"] = [log_loss(p, happened, mass) for p in both]
             found[task.name]["ece"] = [calibration_error(p, happened, mass) for p in both]
     return found
@@ -198,8 +205,10 @@ def choose_curve(
     """The curve for these rows, None for none, and what a record says of it.
 
     A curve must gain more nats, over all rows, than it has parameters (Akaike's criterion): luck
-    alone gains half of that. Where it does not, or where there are too few rows, the next simpler
-    one is asked. All arrays are ``[n]``.
+    alone gains half of that. Luck grows with unequal weights, as few rows then speak for many, so
+    a parameter counts ``sum w^2 / sum w`` (Takeuchi's criterion, of a model that is right). Where
+    the gain is less, or where there are too few rows, the next simpler one is asked. All arrays
+    are ``[n]``.
     """
     rarer = min(int(happened.sum()), int((~happened).sum()))
     mass = _mass(weights)
@@ -213,7 +222,7 @@ def choose_curve(
         curve = _FITS[name](logits, happened, mass)
         n_parameters = max(2, len(curve.said))
         gain = before - _total(curve, logits, happened, mass)
-        if gain <= n_parameters:
+        if gain <= n_parameters * float(mass @ mass / mass.sum()):
             why.append(f"{name}: gains {gain:.1f} nats with {n_parameters} parameters, as luck can")
             continue
         told: dict[str, Any] = {"method": name, "slope": curve.slope}

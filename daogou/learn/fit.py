@@ -21,14 +21,17 @@ from daogou.features.store import SPLITS, Store, compile_store, open_store
 from daogou.features.transform import Transform, fit_transform
 from daogou.learn.calibrate import calibrate
 from daogou.learn.gates import watching
+from daogou.learn.journal import append_record, keep_records
 from daogou.learn.loop import Learner, Observer, Progress, quiet
 from daogou.learn.machine import device_of, fast_memory
+from daogou.learn.onto import Onto
 from daogou.learn.optimise import weights_of
 from daogou.learn.sampling import Standing, judged, stopped_of
 from daogou.learn.settings import Settings, settings_of
+from daogou.learn.track import Followed, Tracker, tracker_of
 from daogou.learn.validate import TaskLoss, joint_score, validation_losses
 from daogou.model.joint import JointModel
-from daogou.schema import Shop
+from daogou.schema import Shop, Task
 from daogou.tables import Counts, prepare
 from daogou.tables.check import Finding, check
 from daogou.tables.engine import Engine
@@ -43,6 +46,7 @@ class State:
     best_score: float = float("inf")
     seconds: float = 0.0
     standings: dict[str, Standing] = field(default_factory=dict)  # of families, for stop_and_go
+    each: dict[str, float] = field(default_factory=dict)  # the least relative loss of each task
 
     @property
     def since_best(self) -> int:
@@ -58,6 +62,8 @@ def fit(
     progress: Progress = quiet,
     observe: Observer | None = None,
     like: Path | None = None,
+    keep_each: bool = False,
+    onto: Onto | None = None,
 ) -> dict[str, Any]:
     """Train a shop's tasks jointly into the folder ``run`` and return what became of it.
 
@@ -66,7 +72,12 @@ def fit(
     follow from (seed, epoch, step) alone, and a checkpoint is written after every epoch.
 
     ``observe`` sees each step before it is taken and changes nothing. ``like`` is a finished run
-    on the same tables with the same settings for reading them: its transform and store are used.
+    on the same tables with the same settings for reading them: its transform and store are used;
+    so is a folder that `compile_tables` made. What ``progress`` raises after an epoch leaves the
+    fit there, to be resumed.
+    ``onto`` is a finished run of the same tables, tasks and shape, of which one stage is taught
+    anew and all else stays as it is. ``keep_each``
+    also keeps, under `each_path`, the weights of each task's own best epoch.
     """
     run = Path(run)
     settings, shape = settings_of(shop)
@@ -75,7 +86,8 @@ def fit(
         raise ConfigError(f"no task to learn ({reasons})")
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    _claim(run, shop, resume)
+    claim(run, shop, resume)
+    tracker = _tracker(shop, settings, run)
     if like is not None:
         _take_over(like, run)
     transform, store, prepared = _compiled(shop, settings, run, progress)
@@ -84,7 +96,8 @@ def fit(
     model = artifact.model_of(transform, store, shop, shape)
     model.to(device_of(settings.device))
     with fast_memory():
-        state = _train(model, store, shop, settings, run, progress, observe)
+        learner = Learner(model, settings, observe, onto)
+        state = _train(learner, store, shop, run, progress, keep_each=keep_each)
     model.to("cpu")
     model.load_state_dict(load_file(run / "checkpoint" / "best.safetensors"))
     length = settings.history_length
@@ -115,7 +128,18 @@ def fit(
         },
     )
     shutil.rmtree(run / "checkpoint", ignore_errors=True)
+    tracker.end(answer)
     return answer
+
+
+def compile_tables(shop: Shop, folder: Path, *, progress: Progress = quiet) -> None:
+    """Transform and store of a shop's tables, for the ``like`` of many runs.
+
+    One that is there whole is left as it is, one that a kill cut short is made anew.
+    """
+    settings, _ = settings_of(shop)
+    folder.mkdir(exist_ok=True)
+    _compiled(shop, settings, folder, progress)
 
 
 def started_as(shop: Shop) -> str:
@@ -123,7 +147,20 @@ def started_as(shop: Shop) -> str:
     return json.dumps({"shop": shop.document, "root": str(shop.root.resolve())}, sort_keys=True)
 
 
-def _claim(run: Path, shop: Shop, resume: bool) -> None:
+def finished(run: Path, shop: Shop) -> bool:
+    """Whether a run is there and whole; ArtifactError if it is one of something else."""
+    if not (run / "manifest.json").exists():
+        return False
+    started = run / "started.json"
+    if not started.exists() or started.read_text("utf-8") != started_as(shop):
+        raise ArtifactError(
+            f"{run}: was fitted with other settings or another shop; resume with the same, or "
+            "give another folder"
+        )
+    return True
+
+
+def claim(run: Path, shop: Shop, resume: bool) -> None:
     """Make the run folder ours, or say why it cannot be."""
     started = run / "started.json"
     wanted = started_as(shop)
@@ -150,12 +187,12 @@ def _take_over(like: Path, run: Path) -> None:
     if (run / "transform.json").exists():
         return
     shutil.rmtree(run / "store", ignore_errors=True)  # of a try that was killed
-    shutil.copytree(like / "store", run / "store", copy_function=_link)
+    shutil.copytree(like / "store", run / "store", copy_function=link_or_copy)
     for name in ("prepared.json", "transform.json"):  # the last one makes it count
         artifact.write_whole(run / name, (like / name).read_text("utf-8"))
 
 
-def _link(source: str, target: str) -> None:
+def link_or_copy(source: str, target: str) -> None:
     """One file under two names where the disk can; the store is never written again."""
     try:
         os.link(source, target)
@@ -222,19 +259,21 @@ def _teachable(shop: Shop, store: Store) -> None:
 
 
 def _train(
-    model: JointModel,
+    learner: Learner,
     store: Store,
     shop: Shop,
-    settings: Settings,
     run: Path,
     progress: Progress,
-    observe: Observer | None = None,
+    *,
+    keep_each: bool,
 ) -> State:
     """Epochs of steps until none is left or none helps; the best epoch's weights on disk."""
-    learner = Learner(model, settings, observe)
+    model, settings = learner.model, learner.settings
     folder = run / "checkpoint"
     folder.mkdir(exist_ok=True)
     state = _resume(folder, learner)
+    keep_records(run / "events.jsonl", lambda told: bool(told["epoch"] <= state.epoch))
+    tracker = _tracker(shop, settings, run)
     while state.epoch < settings.epochs and state.since_best < max(settings.patience, 1):
         started = time.perf_counter()
         stopped = stopped_of(state.standings)
@@ -245,7 +284,7 @@ def _train(
             losses = validation_losses(
                 model, store, "validation", history_length=settings.history_length
             )
-        score = _watched(losses, settings.watch)
+        score = _watched(losses, settings.watch, shop.tasks)
         state.epoch += 1
         if settings.sampling == "stop_and_go":
             state.standings = judged(state.standings, shop.tasks, losses)
@@ -253,8 +292,9 @@ def _train(
         if score < state.best_score or state.best_score == float("inf"):
             state.best_score, state.best_epoch = score, state.epoch - 1
             _save(model.state_dict(), folder / "best.safetensors")
+        if keep_each:
+            _keep_each(run, model, losses, state)
         state.seconds += time.perf_counter() - started
-        _keep(folder, learner, state)
         record = {
             "epoch": state.epoch,
             "score": score,
@@ -264,15 +304,40 @@ def _train(
             "validation": {name: _task_document(loss) for name, loss in losses.items()},
             "gates": {name: use.document() for name, use in gates.items()},
         }
-        with (run / "events.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps(artifact.plain(record)) + "\n")
+        # Before the checkpoint, so that no epoch is lost: one that is taught again is told again.
+        append_record(run / "events.jsonl", record)
+        tracker.epoch(record)
+        _keep(folder, learner, state)
         progress("epoch", state.epoch, settings.epochs, f"joint score {score:.4f}")
     return state
 
 
-def _watched(losses: Mapping[str, TaskLoss], watch: str) -> float:
-    score = joint_score(losses) if watch == "joint" else losses[watch].relative
+def _tracker(shop: Shop, settings: Settings, run: Path) -> Tracker:
+    """Who else hears of the epochs; asked twice for one run, it is the same to the outside."""
+    followed = Followed(run, shop.name, settings.track_to, asdict(settings))
+    return tracker_of(settings.track, followed)
+
+
+def _watched(losses: Mapping[str, TaskLoss], watch: str, tasks: Iterable[Task]) -> float:
+    """What picks the epoch. Of tasks that reach nothing shared, none has a say in the joint one."""
+    heard = {task.name: losses[task.name] for task in tasks if task.weight > 0}
+    score = joint_score(heard or losses) if watch == "joint" else losses[watch].relative
     return score if np.isfinite(score) else float("inf")
+
+
+def each_path(run: Path, place: int) -> Path:
+    """Where the weights of the best epoch of the task at ``place`` are, before calibration."""
+    return run / "each" / f"{place}.safetensors"
+
+
+def _keep_each(run: Path, model: JointModel, losses: Mapping[str, TaskLoss], state: State) -> None:
+    """Keep the weights for each task that validation has never found better."""
+    for place, (name, loss) in enumerate(losses.items()):
+        if loss.relative < state.each.get(name, float("inf")):
+            state.each[name] = loss.relative
+            path = each_path(run, place)
+            path.parent.mkdir(exist_ok=True)
+            _save(model.state_dict(), path)
 
 
 def _keep(folder: Path, learner: Learner, state: State) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,10 +11,11 @@ from torch import Tensor
 from daogou.errors import DataError
 from daogou.features.batch import Batch, Epoch, make_batch, plan_epoch
 from daogou.features.store import Store
+from daogou.learn.onto import Onto, hold
 from daogou.learn.optimise import RowAdagrad, dense_of, omega, row_groups
 from daogou.learn.sampling import Sampling
 from daogou.learn.settings import Settings, balancer_of
-from daogou.learn.step import backward
+from daogou.learn.step import backward, heard_of
 from daogou.model.joint import JointModel
 
 Progress = Callable[[str, int, int, str], None]  # what, done, of how many, a few words
@@ -42,11 +43,16 @@ class Learner:
     """A model with its optimisers and balancer: all that a step reads and changes.
 
     ``dense`` are the weights of AdamW, ``rows`` the optimiser of the tables. Batches are made one
-    step ahead in a thread of their own and moved to the model's device.
+    step ahead in a thread of their own and moved to the model's device. With ``onto`` one stage
+    alone learns, on a finished run's weights.
     """
 
     def __init__(
-        self, model: JointModel, settings: Settings, observe: Observer | None = None
+        self,
+        model: JointModel,
+        settings: Settings,
+        observe: Observer | None = None,
+        onto: Onto | None = None,
     ) -> None:
         self.model, self.settings, self.observe = model, settings, observe
         self.device = model.device
@@ -60,6 +66,11 @@ class Learner:
         n_funnel = sum(task.family == "funnel" for task in model.tasks)
         self.balancer = balancer_of(settings, n_funnel)
         self.static = torch.tensor([task.weight for task in model.tasks], device=self.device)
+        self.held = [] if onto is None else hold(model, onto)
+        self.learns: Tensor | None = None
+        if onto is not None:
+            own = [float(task.name == onto.task) for task in model.tasks]
+            self.learns = torch.tensor(own, device=self.device)
 
     def plan(self, store: Store, seed: int, epoch: int, *, stopped: Collection[str] = ()) -> Epoch:
         """What the steps of an epoch will read; ``stopped`` families are taught less often."""
@@ -74,8 +85,11 @@ class Learner:
             profile_passes=settings.profile_passes,
             extra_items=settings.extra_items,
         )
-        sampling = Sampling(settings.sampling, settings.sampling_temperature)
-        return sampling.plan(joint, self.model.heads, seed=(seed, epoch), stopped=stopped)
+        sampling = Sampling(settings.sampling, settings.sampling_power)
+        planned = sampling.plan(joint, self.model.heads, seed=(seed, epoch), stopped=stopped)
+        if self.learns is None:
+            return planned
+        return replace(planned, families=[frozenset(["funnel"])] * len(planned))
 
     def set_rates(self, epoch: int) -> None:
         """Learning rates of an epoch: from full to a fiftieth along a half cosine over all."""
@@ -111,6 +125,8 @@ class Learner:
                 words = f"epoch {seed[1] + 1}, loss {float(losses.sum()):.4f}"
                 progress("steps", step + 1, len(plan), words)
         self.balancer.end_epoch()
+        for each in self.held:
+            each.restore()
         n_steps = [plan.n_steps(task.family) for task in self.model.tasks]
         return total.cpu() / torch.tensor(n_steps)
 
@@ -133,7 +149,7 @@ class Learner:
         drawn = self._random_states() if self.balancer.looks_back and balances else None
         stepped = backward(
             self.model, batch, self.static, self.balancer, gram,
-            take_gram=take_gram, families=families,
+            take_gram=take_gram, families=families, learns=self.learns,
         )  # fmt: skip
         penalty = omega(self._dense_of(families), l1=self.settings.l1, l2=self.settings.l2)
         if isinstance(penalty, Tensor):
@@ -180,7 +196,8 @@ class Learner:
             encoded = self.model.encode(batch)
             read = dict.fromkeys(self.model.heads if families is None else families, encoded)
             found = self.model.losses(read, batch, torch.ones_like(self.static))
-        return found.values[self.model.places.get("funnel", slice(0, 0))]
+        funnel = self.model.places.get("funnel", slice(0, 0))
+        return found.values[funnel] * heard_of(self.static[funnel])
 
     def batches(self, store: Store, plan: Epoch) -> Iterator[Batch]:
         """The plan's batches in order, each made while the step before it runs."""

@@ -1,6 +1,5 @@
 """A step of training to what each task's part of it would do to every task, held out."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from daogou.artifact import plain
 from daogou.errors import ArtifactError
 from daogou.features.batch import Batch, full_queries, make_batch
 from daogou.features.columns import Columns
 from daogou.features.store import SPLITS, Store
+from daogou.learn.journal import append_record, read_records
 from daogou.learn.loop import Learner, Place
 from daogou.learn.optimise import distinct_rows, tables_of
 from daogou.learn.validate import NORMAL_NATS
@@ -80,8 +79,7 @@ class Probe:
             "affinity": affinity.tolist(),
             "grams": {name: gram.tolist() for name, gram in grams.items()},
         }
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(plain(record), ensure_ascii=False) + "\n")
+        append_record(self.path, record)
 
 
 def probed_steps(n_steps: int, per_epoch: int) -> set[int]:
@@ -103,11 +101,7 @@ def read_probes(path: Path, tasks: Sequence[str]) -> list[Probed]:
             f"{path}: missing, and the joint run is finished; delete the folder and start again"
         )
     found: dict[tuple[int, int], Probed] = {}
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # cut by a kill; the step was probed again
+    for record in read_records(path):
         if record["tasks"] != list(tasks):
             raise ArtifactError(
                 f"{path}: was measured for {', '.join(record['tasks'])}, the shop has "

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from daogou import artifact
 from daogou.errors import ArtifactError, ConfigError
-from daogou.learn.fit import fit, started_as
+from daogou.learn.fit import finished, fit
+from daogou.learn.journal import read_records
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.probe import Probe, Probed, read_probes
 from daogou.learn.settings import Settings, settings_of
 from daogou.metrics import spearman
-from daogou.schema import NEED_GIVEN, Shop
+from daogou.metrics.paired import student_quantile
+from daogou.schema import Shop
 
 Matrix = NDArray[np.float64]
 PROBES: Final = 16  # about as many in a whole run, at least one an epoch
@@ -55,7 +57,7 @@ def relate(
         raise ConfigError(
             f"{shop.name}: {', '.join(names) or 'no task'}; two tasks at least can be related"
         )
-    _relatable(shop, settings, leave_out)
+    _relatable(settings)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not resume:
         raise ArtifactError(f"{folder}: not empty; add --resume to go on, or give another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +68,7 @@ def relate(
     for number, (run, variant) in enumerate(wanted.items()):
         progress("run", number, len(wanted), run.name)
         is_joint = number == 0
-        if not _finished(run, variant):
+        if not finished(run, variant):
             fit(
                 variant,
                 run,
@@ -89,14 +91,17 @@ def document_of(
 ) -> dict[str, Any]:
     """The document of `relate`, from each run's ``[epochs, T]`` losses and the joint run's probes.
 
-    Probes after the joint run's kept epoch are not counted: what they taught was not kept.
+    Probes after the joint run's kept epoch are not counted: what they taught was not kept. A mean
+    over probes is ``clear`` beyond Student's 95 % interval around 0, of three probes at least.
     """
     names = [task.name for task in shop.tasks]
-    kept = _kept_epoch(curves["all"])
+    watched = _watched(shop)
+    kept = _kept_epoch(curves["all"], watched)
     counted = [one for one in probes if one.epoch <= kept]
     affinity = np.stack([one.affinity.numpy() for one in counted]).astype(np.float64)
     mean, error = _mean_and_error(affinity)
-    transfer = _left_out(shop, curves) if leave_out else None
+    clear = np.abs(mean) > _reach(affinity) * error
+    transfer = _left_out(shop, curves, watched) if leave_out else None
     gradients = _gradients(counted)
     document: dict[str, Any] = {
         "shop": shop.name,
@@ -108,7 +113,7 @@ def document_of(
         "affinity": {
             "mean": _table(mean, names),
             "se": _table(error, names),
-            "clear": _table(np.abs(mean) > 2 * error, names),
+            "clear": _table(clear, names),
             "n_probes": len(counted),
         },
         "gradients": {
@@ -120,9 +125,7 @@ def document_of(
         },
         "leave_out": None,
         "agreement": None,
-        "groups": _group_documents(
-            np.where(np.abs(mean) > 2 * error, mean, 0.0), names, mean, transfer
-        ),
+        "groups": _group_documents(np.where(clear, mean, 0.0), names, mean, transfer),
         "groups_by_leave_out": None,
     }
     if transfer is not None:
@@ -145,27 +148,20 @@ def document_of(
     return document
 
 
-def _relatable(shop: Shop, settings: Settings, leave_out: bool) -> None:
+def _relatable(settings: Settings) -> None:
     """Refuse settings under which the numbers would not mean what they are said to."""
-    problems = []
     if settings.sampling != "joint":
-        problems.append(
+        raise ConfigError(
             f"fit.sampling: {settings.sampling!r} gives a step the rows of some tasks only; "
             'a look ahead needs all, so take "joint" for this'
         )
-    if leave_out and settings.balancer != "fixed":
-        problems.append(
-            f"fit.balancer: {settings.balancer!r} weighs the others by the task that is left out "
-            'too; take "fixed" for this, or --no-leave-out'
-        )
-    problems += [
-        f"tasks.{task.name}.loss: {task.loss!r} teaches the stage before, also at weight 0; "
-        'take "conditional" for this, or --no-leave-out'
-        for task in shop.tasks
-        if leave_out and task.loss in NEED_GIVEN
-    ]
-    if problems:
-        raise ConfigError("\n".join(problems))
+
+
+def _watched(shop: Shop) -> int | None:
+    """The place of the task that chooses the epoch; None where all do."""
+    settings, _ = settings_of(shop)
+    names = [task.name for task in shop.tasks]
+    return None if settings.watch == "joint" else names.index(settings.watch)
 
 
 # ---- the runs -----------------------------------------------------------------------------
@@ -215,27 +211,13 @@ def _with_seed(shop: Shop, seed: int) -> Shop:
     return replace(shop, seed=seed, document={**shop.document, "seed": seed})
 
 
-def _finished(run: Path, shop: Shop) -> bool:
-    """Whether a run is there and whole; ArtifactError if it is one of something else."""
-    if not (run / "manifest.json").exists():
-        return False
-    started = run / "started.json"
-    if not started.exists() or started.read_text("utf-8") != started_as(shop):
-        raise ArtifactError(
-            f"{run}: was fitted with other settings or another shop; resume with the same, or "
-            "give another folder"
-        )
-    return True
-
-
 def losses_of(run: Path, names: Sequence[str]) -> Matrix:
     """Validation loss of each epoch over the best constant's, ``[epochs, T]``, from a run's log.
 
     NaN for an epoch that a kill kept out of the log, and for what the split cannot judge.
     """
     rows: dict[int, list[float]] = {}
-    for line in (run / "events.jsonl").read_text("utf-8").splitlines():
-        record = json.loads(line)
+    for record in read_records(run / "events.jsonl"):
         found = [record["validation"][name] for name in names]
         rows[record["epoch"]] = [
             one["loss"] / one["constant"]
@@ -265,10 +247,10 @@ class Transfer:
     losses: Mapping[str, Matrix]
 
 
-def _left_out(shop: Shop, curves: Mapping[str, Matrix]) -> Transfer:
+def _left_out(shop: Shop, curves: Mapping[str, Matrix], watched: int | None) -> Transfer:
     names = [task.name for task in shop.tasks]
     joint_runs = ["all", *(run for run in curves if run.startswith("seed-"))]
-    losses = {run: curves[run][_kept_epoch(curves[run])] for run in joint_runs}
+    losses = {run: curves[run][_kept_epoch(curves[run], watched)] for run in joint_runs}
     joint = np.stack(list(losses.values()))
     noise = joint.std(axis=0, ddof=1)
     gain = np.full((len(names), len(names)), math.nan)
@@ -277,16 +259,20 @@ def _left_out(shop: Shop, curves: Mapping[str, Matrix]) -> Transfer:
         if curve is None:  # its weight is 0: it reaches nothing as it is
             continue
         # Without it the others choose the epoch: that is the run one would keep.
-        others = np.delete(curve, i, axis=1)
-        losses[run_name(name)] = curve[_kept_epoch(others)]
+        left = np.delete(curve, i, axis=1) if watched in (None, i) else curve
+        losses[run_name(name)] = curve[_kept_epoch(left, None if watched == i else watched)]
         gain[i] = losses[run_name(name)] - joint.mean(axis=0)
         gain[i, i] = math.nan
     margin = _T_90 * noise * math.sqrt(1 + 1 / len(joint))
     return Transfer(gain, noise, margin, losses)
 
 
-def _kept_epoch(curve: Matrix) -> int:
-    """The epoch with the least mean over tasks of ``[epochs, T]``; the last if none can tell."""
+def _kept_epoch(curve: Matrix, watched: int | None) -> int:
+    """The epoch with the least mean over tasks of ``[epochs, T]``; the last if none can tell.
+
+    With ``watched`` it is that of one task, as `Settings.watch` has it.
+    """
+    curve = curve if watched is None else curve[:, [watched]]
     known = np.isfinite(curve)
     counts = known.sum(axis=1)
     means = np.where(known, curve, 0.0).sum(axis=1) / np.maximum(counts, 1)
@@ -306,6 +292,18 @@ def _mean_and_error(values: Matrix) -> tuple[Matrix, Matrix]:
     squares = np.where(known, (values - mean) ** 2, 0.0).sum(axis=0)
     error = np.sqrt(squares / np.maximum(n - 1, 1) / np.maximum(n, 1))
     return np.where(n > 0, mean, math.nan), np.where(n > 1, error, np.where(n > 0, np.inf, np.nan))
+
+
+def _reach(values: Matrix) -> Matrix:
+    """How many standard errors 95 % of means without any effect stay within, ``[T, T]``.
+
+    Student's quantile for as many probes ``[P, T, T]`` as saw a pair; NaN below three, where it
+    would be 12.7 and rest on a single difference.
+    """
+    n = np.isfinite(values).sum(axis=0)
+    reach = {int(each): student_quantile(0.975, int(each) - 1) for each in np.unique(n[n > 2])}
+    found: Matrix = np.vectorize(lambda each: reach.get(int(each), math.nan), otypes=[float])(n)
+    return found
 
 
 def _gradients(probes: Sequence[Probed]) -> dict[str, tuple[Matrix, Matrix]]:

@@ -11,6 +11,7 @@ from daogou.errors import ConfigError, unknown
 from daogou.learn.calibrate import METHODS
 from daogou.learn.machine import DEVICES, device_of
 from daogou.learn.sampling import SAMPLINGS
+from daogou.learn.track import TRACKS, check_track
 from daogou.model.build import PRECISIONS, SIZES, Shape
 from daogou.model.mixers import MIXERS
 from daogou.model.mixers.base import GIVEN
@@ -38,7 +39,7 @@ class Settings:
     title_passes: float = 8.0  # how often an epoch of exposures sees each annotated title
     profile_passes: float = 4.0  # how often an epoch of exposures sees each user's known profile
     sampling: str = "joint"  # which families a step teaches: one of SAMPLINGS
-    sampling_temperature: float = 0.5  # 0 = as many steps for each family, 1 = by its rows
+    sampling_power: float = 0.5  # 0 = as many steps for each family, 1 = by its rows
     balancer: str = "fixed"
     balancer_options: Mapping[str, Any] | None = None  # further arguments of the balancer
     gram_every: int = 10  # steps between Grams, for balancers that ask for one
@@ -52,6 +53,8 @@ class Settings:
     threads: int = 1  # of torch; small layers gain nothing from more; 0 leaves it alone
     memory_limit: str = "2GB"  # of DuckDB
     waive: tuple[str, ...] = ()  # names of failed checks that may pass
+    track: str = "none"  # who else hears of each epoch: one of TRACKS
+    track_to: str = ""  # TensorBoard's folder or MLflow's address; "" = into the run
 
 
 def settings_of(shop: Shop) -> tuple[Settings, Shape]:
@@ -90,6 +93,7 @@ def _unknown_words(shop: Shop, settings: Settings, shape: Shape) -> list[str]:
         ("fit.calibration", settings.calibration, METHODS),
         ("fit.device", settings.device, DEVICES),
         ("fit.sampling", settings.sampling, SAMPLINGS),
+        ("fit.track", settings.track, TRACKS),
         ("model.precision", shape.precision, PRECISIONS),
         ("fit.watch", settings.watch, ["joint", *(task.name for task in shop.tasks)]),
     )
@@ -114,6 +118,8 @@ def _missing(shop: Shop, settings: Settings) -> list[str]:
             ask()
         except ConfigError as error:
             problems.append(str(error))
+    if not problems:
+        check_track(settings.track)
     return problems
 
 
@@ -146,10 +152,8 @@ def _out_of_range(where: str, given: Settings | Shape) -> list[str]:
             problems.append(f"{where}.{name}: {value}; give 0 or more")
     if isinstance(given, Shape) and any(width < 1 for width in given.expert_widths):
         problems.append(f"{where}.expert_widths: {given.expert_widths}; give 1 or more each")
-    if isinstance(given, Settings) and given.sampling_temperature > 1:
-        problems.append(
-            f"{where}.sampling_temperature: {given.sampling_temperature}; give a share from 0 to 1"
-        )
+    if isinstance(given, Settings) and given.sampling_power > 1:
+        problems.append(f"{where}.sampling_power: {given.sampling_power}; give a share from 0 to 1")
     if isinstance(given, Shape) and given.size not in SIZES:
         problems.append(f"{where}.size: {unknown(given.size, SIZES)}")
     return problems

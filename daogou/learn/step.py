@@ -30,6 +30,7 @@ def backward(
     *,
     take_gram: bool = True,
     families: Collection[str] | None = None,
+    learns: Tensor | None = None,
 ) -> Stepped:
     """Fill ``.grad`` of every weight for one batch; the caller owns the optimisers.
 
@@ -37,8 +38,10 @@ def backward(
     there; then one shared pass runs through the encoders. Task weights (``static [T]`` times the
     balancer's) act at the fork, not in the loss: a task of weight 0 still trains its own layers.
     ``gram`` is a kept one: used as it is when ``take_gram`` is false, else averaged with the new
-    one, so that the earlier a Gram was taken, the less it counts. ``families`` are those to teach,
+    one, so that the earlier a Gram was taken, the less it counts. A task of static weight 0 is to
+    the balancer one without a label: it steers no other's weight. ``families`` are those to teach,
     None = all: the heads of the others do not run, and none of their weights gets a gradient.
+    ``learns [T]`` is 0 for tasks that do not even learn their own layers; None = none such.
     """
     encoded = model.encode(batch)
     taught = model.heads if families is None else [each for each in model.heads if each in families]
@@ -47,15 +50,21 @@ def backward(
     found = model.losses(leaves, batch, weights)
     funnel = model.places["funnel"] if "funnel" in leaves else slice(0, 0)
     balanced = found.values[funnel]
+    heard = heard_of(static[funnel])
     if len(balanced):
         if balancer.needs_gram and take_gram and found.shared is not None:
             weights[funnel] = 1.0
-            taken = gram_at(balanced, found.shared)
+            taken = gram_at(balanced, found.shared) * heard[:, None] * heard
             gram = taken if gram is None else (gram + taken) / 2
-        weights[funnel] = static[funnel] * balancer(balanced.detach(), gram)
-    found.values.sum().backward()
+        weights[funnel] = static[funnel] * balancer(balanced.detach() * heard, gram)
+    (found.values if learns is None else found.values * learns).sum().backward()
     _shared_backward(encoded, leaves)
     return Stepped(found.values.detach(), weights, gram)
+
+
+def heard_of(static: Tensor) -> Tensor:
+    """1 for tasks whose losses a balancer hears of, 0 for those of static weight 0: ``[T]``."""
+    return (static > 0).to(static.dtype)
 
 
 def _shared_backward(encoded: Encoded, leaves: dict[str, Encoded]) -> None:

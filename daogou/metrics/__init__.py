@@ -1,5 +1,6 @@
 """Predictions and what happened to numbers of merit: pure functions, NaN where undefined."""
 
+from daogou.metrics.anytime import Bet
 from daogou.metrics.binary import (
     Grouped,
     accuracy,
@@ -37,6 +38,17 @@ from daogou.metrics.interval import (
     replicates,
     standard_error,
 )
+from daogou.metrics.paired import (
+    Paired,
+    Verdict,
+    combine,
+    delta_m,
+    holm,
+    more_positives,
+    student_quantile,
+    verdict,
+    verdicts,
+)
 from daogou.metrics.ranking import (
     Ranks,
     fit_ranks,
@@ -51,11 +63,14 @@ from daogou.metrics.value import log_error, mean_absolute_error, normalised_gini
 
 __all__ = [
     "Alarm",
+    "Bet",
     "Difference",
     "Grouped",
+    "Paired",
     "Ranks",
     "Reliability",
     "Tagging",
+    "Verdict",
     "accuracy",
     "auc",
     "auc_interval",
@@ -65,12 +80,15 @@ __all__ = [
     "bootstrap",
     "calibration_error",
     "ceiling_auc",
+    "combine",
+    "delta_m",
     "expected_auc",
     "f1_of",
     "fit_ranks",
     "gap_closed",
     "gauc",
     "hit_rate_at",
+    "holm",
     "leak_alarm",
     "log_error",
     "log_loss",
@@ -78,6 +96,7 @@ __all__ = [
     "macro_f1",
     "mean_absolute_error",
     "mean_of",
+    "more_positives",
     "mrr_at",
     "ndcg_at",
     "ndcg_by_group",
@@ -93,6 +112,9 @@ __all__ = [
     "span_f1",
     "spearman",
     "standard_error",
+    "student_quantile",
     "value_f1",
     "value_ratio",
+    "verdict",
+    "verdicts",
 ]

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,10 +35,11 @@ from daogou.learn.calibrate import (
 from daogou.learn.settings import settings_of
 from daogou.metrics import auc, calibration_error, log_loss
 from daogou.model import predict
-from daogou.model.calibrated import N_KNOTS, Calibrated, Curve
+from daogou.model.calibrated import N_KNOTS, Calibrated, Curve, logits_of
 from daogou.model.heads.funnel import FunnelHead, Towers
 from daogou.model.heads.profile import ProfileHead
 from daogou.model.joint import JointModel
+from daogou.model.stages.escm2 import LEAST_PROPENSITY
 
 Floats = NDArray[np.float64]
 
@@ -180,6 +182,13 @@ def test_chances_that_are_right_are_left_alone() -> None:
     assert "as luck can; platt: gains" in told["why"]
 
 
+def test_luck_finds_a_line_as_seldom_when_few_rows_speak_for_many() -> None:
+    """Half a chi-square of two degrees is above 2 in 13.5 % of draws; a heavy row is no hundred."""
+    heavy = np.where(np.arange(2000) % 100 == 0, 99.0, 1.0)
+    found = [choose_curve("platt", *drawn(2000, seed=100 + i), heavy)[0] for i in range(100)]
+    assert sum(curve is not None for curve in found) < 30
+
+
 def test_an_unknown_method_is_named_with_the_nearest(made_shop: Path) -> None:
     with pytest.raises(ConfigError, match=r"fit.calibration: no 'plat' here \(did you mean 'plat"):
         settings_of(read_shop(made_shop, ["fit.calibration=plat"]))
@@ -238,6 +247,26 @@ def test_a_broken_model_is_mended_and_the_record_says_so(
     assert fresh[2] == pytest.approx(held_out[2], abs=1e-6)
     assert {"cart", "purchase", "profile.gender"} < said.keys()
     assert not {"match", "extract"} & said.keys()
+
+
+def test_a_stage_learnt_for_all_exposures_is_mended_for_all_exposures(
+    broken: JointModel, loaded: Artifact
+) -> None:
+    """Rows count by 1 / the chance of a click, or the curve would undo what escm2 put right."""
+    store, length = loaded.store, loaded.history_length
+    said = predict.funnel_scores(broken, store, "validation", history_length=length)
+    first, last = store.ranges["validation"]
+    labels = np.asarray(store["exposures/labels"])[first:last]
+    rows = (labels[:, 0] == 1) & (labels[:, 1] >= 0)
+    logits = logits_of(torch.from_numpy(said.conditional[rows, 1])).numpy()
+    weights = 1 / said.chances[rows, 0].astype(np.float64).clip(min=LEAST_PROPENSITY)
+    wanted = fit_line(logits, labels[rows, 1] == 1, weights)
+    broken.tasks = tuple(
+        replace(task, loss="escm2_dr") if task.name == "cart" else task for task in broken.tasks
+    )
+    cart = calibrate(broken, store, "platt", history_length=length)["cart"]
+    assert (cart["slope"], cart["intercept"]) == pytest.approx((wanted.slope, wanted.mended[0]))
+    assert fit_line(logits, labels[rows, 1] == 1, np.ones(rows.sum())) != wanted
 
 
 def test_a_profile_column_gets_a_temperature(broken: JointModel, loaded: Artifact) -> None:

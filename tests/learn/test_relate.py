@@ -348,6 +348,7 @@ def test_transfer_and_its_margin_by_hand(shop_folder: Path) -> None:
     probes = [
         Probed(0, 0, one, {"item": torch.tensor([[1.0, 1.2], [1.2, 4.0]])}),
         Probed(1, 0, one + 0.02, {"item": torch.tensor([[1.0, NAN], [NAN, NAN]])}),
+        Probed(1, 5, one + 0.01, {"item": torch.tensor([[1.0, NAN], [NAN, NAN]])}),
         Probed(2, 0, one + 100, {}),  # after the kept epoch
     ]
     document = document_of(shop, curves, probes, leave_out=True)
@@ -361,10 +362,11 @@ def test_transfer_and_its_margin_by_hand(shop_folder: Path) -> None:
     assert left["margin"]["a"] == pytest.approx(2.92 * 0.1 * (4 / 3) ** 0.5)
     assert left["beyond_noise"]["a"]["b"] and not left["beyond_noise"]["b"]["a"]
     ahead = document["affinity"]
-    assert ahead["n_probes"] == 2
+    assert ahead["n_probes"] == 3
     assert ahead["mean"]["a"]["b"] == pytest.approx(-0.39)
-    # Two values .02 apart have a spread of .0141, their mean an error of .01.
-    assert ahead["se"]["a"]["b"] == pytest.approx(0.01)
+    # Three values .01 apart have a spread of .01, their mean an error of .00577; 4.3 of those
+    # (Student, 2 degrees) are .025.
+    assert ahead["se"]["a"]["b"] == pytest.approx(0.01 / 3**0.5)
     assert ahead["clear"]["a"]["b"]
     assert document["gradients"]["item"]["cosine"]["a"]["b"] == pytest.approx(0.6)
     assert [group["tasks"] for group in document["groups"]] == [["a"], ["b"]]
@@ -372,14 +374,38 @@ def test_transfer_and_its_margin_by_hand(shop_folder: Path) -> None:
     assert [group["tasks"] for group in document["groups_by_leave_out"]] == [["a", "b"]]
 
 
-def test_a_single_probe_is_clear_of_nothing(shop_folder: Path) -> None:
+@pytest.mark.parametrize("n", [1, 2])
+def test_fewer_than_three_probes_are_clear_of_nothing(n: int, shop_folder: Path) -> None:
     shop = shop_of(
         {"events": {"path": "e.parquet", "labels": ["a", "b"], "context": ["x"]}}, shop_folder
     )
-    probes = [Probed(0, 0, torch.ones(2, 2), {})]
+    probes = [Probed(0, step, torch.ones(2, 2), {}) for step in range(n)]
     document = document_of(shop, {"all": np.ones((1, 2))}, probes, leave_out=False)
     assert not any(any(row.values()) for row in document["affinity"]["clear"].values())
     assert document["leave_out"] is None and document["groups_by_leave_out"] is None
+
+
+def test_the_epoch_that_was_kept_is_the_watched_task_s(shop_folder: Path) -> None:
+    shop = shop_of(
+        {
+            "events": {"path": "e.parquet", "labels": ["a", "b"], "context": ["x"]},
+            "fit": {"watch": "b"},
+        },
+        shop_folder,
+    )
+    joint = np.array([[0.9, 0.5], [0.1, 0.6]])  # b is best after one epoch, the mean after two
+    curves = {
+        **{run: joint for run in ("all", "seed-1", "seed-2")},
+        "without-a": np.array([[0.9, 0.45], [0.1, 0.4]]),
+        "without-b": np.array([[0.8, 0.1], [0.2, 0.9]]),  # what is left chooses: a
+    }
+    probes = [Probed(epoch, 0, torch.ones(2, 2), {"item": torch.ones(2, 2)}) for epoch in range(2)]
+    document = document_of(shop, curves, probes, leave_out=True)
+    assert document["kept_epoch"] == 1 and document["affinity"]["n_probes"] == 1
+    losses = document["leave_out"]["relative_loss"]
+    assert losses["all"] == {"a": 0.9, "b": 0.5}
+    assert losses["without-a"] == {"a": 0.1, "b": 0.4}
+    assert losses["without-b"] == {"a": 0.2, "b": 0.9}
 
 
 def test_a_task_left_out_has_weight_0_however_it_was_written(shop_folder: Path) -> None:
@@ -496,17 +522,11 @@ def test_one_task_has_nothing_to_be_related_to(tmp_path: Path, shop_folder: Path
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("fit.sampling=proportional", r'fit\.sampling: .*take "joint"'),
-        ("fit.balancer=gradnorm", r'fit\.balancer: .*take "fixed" for this, or --no-leave-out'),
-        ("tasks.cart.loss=esmm", r'tasks\.cart\.loss: .*take "conditional"'),
-    ],
-)
-def test_settings_under_which_the_numbers_would_lie_are_refused(
-    setting: str, message: str, shop_folder: Path, tmp_path: Path
+def test_a_sampling_under_which_the_numbers_would_lie_is_refused(
+    shop_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=message):
-        relate_module.relate(read_shop(shop_folder, [*QUICK, setting]), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r'fit\.sampling: .*take "joint"'):
+        relate_module.relate(
+            read_shop(shop_folder, [*QUICK, "fit.sampling=proportional"]), tmp_path / "out"
+        )
     assert not (tmp_path / "out").exists()

@@ -505,10 +505,10 @@ def test_only_stop_and_go_leaves_out_who_stands_still(
             r"known: joint, proportional, stop_and_go, temperature",
         ),
         (
-            "fit.sampling_temperature=1.5",
-            r"fit\.sampling_temperature: 1\.5; give a share from 0 to 1",
+            "fit.sampling_power=1.5",
+            r"fit\.sampling_power: 1\.5; give a share from 0 to 1",
         ),
-        ("fit.sampling_temperature=-0.5", r"fit\.sampling_temperature: -0\.5; give 0 or more"),
+        ("fit.sampling_power=-0.5", r"fit\.sampling_power: -0\.5; give 0 or more"),
     ],
 )
 def test_a_wrong_setting_is_named(shop_folder: Path, setting: str, message: str) -> None:

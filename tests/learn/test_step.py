@@ -1,6 +1,8 @@
 """One step of the joint model: weights at the fork, one pass below it."""
 
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from daogou.balance import Balancer, Fixed, gram_at
 from daogou.features.batch import Batch, make_batch
 from daogou.learn.step import backward
 from daogou.model.build import Shape
+from daogou.model.experts import GroupedLinear
 from daogou.model.joint import JointModel
+from daogou.model.stages import STAGE_LOSSES
 from tests.shops import TOML, USERS, compile_shop, write_shop
 
 SHAPE = Shape(width=8, expert_widths=(8, 8), text_width=8, tower=4)
@@ -26,10 +30,12 @@ class Given(Balancer):
         super().__init__(len(weights))
         self.weights, self.needs_gram = torch.tensor(weights), needs_gram
         self.seen: list[Tensor | None] = []
+        self.losses: list[Tensor] = []
 
     def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
         assert not losses.requires_grad
         self.seen.append(gram)
+        self.losses.append(losses)
         return self.weights
 
 
@@ -98,6 +104,28 @@ def test_the_encoders_get_the_gradient_of_the_weighted_sum(
     assert any((gradient != 0).any() for gradient in wanted.values())
     for name, gradient in wanted.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-7, msg=name)
+
+
+@pytest.mark.parametrize("loss", ["esmm", "escm2_ips", "escm2_dr"])
+@pytest.mark.parametrize("weights", [[1.0, 0.0], [0.0, 1.0], [0.5, 3.0]])
+def test_a_stage_that_teaches_earlier_ones_does_so_at_its_own_weight(
+    made: tuple[JointModel, Batch], loss: str, weights: list[float]
+) -> None:
+    plain, batch = made
+    model = deepcopy(plain)
+    head: Any = model.heads["funnel"]
+    head.learnt[1] = STAGE_LOSSES[loss]()
+    head.out = GroupedLinear(2, SHAPE.tower, 2)  # escm2_dr says one number more
+    every = [*weights, 0.3, 0.1, 0.1]
+    wanted = direct((model, batch), every)
+    step((model, batch), every, Fixed(3))
+    found = gradients(model, below=True)
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-7, msg=name)
+    own = model.heads.funnel.out.weight.grad[0]  # type: ignore[union-attr]
+    step((model, batch), [weights[0], 0.0, 0.3, 0.1, 0.1], Fixed(3))
+    without = model.heads.funnel.out.weight.grad[0]  # type: ignore[union-attr]
+    assert torch.equal(own, without) == (weights[1] == 0)
 
 
 def test_every_task_reaches_the_encoders_it_reads(made: tuple[JointModel, Batch]) -> None:
@@ -179,10 +207,22 @@ def test_the_gram_is_of_the_unweighted_funnel_at_what_the_mixer_reads(
     funnel = model.heads["funnel"].losses(encoded, batch, torch.ones(2))  # type: ignore[operator]
     wanted = gram_at(funnel.values, funnel.shared)
     balancer = Given([1.0, 1.0], needs_gram=True)
-    told = backward(model, batch, torch.tensor([0.0, 7.0, 1.0, 1.0, 1.0]), balancer)
+    told = backward(model, batch, torch.tensor([0.5, 7.0, 1.0, 1.0, 1.0]), balancer)
     assert told.gram is not None
     torch.testing.assert_close(told.gram, wanted)
     assert (wanted.diagonal() > 0).all()
+
+
+def test_a_balancer_hears_nothing_of_a_task_of_weight_zero(
+    made: tuple[JointModel, Batch],
+) -> None:
+    model, batch = made
+    balancer = Given([1.0, 1.0], needs_gram=True)
+    told = backward(model, batch, torch.tensor([0.0, 7.0, 1.0, 1.0, 1.0]), balancer)
+    assert told.gram is not None
+    assert told.gram[0, 0] == told.gram[0, 1] == told.gram[1, 0] == 0 < told.gram[1, 1]
+    assert balancer.losses[0][0] == 0 < told.losses[0]
+    assert balancer.losses[0][1] == told.losses[1] > 0
 
 
 def test_a_kept_gram_is_used_when_none_is_taken(made: tuple[JointModel, Batch]) -> None:

@@ -1,0 +1,84 @@
+"""A finished run to one in which a single stage is taught anew, on what the other tasks made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from daogou.errors import ArtifactError
+from daogou.model.heads.funnel import FunnelHead
+from daogou.model.joint import JointModel
+
+_MIXER: Final = "heads.funnel.mixer."
+
+
+@dataclass(frozen=True)
+class Onto:
+    """The run whose weights stay as they are, and the stage whose own layers learn."""
+
+    run: Path
+    task: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """A weight of which only what ``learns`` (a mask of its shape) may differ from ``value``."""
+
+    weight: Tensor
+    learns: Tensor
+    value: Tensor
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put back what an optimiser moved without being asked, by decay or a pull on rows."""
+        self.weight.copy_(torch.where(self.learns, self.weight, self.value))
+
+
+def hold(model: JointModel, onto: Onto) -> list[Held]:
+    """Give a new model the run's weights, but the task's own; those alone learn from here on.
+
+    The model and the run are of one shop and shape, but that the run may be one in which no stage
+    has anything of its own. What lies below the task's own layers is
+    frozen, so no other task's answers change: each keeps its own best epoch in one model.
+    """
+    place = [task.name for task in model.tasks].index(onto.task)
+    own = own_parts(model, place)
+    weights: Mapping[str, Tensor] = load_file(onto.run / "model.safetensors")
+    fresh = {name: model.get_parameter(name).detach().clone() for name in own}
+    _take(model, weights)
+    held: list[Held] = []
+    for name, weight in model.named_parameters():
+        if name not in own:
+            weight.requires_grad_(False)
+            continue
+        with torch.no_grad():
+            weight.copy_(torch.where(own[name], fresh[name], weight))
+        held.append(Held(weight, own[name], weight.detach().clone()))
+    return held
+
+
+def _take(model: JointModel, weights: Mapping[str, Tensor]) -> None:
+    """The run's weights, under the names that they have here; what it lacks stays as it began."""
+    inner = "heads.funnel.mixer.mixer."
+    wrapped = any(name.startswith(inner) for name in weights)
+    found = {
+        name if wrapped or not name.startswith(_MIXER) else inner + name.removeprefix(_MIXER): value
+        for name, value in weights.items()
+    }
+    missing, unexpected = model.load_state_dict(found, strict=False)
+    if unexpected or (wrapped and missing):
+        raise ArtifactError(f"weights of another shape: {[*missing, *unexpected][0]}")
+
+
+def own_parts(model: JointModel, place: int) -> dict[str, Tensor]:
+    """What of each weight is the own of the task at ``place``, as masks of the weights' shapes."""
+    head = cast(FunnelHead, model.heads["funnel"])
+    stage = place - model.places["funnel"].start
+    return {
+        f"heads.funnel.{name}": mask.expand_as(head.get_parameter(name))
+        for name, mask in head.own_parts(stage).items()
+    }
