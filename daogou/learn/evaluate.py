@@ -34,6 +34,7 @@ from daogou.metrics import (
     ndcg_by_group,
     normalised_gini,
     predicted_over_observed,
+    reliability,
     span_f1,
     spearman,
     value_f1,
@@ -49,6 +50,8 @@ from daogou.tables.truth import Truth, read_truth
 Array = NDArray[Any]
 Entry = dict[str, Any]
 DRAWS = 200  # of users, for each interval
+BINS = 10  # of a calibration curve, at most
+PER_BIN = 8  # rows of the rarer label: of fewer a share says nothing
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,8 @@ def _funnel(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
         planted=asked.truth.exposures(keys["id"].to_pylist()) if asked.truth else {},
     )
     found: dict[str, Entry] = {}
+    conditional_before = head.calibrated.before(_tensor(scores.conditional.T))
+    chances_before = head.chained(conditional_before).numpy().T
     for stage, task in enumerate(tasks):
         if task.is_value:
             found |= _values(asked, rows, scores, head.given[stage], task)
@@ -125,6 +130,8 @@ def _funnel(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
         known = labels[:, stage] >= 0
         chances = scores.chances[:, stage].astype(np.float64)
         found[task.name] = _binary(asked, rows, chances, stage, known, task.name)
+        both = chances, chances_before[:, stage]
+        found[task.name] |= _reliability(rows, both, stage, known)
         if task.given is not None:
             defined = head.defined(_tensor(labels), stage).numpy()
             conditional = scores.conditional[:, stage].astype(np.float64)
@@ -132,9 +139,10 @@ def _funnel(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
             stages = run.transform.stages
             planted = stages.index(task.given) == stages.index(task.name) - 1
             name = f"{task.name}_given" if planted else ""
-            found[f"{task.name}|{task.given}"] = _binary(
-                asked, rows, conditional, stage, defined, name
-            )
+            entry = _binary(asked, rows, conditional, stage, defined, name)
+            both = conditional, conditional_before[stage].numpy()
+            entry |= _reliability(rows, both, stage, defined)
+            found[f"{task.name}|{task.given}"] = entry
     return found
 
 
@@ -180,6 +188,26 @@ def _binary(
             "leak_alarm": alarm.fires,
         }
     return entry
+
+
+def _reliability(
+    rows: _Exposures, both: tuple[Array, Array], stage: int, known: Array
+) -> dict[str, list[list[float]]]:
+    """``[mean said, share that came true, weight]`` of a few bins of equal weight.
+
+    Of the chances that are answered, and of those before calibration where it moved them.
+    """
+    if not known.any():
+        return {}
+    y, w = rows.labels[known, stage] == 1, rows.weight[known]
+    n_bins = min(max(int(min(y.sum(), (~y).sum())) // PER_BIN, 1), BINS)
+    found = {}
+    for name, chances in zip(("reliability", "reliability_before"), both, strict=True):
+        plot = reliability(chances[known].astype(np.float64).clip(0, 1), y, w, n_bins)
+        found[name] = np.stack([plot.predicted, plot.observed, plot.weight], 1).tolist()
+    if np.allclose(both[0][known], both[1][known], rtol=1e-5, atol=0):
+        del found["reliability_before"]
+    return found
 
 
 def _values(

@@ -15,12 +15,12 @@ _STYLE: Final = """
 :root {
   color-scheme: light dark;
   --ink: #1c2126; --soft: #5c6670; --line: #dde1e6; --paper: #f7f7f4; --card: #ffffff;
-  --help: #0d7d74; --hurt: #c26a0a; --hatch: #1c212638;
+  --help: #0d7d74; --hurt: #c26a0a; --hatch: #1c212638; --third: #4a5fb5; --fourth: #a33b6c;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --ink: #e8eaed; --soft: #a0a9b3; --line: #353c44; --paper: #14171a; --card: #1d2125;
-    --help: #35b3a7; --hurt: #e09a45; --hatch: #e8eaed3d;
+    --help: #35b3a7; --hurt: #e09a45; --hatch: #e8eaed3d; --third: #93a4ee; --fourth: #e184b0;
   }
 }
 * { box-sizing: border-box; }
@@ -66,6 +66,21 @@ svg .hatch { stroke: var(--hatch); stroke-width: 1.5; }
 svg .number { text-anchor: middle; paint-order: stroke; stroke: var(--card); stroke-width: 2px;
   stroke-opacity: .55; stroke-linejoin: round; }
 svg .sure { font-weight: 700; }
+.plots { display: grid; gap: 1rem 1.5rem; margin-top: .75rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); }
+.plots figure { margin: 0; min-width: 0; }
+svg.plot { height: auto; color: var(--ink); }
+.plot .axis { fill: var(--soft); }
+.plot text { paint-order: stroke; stroke: var(--card); stroke-width: 3px; stroke-linejoin: round; }
+.plot .frame, .plot .reference { stroke: var(--soft); }
+.plot .s0 { color: var(--help); }
+.plot .s1 { color: var(--hurt); }
+.plot .s2 { color: var(--third); }
+.plot .s3 { color: var(--fourth); }
+.plot .s4 { color: var(--ink); }
+.plot .s5 { color: var(--soft); }
+.plot .bar { color: var(--help); }
+.plot .hollow { fill: var(--card); }
 @media (max-width: 40rem) {
   main { padding: 1.5rem .75rem 3rem; }
   section { padding: 1rem .9rem; border-radius: 10px; }

@@ -57,9 +57,9 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "margins": "Within these is noise, by {n} joint runs of different seeds",
         "affinity": "Looking one step ahead",
         "affinity_unit": "In ten-thousandths (‱) of the column's task's held-out loss, a mean over "
-        "probes. Above 0: a tenth of a step along the row's gradient alone lowers it. Framed: more "
-        "than two standard errors; so one in twenty is framed by chance. On the diagonal, a "
-        "task's own step.",
+        "probes. Above 0: a tenth of a step along the row's gradient alone lowers it. Framed: "
+        "beyond the 95 % interval of Student around 0; so one in twenty is framed by chance. On "
+        "the diagonal, a task's own step.",
         "legend": "Plain green helps (+), hatched amber harms (−); the deeper, the more.",
         "gives": "gives",
         "receives": "receives",
@@ -142,7 +142,7 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "margins": "不超过以下数值的差异属于噪声（由 {n} 次不同种子的联合训练得出）",
         "affinity": "前瞻一步",
         "affinity_unit": "单位：列任务留出损失的万分之一（‱），取各次探测的平均。大于 0 表示"
-        "只沿行任务的梯度走十分之一步会降低列任务的损失。加框：超过两倍标准误，"
+        "只沿行任务的梯度走十分之一步会降低列任务的损失。加框：超出以 0 为中心的 95% t 区间，"
         "因此约二十分之一的框出于偶然。对角线为任务自身的一步。",
         "legend": "绿色无纹为有帮助（+），琥珀色斜纹为有害（−）；颜色越深，影响越大。",
         "gives": "给予",
@@ -212,14 +212,28 @@ class Pair:
     cosine: float | None
 
 
-def relation(document: Document, *, lang: str = "en") -> str:
-    """The HTML of a document of `learn.relate.relate`: one page, no network, no script."""
+def relation(document: Document, more: Sequence[str] = (), *, lang: str = "en") -> str:
+    """The HTML of a document of `learn.relate.relate`: one page, no network, no script.
+
+    ``more`` are further cards, which stand before the last.
+    """
+    words = WORDS[lang]
+    lead = words["lead"].format(
+        n=len(document["tasks"]),
+        seed=document["seed"],
+        epoch=document["kept_epoch"],
+        probes=document["affinity"]["n_probes"],
+    )
+    title = words["title"].format(shop=document["shop"])
+    body = relation_sections(document, lang=lang)
+    return page(title, [*body[:-1], *more, body[-1]], lead=lead, lang=lang)
+
+
+def relation_sections(document: Document, *, lang: str = "en") -> list[str]:
+    """The cards of that page; the last says how it was measured."""
     words = WORDS[lang]
     names = [task["name"] for task in document["tasks"]]
     probes = document["affinity"]["n_probes"]
-    lead = words["lead"].format(
-        n=len(names), seed=document["seed"], epoch=document["kept_epoch"], probes=probes
-    )
     body = [
         section(words["summary"], bullets(sentences(document, lang=lang))),
         _leave_out(document, names, words),
@@ -234,8 +248,7 @@ def relation(document: Document, *, lang: str = "en") -> str:
             paragraph(words["how_split"]),
         ),
     ]
-    title = words["title"].format(shop=document["shop"])
-    return page(title, [each for each in body if each], lead=lead, lang=lang)
+    return [each for each in body if each]
 
 
 def sentences(document: Document, *, lang: str = "en") -> list[str]:

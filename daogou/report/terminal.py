@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from daogou.report.receipt import WORDS as RECEIPT_WORDS
 from daogou.report.relate import AFFINITY, TRANSFER
 
 Document = Mapping[str, Any]
@@ -32,14 +33,34 @@ def evaluation(document: Document, *, lang: str = "en") -> Table:
     title = {"en": f"split: {document['split']}", "zh": f"数据划分：{document['split']}"}[lang]
     table = _table(_HEADS[lang], title, numbers_from=2)
     for name, entry in document["tasks"].items():
-        metric = _leading(name, entry)
+        metric = leading(name, entry)
         value, ceiling = entry.get(metric), entry.get(f"ceiling_{metric}")
         low, high = entry.get(f"{metric}_interval") or (None, None)
         _row(
             table, name, metric, _number(value), f"{_number(low)} - {_number(high)}",
-            _number(ceiling), _share(metric, value, ceiling), _number(entry.get("log_loss")),
+            _number(ceiling), share_of_gap(metric, value, ceiling), _number(entry.get("log_loss")),
             entry.get("n", "-"),
         )  # fmt: skip
+    return table
+
+
+def training(epochs: Sequence[Document], kept: int | None = None, *, lang: str = "en") -> Table:
+    """One row per epoch of a run's events.jsonl; a star marks the ``kept`` one.
+
+    Of each task the validation loss over that of the best constant: below 1 is better than it.
+    """
+    heads = {"en": ("epoch", "joint"), "zh": ("轮", "联合得分")}
+    title = {"en": "validation loss over the best constant's", "zh": "验证损失 / 最佳常数的损失"}
+    tasks = list(epochs[0]["validation"]) if epochs else []
+    table = _table((*heads[lang], *tasks), title[lang], numbers_from=1)
+    for one in epochs:
+        losses = [one["validation"].get(task, {}) for task in tasks]
+        shares = [
+            loss["loss"] / loss["constant"] if loss.get("loss") and loss.get("constant") else None
+            for loss in losses
+        ]
+        mark = "*" if one["epoch"] == kept else ""
+        _row(table, f"{one['epoch']}{mark}", _number(one["score"]), *map(_number, shares))
     return table
 
 
@@ -117,12 +138,85 @@ def relations(document: Document, *, lang: str = "en") -> list[Table]:
         for giver, row in values.items():
             cells = [
                 "-" if value is None
-                else f"{value * scale:+.{digits}f}{'*' if sure[giver][receiver] else ' '}"
+                else _signed(value * scale, digits) + ("*" if sure[giver][receiver] else " ")
                 for receiver, value in row.items()
             ]  # fmt: skip
             _row(table, giver, *cells)
         tables.append(table)
     return tables
+
+
+def _signed(value: float, digits: int) -> str:
+    """With its sign, and +0.0 for what rounds to nothing from either side."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
+def trials(document: Document, *, lang: str = "en", most: int = 10) -> Table:
+    """The best trials of a search, one a row; ``+`` marks those that no other beats in all tasks.
+
+    A score is the validation loss over that of the best constant: lower is better.
+    """
+    counts = document["counts"]
+    heads = {"en": ("trial", "score", "epoch", "settings"), "zh": ("试验", "得分", "轮次", "设置")}
+    titles = {
+        "en": "{sampler}, {objective}: {finished} finished, {stopped} stopped early, "
+        "{failed} failed, {unfinished} unfinished",
+        "zh": "{sampler}，{objective}：完成 {finished}，提前停止 {stopped}，失败 {failed}，"
+        "未完成 {unfinished}",
+    }
+    words = {"sampler": document["sampler"], "objective": document["objective"], **counts}
+    table = _table(heads[lang], titles[lang].format(**words))
+    finished = [one for one in document["trials"] if one["state"] == "finished"]
+    for one in sorted(finished, key=lambda each: each["score"])[:most]:
+        settings = "  ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in one["settings"].items()
+        )
+        mark = "+" if one["number"] in document["pareto"] else ""
+        _row(table, f"{one['number']}{mark}", f"{one['score']:.4f}", one["best_epoch"], settings)
+    return table
+
+
+def verdicts(document: Document, *, lang: str = "en") -> list[Table]:
+    """A comparison's receipt: the tasks, then the slices that show something, then the cost."""
+    words = RECEIPT_WORDS[lang]
+    chosen = document["candidates"][document["chosen"]]
+    keys = ("task", "metric", "verdict", "together", "alone", "difference", "interval",
+            "smallest", "more_head", "n")  # fmt: skip
+    tasks = _table([words[key] for key in keys], document["chosen"], numbers_from=3)
+    for name, entry in chosen["tasks"].items():
+        _verdict_row(tasks, (name, entry["metric"]), entry, words)
+    keys = ("slice", "metric", *keys[2:])
+    slices = _table([words[key] for key in keys], words["slices"], numbers_from=3)
+    for entry in chosen["slices"]:
+        if entry["verdict"] in ("HELPS", "HURTS"):
+            name = f"{entry['task']}: {words.get(entry['slice'], entry['slice'])}"
+            _verdict_row(slices, (name, entry["metric"]), entry, words)
+    cost = _table([words[key] for key in ("contender", "seconds", "parameters", "ms")],
+                  words["cost"], numbers_from=1)  # fmt: skip
+    for name in document["contenders"]:
+        spent = [
+            document["cost"][key].get(name) for key in ("seconds", "parameters", "ms_per_1000")
+        ]
+        _row(cost, words.get(name, name),
+             *("-" if value is None else f"{value:,.{digits}f}"
+               for value, digits in zip(spent, (1, 0, 1), strict=True)))  # fmt: skip
+    return [tasks, slices, cost] if slices.row_count else [tasks, cost]
+
+
+def _verdict_row(
+    table: Table, name: tuple[str, str], entry: Document, words: Mapping[str, str]
+) -> None:
+    low, high = entry["interval"]
+    said = "-" if low is None or low != low else f"{low:+.4f}..{high:+.4f}"
+    gap, more = entry["difference"], entry["more_positives"]
+    _row(table, *name, words[entry["verdict"]], _number(entry["multi"]), _number(entry["single"]),
+         "-" if gap is None or gap != gap else f"{gap:+.4f}", said,
+         _number(entry["smallest_detectable"]), "-" if more is None else f"{more:,}",
+         f"{entry['n']:,}")  # fmt: skip
+    colour = {"HELPS": "green", "HURTS": "red"}.get(entry["verdict"])
+    if colour:
+        table.rows[-1].style = colour
 
 
 def machine(document: Document, *, lang: str = "en") -> Table:
@@ -157,7 +251,8 @@ def _row(table: Table, *cells: object) -> None:
     table.add_row(*(escape(str(cell)) for cell in cells))
 
 
-def _leading(name: str, entry: Document) -> str:
+def leading(name: str, entry: Document) -> str:
+    """The one metric that a task is known by."""
     if name.startswith("profile.") and "macro_f1" in entry:
         return "macro_f1"
     return next((metric for metric in _LEADING if metric in entry), "auc")
@@ -167,7 +262,8 @@ def _number(value: Any) -> str:
     return "-" if value is None or value != value else f"{value:.4f}"
 
 
-def _share(metric: str, value: Any, ceiling: Any) -> str:
+def share_of_gap(metric: str, value: Any, ceiling: Any) -> str:
+    """How much of the way from chance to the ceiling was gone, in per cent, or a dash."""
     floor = 0.5 if metric == "auc" else 0.0
     if value is None or ceiling is None or value != value or ceiling != ceiling:
         return "-"
