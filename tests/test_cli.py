@@ -93,8 +93,8 @@ def test_each_command_explains_itself_with_an_example(command: str) -> None:
 
 def test_the_commands_are_those_of_this_release() -> None:
     assert list(COMMANDS.commands) == [
-        "simulate", "import", "new", "check", "fit", "evaluate", "relate", "recommend", "match",
-        "profile", "extract", "explain", "demo", "doctor",
+        "simulate", "import", "new", "check", "fit", "evaluate", "relate", "tune", "compare",
+        "report", "recommend", "match", "profile", "extract", "explain", "demo", "doctor",
     ]  # fmt: skip
 
 
@@ -281,6 +281,36 @@ def test_relate_writes_a_page_in_the_language_asked_for_and_goes_on(
     assert "前瞻一步" in again[2]
 
 
+def test_a_report_of_a_run_is_a_page_or_tables_and_judges_it_once(
+    call: Call, made_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(made_run, run)
+    answer = call("report", run)
+    assert document(answer) == {"folder": str(run), "kind": "run", "report": None}
+    assert "judging" in answer[2] and "recall@50" in answer[2]
+    page = tmp_path / "page.html"
+    answer = call("report", run, "--out", page, "--lang", "zh")
+    assert document(answer)["report"] == str(page)
+    assert "judging" not in answer[2]
+    assert 'lang="zh-Hans"' in page.read_text("utf-8")
+    altered = json.loads((run / "evaluate.json").read_text("utf-8"))
+    (run / "evaluate.json").write_text(json.dumps({**altered, "manifest": "of another run"}))
+    assert "judging" in call("report", run)[2]
+
+
+def test_a_report_of_a_run_under_way_is_drawn_as_far_as_it_is(
+    call: Call, made_run: Path, tmp_path: Path
+) -> None:
+    for name in ("events.jsonl", "started.json"):
+        shutil.copy(made_run / name, tmp_path / name)
+    assert document(call("report", tmp_path))["kind"] == "run"
+    (tmp_path / "events.jsonl").unlink()
+    assert "has no epoch yet" in refused(call("report", tmp_path), 1)
+    (tmp_path / "started.json").unlink()
+    assert "no run, comparison, search" in refused(call("report", tmp_path), 1)
+
+
 def test_evaluate_prints_one_entry_per_task_and_a_table(call: Call, made_run: Path) -> None:
     answer = call("evaluate", made_run, "--split", "validation")
     report = document(answer)
@@ -372,7 +402,9 @@ def test_an_unknown_product_cannot_be_explained(call: Call, made_run: Path) -> N
 def test_doctor_prints_versions_and_what_is_missing(call: Call) -> None:
     found = document(call("doctor", "--lang", "zh"))
     assert found["versions"]["torch"]
-    assert set(found["missing"]) == {"balancers", "baselines", "public", "dev"}
+    assert set(found["missing"]) == {
+        "balancers", "baselines", "tune", "public", "tensorboard", "mlflow", "dev",
+    }  # fmt: skip
 
 
 # ---- the whole path -----------------------------------------------------------------------

@@ -1,15 +1,14 @@
-"""A compiled store to what other methods make of it: popularity, LightGBM and linear models.
+"""A store to flat inputs: what the joint model knows of every exposure, as one table of numbers.
 
-Everything here reads the rows, splits, labels and weights that the joint model reads. Boosted trees
-get the joint model's inputs flat and raw: categories as the codes of the store (a word unseen in
-training is unknown to both), numbers as the shop wrote them, titles as a few components, and the
-user's history as counts and ages of what came strictly before the moment, of the candidate itself
-and of whatever shares a column's value with it. Rates by product are cross-fitted: a training row
-sees those of the other users' training rows, a later row those of all of them.
+Categories are the codes of the store (a word unseen in training is unknown to both), numbers are
+as the shop wrote them, titles a few components, and the user's history counts and ages of what
+came strictly before the moment: of the candidate itself and of whatever shares a column's value
+with it. Rates by product are cross-fitted: a training row sees those of the other users' training
+rows, a later row those of all of them.
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,27 +16,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from daogou.artifact import Artifact
+from daogou.artifact import MOST_VALUES
 from daogou.errors import DataError, MissingExtra
 from daogou.features.store import SPLITS, Store
-from daogou.features.text import Span, Token, tokenise
 from daogou.features.transform import Fields, Transform, as_numbers
 from daogou.features.vocab import Vocab
-from daogou.metrics import log_loss
 from daogou.schema import Shop
 from daogou.tables import prepare
 from daogou.tables.engine import Engine, name_of
-
-try:
-    import lightgbm
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-except ImportError as error:
-    raise MissingExtra(
-        f"{error.name}: needed by the benchmarks; pip install 'daogou[baselines]'"
-    ) from None
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
@@ -46,20 +32,7 @@ Floats = NDArray[np.float64]
 PRIOR: Final = 20.0  # exposures at the base rate that each product starts with
 FOLDS: Final = 5  # of users, for cross-fitted rates
 COMPONENTS: Final = 16  # of the titles
-_LONGEST: Final = 10  # tokens of a listed value
 _HOUR_US: Final = 3_600_000_000
-# Leaves, rows of the least leaf, and smoothing of categories: the best on validation is kept. No
-# one of them is best for every shop: categories want 10 where there are histories, 50 on adult.
-_SIZES: Final = ((63, 50, 10.0), (15, 50, 10.0), (31, 50, 50.0), (31, 20, 50.0))
-_MANY: Final = 300_000  # training rows above which only the first two are tried
-_TREES: Final[Mapping[str, Any]] = {
-    "objective": "binary",
-    "learning_rate": 0.05,
-    "max_delta_step": 1.0,  # a leaf of light positives alone would jump past every other
-    "verbose": -1,
-    "deterministic": True,
-    "force_row_wise": True,
-}
 
 
 @dataclass(frozen=True)
@@ -73,14 +46,21 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Raw:
-    """A shop's numbers as it wrote them, float64, by table and then column, in store order."""
+    """A shop's numbers as it wrote them, by table and then column, in store order."""
 
     items: Mapping[str, Floats]  # [I + 1]
     users: Mapping[str, Floats]  # [U + 1]
     context: Mapping[str, Floats]  # [n]
 
 
-# ---- inputs ---------------------------------------------------------------------------
+def inputs_of_shop(shop: Shop, transform: Transform, store: Store) -> Inputs:
+    """The flat inputs of all exposures of a shop's own store.
+
+    Reads the shop's tables once more, for the numbers behind the store's ranks. Raises DataError if
+    they no longer yield the store's exposures, MissingExtra without scikit-learn where there are
+    titles.
+    """
+    return inputs_of(store, transform, read_raw(shop, transform, store), transform.text_columns)
 
 
 def read_raw(shop: Shop, transform: Transform, store: Store) -> Raw:
@@ -270,200 +250,76 @@ def title_components(store: Store, text: Sequence[str]) -> Floats:
     columns = [store.catalogue[name].cast(pa.string()).to_pylist() for name in text]
     titles = ["", *(" ".join(word or "" for word in row) for row in zip(*columns, strict=True))]
     seen = np.flatnonzero(store["items/id"])
-    counts = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), min_df=3, max_features=20_000)
-    table = counts.fit(titles[row] for row in seen).transform(titles)
-    k = min(COMPONENTS, table.shape[1] - 1)
-    found: Floats = TruncatedSVD(k, random_state=0).fit(table[seen]).transform(table)
+    counts = library("sklearn.feature_extraction.text").TfidfVectorizer(
+        analyzer="char_wb", ngram_range=(2, 4), min_df=3, max_features=20_000
+    )
+    try:
+        table = counts.fit(titles[row] for row in seen).transform(titles)
+    except ValueError:  # no piece of a word is in three titles
+        return np.zeros((store.n_items + 1, 0))
+    k = min(COMPONENTS, table.shape[1] - 1, len(seen) - 1)
+    if k < 1:
+        return np.zeros((store.n_items + 1, 0))
+    svd = library("sklearn.decomposition").TruncatedSVD(k, random_state=0)
+    found: Floats = svd.fit(table[seen]).transform(table)
     return found
 
 
-# ---- models ---------------------------------------------------------------------------
+# ---- users ----------------------------------------------------------------------------
 
 
-def popularity(store: Store, split: str) -> Floats:
-    """Each exposure's product's smoothed training rate of each stage, ``[n, S]``."""
-    first, last = store.ranges["train"]
-    at = slice(*store.ranges[split])
-    labels = store["exposures/labels"]
-    rates = [
-        smoothed(
-            store["exposures/item"][first:last], labels[first:last, j],
-            store["exposures/weight"][first:last], store.n_items + 1,
-        )[store["exposures/item"][at]]
-        for j in range(labels.shape[1])
-    ]  # fmt: skip
-    return np.stack(rates, axis=1)
+def event_counts(
+    store: Store, transform: Transform, columns: Sequence[str], kind: int = 0
+) -> Floats:
+    """A user's events of one kind of history by value of these item columns, ``[U + 1, F]``.
 
-
-def most_taken(store: Store) -> Floats:
-    """Training positives of the first stage by product, ``[I]`` (row 1 first): one list for all."""
-    first, last = store.ranges["train"]
-    taken = store["exposures/labels"][first:last, 0] == 1
-    counts = np.bincount(store["exposures/item"][first:last][taken], minlength=store.n_items + 1)
-    return counts[1:].astype(np.float64)
-
-
-def lightgbm_single(
-    store: Store, inputs: Inputs, target: Array, *, seed: int = 0, threads: int = 1
-) -> dict[str, Floats]:
-    """Chances of one label on validation and on test, from trees that learnt that label alone.
-
-    ``target [n]`` is 1, 0 or -1 where undefined; those rows neither teach nor choose. Trees are
-    added until 50 more no longer lower the validation loss; of a few settings the best on
-    validation is kept. Ke et al., "LightGBM", NeurIPS 2017.
-    """
-    parts: list[Any] = []
-    for split in SPLITS[:2]:
-        rows = np.arange(*store.ranges[split])
-        rows = rows[target[rows] >= 0]
-        parts.append(
-            lightgbm.Dataset(
-                inputs.values[rows],
-                label=target[rows],
-                weight=store["exposures/weight"][rows],
-                feature_name=[f"f{j}" for j in range(len(inputs.names))],
-                categorical_feature=list(inputs.categories),
-                reference=parts[0] if parts else None,
-                params={"min_data_in_leaf": min(least for _, least, _ in _SIZES), "verbose": -1},
-                free_raw_data=False,
-            ).construct()
-        )
-    best: Any = None
-    for leaves, least, smooth in _SIZES[: 2 if parts[0].num_data() > _MANY else None]:
-        size = {
-            "num_leaves": leaves,
-            "min_data_in_leaf": least,
-            "cat_smooth": smooth,
-            "cat_l2": smooth,
-        }
-        trees = lightgbm.train(
-            {**_TREES, **size, "num_threads": threads, "seed": seed},
-            parts[0],
-            num_boost_round=1000,
-            valid_sets=[parts[1]],
-            callbacks=[lightgbm.early_stopping(50, verbose=False)],
-        )
-        loss = trees.best_score["valid_0"]["binary_logloss"]
-        if best is None or loss < best[0]:
-            best = (loss, trees)
-    return {
-        split: np.asarray(best[1].predict(inputs.values[slice(*store.ranges[split])]), np.float64)
-        for split in SPLITS[1:]
-    }
-
-
-def better(
-    store: Store, target: Array, one: dict[str, Floats], other: dict[str, Floats]
-) -> dict[str, Floats]:
-    """Of two answers to the same question the one with the lower validation loss."""
-    at = slice(*store.ranges["validation"])
-    known = target[at] >= 0
-    y, weight = target[at][known] == 1, store["exposures/weight"][at][known]
-    losses = [log_loss(each["validation"][known], y, weight) for each in (one, other)]
-    return one if losses[0] <= losses[1] else other
-
-
-def inputs_of_run(run: Artifact) -> Inputs:
-    """The flat inputs of a run's own store."""
-    text = run.shop.items.text if run.shop.items else ()
-    return inputs_of(run.store, run.transform, read_raw(run.shop, run.transform, run.store), text)
-
-
-def profile_linear(counts: Array, answers: Array, teaches: Array, asked: Array) -> Floats:
-    """Chance of a yes, ``[asked]``, from a logistic regression on log counts, standardised.
-
-    ``counts [U, F]`` of what each user bought by kind, ``answers [U]`` 1 or 0. The strength of
-    the penalty is the best of four by likelihood over folds of the teaching rows.
-    """
-    scaler = StandardScaler()
-    learnt = scaler.fit_transform(np.log1p(counts[teaches]))
-    place = np.random.default_rng(0).permutation(len(teaches)) % FOLDS
-    strengths = (0.0003, 0.001, 0.003, 0.01)
-    losses = []
-    for strength in strengths:
-        nats = 0.0
-        for k in range(FOLDS):
-            inner = LogisticRegression(C=strength, max_iter=500)
-            inner.fit(learnt[place != k], answers[teaches][place != k])
-            chance = inner.predict_proba(learnt[place == k])[:, 1]
-            right = np.where(answers[teaches][place == k] == 1, chance, 1 - chance)
-            nats -= float(np.log(np.clip(right, 1e-7, 1)).sum())
-        losses.append(nats)
-    model = LogisticRegression(C=strengths[int(np.argmin(losses))], max_iter=500)
-    model.fit(learnt, answers[teaches])
-    found: Floats = model.predict_proba(scaler.transform(np.log1p(counts[asked])))[:, 1]
-    return found
-
-
-def purchase_counts(store: Store, transform: Transform, columns: Sequence[str]) -> Floats:
-    """How often each user took, by value of these item columns, ``[U + 1, F]``.
-
-    Events of the first kind of history, all of a user's; row 0 is the unknown user's.
+    ``kind`` is a place among the transform's actions; row 0 is the unknown user's.
     """
     owner = np.repeat(np.arange(store.n_users + 1), np.diff(store["users/start"]))
-    first = np.asarray(store["history/action"]) == 0
-    owner, item = owner[first], np.asarray(store["history/item"])[first]
+    of_kind = np.asarray(store["history/action"]) == kind
+    owner, item = owner[of_kind], np.asarray(store["history/item"])[of_kind]
     parts: list[Array] = []
     for codes in _codes(transform.items, store["items/fields"], columns).values():
-        wide = int(codes.max()) + 1
+        wide = int(codes.max(initial=0)) + 1
         cells = np.bincount(owner * wide + codes[item], minlength=(store.n_users + 1) * wide)
         parts.append(cells.reshape(store.n_users + 1, wide))
     return np.concatenate(parts, axis=1).astype(np.float64)
 
 
-def fit_lookup(
-    texts: Sequence[str], gold: Sequence[Sequence[Span]], annotated: Sequence[Collection[str]]
-) -> dict[tuple[str, ...], str]:
-    """The words of training titles that were an attribute's value more often than not.
+def habits_of(store: Store, transform: Transform) -> Floats:
+    """What a user's whole history is counted by, ``[U + 1, F]``: the shop's kinds of event.
 
-    >>> values = fit_lookup(["red boot", "red"], [[(0, 3, "colour")], [(0, 3, "colour")]],
-    ...                     [["colour"], ["colour"]])
-    >>> look_up("A red shoe", values)
-    [(2, 5, 'colour')]
+    All events of each kind, and those by value of every category column of the items that has no
+    more values than the joint model counts.
     """
-    hits: Counter[tuple[tuple[str, ...], str]] = Counter()
-    for text, spans in zip(texts, gold, strict=True):
-        tokens = tokenise(text)
-        for start, end, attribute in spans:
-            words = tuple(token.text for token in tokens if start <= token.start < end)
-            hits[words, attribute] += 1
-    known = {words for words, _ in hits if words}
-    seen: Counter[tuple[tuple[str, ...], str]] = Counter()
-    for text, names in zip(texts, annotated, strict=True):
-        for _, _, words in _known_words(tokenise(text), known):
-            seen.update((words, name) for name in names)
-    values: dict[tuple[str, ...], str] = {}
-    for (words, attribute), count in hits.most_common():
-        if words and 2 * count > seen[words, attribute]:
-            values.setdefault(words, attribute)
-    return values
-
-
-def look_up(text: str, values: Mapping[tuple[str, ...], str]) -> list[Span]:
-    """Spans of the listed values in a title, the longest first, none overlapping."""
-    tokens = tokenise(text)
-    spans: list[Span] = []
-    taken = np.zeros(len(tokens), dtype=bool)
-    found = _known_words(tokens, values.keys())
-    for first, last, words in sorted(found, key=lambda each: (each[0] - each[1], each[0])):
-        if not taken[first:last].any():
-            taken[first:last] = True
-            spans.append((tokens[first].start, tokens[last - 1].end, values[words]))
-    return sorted(spans)
-
-
-def _known_words(
-    tokens: Sequence[Token], known: Collection[tuple[str, ...]]
-) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-    words = [token.text for token in tokens]
-    for first in range(len(words)):
-        for last in range(first + 1, min(first + _LONGEST, len(words)) + 1):
-            piece = tuple(words[first:last])
-            if piece in known:
-                yield first, last, piece
+    owner = np.repeat(np.arange(store.n_users + 1), np.diff(store["users/start"]))
+    action = np.asarray(store["history/action"])
+    columns = [
+        name
+        for name, coder in zip(transform.items.names, transform.items.coders, strict=True)
+        if isinstance(coder, Vocab) and coder.n_rows <= MOST_VALUES
+    ]
+    parts: list[Floats] = [np.zeros((store.n_users + 1, 0))]
+    for kind in range(len(transform.actions)):
+        of_kind = np.bincount(owner[action == kind], minlength=store.n_users + 1)
+        parts.append(of_kind[:, None].astype(np.float64))
+        if columns:
+            parts.append(event_counts(store, transform, columns, kind))
+    return np.concatenate(parts, axis=1)
 
 
 # ---- reading --------------------------------------------------------------------------
+
+
+def library(name: str) -> Any:
+    """A module of the extra ``baselines``. Raises MissingExtra if it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingExtra(
+            f"{error.name or name}: needed by the rivals of `daogou compare` and not installed; "
+            "pip install 'daogou[baselines]'"
+        ) from None
 
 
 def _codes(fields: Fields, rows: Array, only: Sequence[str] = ()) -> dict[str, Array]:

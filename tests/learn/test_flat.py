@@ -1,6 +1,5 @@
-"""The benchmarks' baselines read what was known at the moment, and nothing later."""
+"""Flat inputs hold what was known at the moment, and nothing later."""
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daogou.artifact import MOST_VALUES
+from daogou.errors import MissingExtra
 from daogou.features.store import Store
+from daogou.features.transform import Fields, Transform
+from daogou.features.vocab import Vocab
+from daogou.learn import flat
 
-pytest.importorskip("lightgbm")
-pytest.importorskip("sklearn")
 HOUR = 3_600_000_000
-
-
-baselines = importlib.import_module("baselines")
 
 
 def store_of(**arrays: Any) -> Store:
@@ -43,7 +42,7 @@ def store_of(**arrays: Any) -> Store:
 
 def test_history_is_counted_by_hand_and_ends_at_the_query() -> None:
     kinds = np.array([0, 1, 1, 2])  # of the products, by row
-    found = baselines.history_of(store_of(), ("view", "buy"), {"kind": kinds})
+    found = flat.history_of(store_of(), ("view", "buy"), {"kind": kinds})
     assert found["user view, count"].tolist() == [2, 0, 2, 1, 1]
     assert found["user buy, count"].tolist() == [0, 0, 1, 0, 0]
     assert found["same item view, count"].tolist() == [1, 0, 1, 0, 1]
@@ -56,35 +55,35 @@ def test_history_is_counted_by_hand_and_ends_at_the_query() -> None:
 
 def test_what_happens_at_or_after_the_moment_changes_no_input() -> None:
     kinds = {"kind": np.array([0, 1, 1, 2])}
-    known = baselines.history_of(store_of(), ("view", "buy"), kinds)
+    known = flat.history_of(store_of(), ("view", "buy"), kinds)
     later = store_of(**{"history/item": np.array([1, 2, 3, 1]),
                         "history/time": np.array([1, 2, 7, 4]) * HOUR})  # fmt: skip
-    changed = baselines.history_of(later, ("view", "buy"), kinds)
+    changed = flat.history_of(later, ("view", "buy"), kinds)
     for name, values in known.items():
         assert np.array_equal(values[:2], changed[name][:2], equal_nan=True), name
 
 
 def test_a_training_row_never_meets_the_labels_of_its_own_user() -> None:
-    _, rates = baselines.product_rates(store_of())
+    _, rates = flat.product_rates(store_of())
     for user, rows in ((1, [0, 2]), (2, [1])):
         flipped = np.array([[1], [0], [1], [-1], [1]], dtype=np.int8)
         flipped[rows] = 1 - flipped[rows]
-        _, others = baselines.product_rates(store_of(**{"exposures/labels": flipped}))
+        _, others = flat.product_rates(store_of(**{"exposures/labels": flipped}))
         assert others[rows].tolist() == rates[rows].tolist(), user
         assert others[4] != rates[4]  # a later row reads all of training
 
 
 def test_no_label_outside_training_reaches_a_rate() -> None:
     labels = np.array([[1], [0], [1], [-1], [0]], dtype=np.int8)
-    _, rates = baselines.product_rates(store_of())
-    _, others = baselines.product_rates(store_of(**{"exposures/labels": labels}))
+    _, rates = flat.product_rates(store_of())
+    _, others = flat.product_rates(store_of(**{"exposures/labels": labels}))
     assert rates.tolist() == others.tolist()
 
 
 def test_a_product_that_training_never_showed_has_the_base_rate() -> None:
-    rates = baselines.smoothed(np.array([1, 1, 2]), np.array([1, 0, -1]), np.ones(3), 4)
+    rates = flat.smoothed(np.array([1, 1, 2]), np.array([1, 0, -1]), np.ones(3), 4)
     assert rates.tolist() == [0.5, 0.5, 0.5, 0.5]
-    assert baselines.smoothed(np.zeros(0, int), np.zeros(0, int), np.zeros(0), 2).tolist() == [0, 0]
+    assert flat.smoothed(np.zeros(0, int), np.zeros(0, int), np.zeros(0), 2).tolist() == [0, 0]
 
 
 @given(st.data())
@@ -95,27 +94,38 @@ def test_counts_before_a_place_equal_those_of_a_loop(data: Any) -> None:
     where = np.flatnonzero(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
     asked = np.array(data.draw(st.lists(whole, max_size=5)), dtype=np.int64)
     end = np.array([data.draw(st.integers(0, n)) for _ in asked], dtype=np.int64)
-    counts, last = baselines.before(groups, asked, end, where)
+    counts, last = flat.before(groups, asked, end, where)
     for i, group in enumerate(asked):
         places = [at for at in where if groups[at] == group and at < end[i]]
         assert counts[i] == len(places)
         assert last[i] == max(places, default=-1)
 
 
-def test_a_listed_value_is_found_whole_and_the_longest_wins() -> None:
-    values = baselines.fit_lookup(
-        ["red boot", "red wine shoe", "red sole"],
-        [[(0, 3, "colour")], [(0, 8, "colour")], [(0, 3, "colour")]],
-        [["colour"]] * 3,
+def transform_of(n_kinds: int) -> Transform:
+    kinds = Vocab(tuple(f"k{i}" for i in range(n_kinds)), (1,) * n_kinds)
+    nothing = Vocab((), ())
+    none = Fields((), ())
+    items = Fields(("kind",), (kinds,))
+    return Transform(
+        nothing, nothing, items, none, none, none, None, (), (), ("view", "buy"), ("click",)
     )
-    assert baselines.look_up("Red  wine boot, red", values) == [
-        (0, 9, "colour"),
-        (16, 19, "colour"),
+
+
+def test_habits_are_a_user_s_events_of_each_kind_and_by_value() -> None:
+    store = store_of(**{"items/fields": np.array([[0], [1], [1], [2]])})
+    assert flat.habits_of(store, transform_of(2)).tolist() == [
+        [0, 0, 0, 0, 0, 0, 0, 0],
+        [2, 0, 2, 0, 1, 0, 1, 0],  # two views, of kind 1 both; one buy, of kind 1
+        [1, 0, 1, 0, 0, 0, 0, 0],
     ]
 
 
-def test_a_word_that_is_seldom_a_value_is_not_listed() -> None:
-    values = baselines.fit_lookup(
-        ["may", "may be", "may not"], [[(0, 3, "month")], [], []], [["month"]] * 3
-    )
-    assert values == {}
+def test_a_column_of_too_many_values_is_no_habit() -> None:
+    store = store_of(**{"items/fields": np.array([[0], [1], [1], [2]])})
+    many = flat.habits_of(store, transform_of(MOST_VALUES))
+    assert many.tolist() == [[0, 0], [2, 1], [1, 0]]
+
+
+def test_a_library_that_is_missing_is_named_with_how_to_get_it() -> None:
+    with pytest.raises(MissingExtra, match=r"no_such_library: needed .* pip install"):
+        flat.library("no_such_library")

@@ -1,0 +1,513 @@
+"""A shop to a receipt: whether learning its tasks together helps each, by how much, how surely."""
+
+import copy
+import json
+import math
+import shutil
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file
+
+from daogou import artifact
+from daogou.artifact import Artifact
+from daogou.config import shop_of
+from daogou.errors import ArtifactError, ConfigError, MissingExtra, unknown
+from daogou.features.batch import Batch, make_batch
+from daogou.features.store import Store
+from daogou.features.transform import Transform
+from daogou.learn.calibrate import calibrate
+from daogou.learn.differences import SINGLE, SPLIT, Asked, Contender, document_of
+from daogou.learn.fit import each_path, finished, fit, started_as
+from daogou.learn.judge import (
+    Array,
+    answers_from,
+    answers_of,
+    chain_of,
+    chained,
+)
+from daogou.learn.loop import Progress, quiet
+from daogou.learn.rivals import RIVALS, rival_scores
+from daogou.learn.settings import settings_of
+from daogou.model.build import Counts, Shape, build
+from daogou.model.heads.funnel import FunnelHead
+from daogou.model.joint import JointModel
+from daogou.schema import Shop
+
+SMALL: Final = "single_small"  # twins that together are as large
+_LEAST_WIDTH: Final = 2  # a norm of one number is 0
+_TIMED_ROWS: Final = 1000
+_ROUNDS: Final = 9
+
+
+def compare(
+    shop: Shop,
+    folder: Path | str,
+    asked: Asked | None = None,
+    *,
+    resume: bool = False,
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """Train every contender with paired seeds and return the receipt; all of it is in ``folder``.
+
+    A pair has the same order of data, one compiled store and at most as many epochs. Twins learn
+    one task each: ``single`` is as wide as the joint model, ``single_small`` so narrow that all
+    twins together have as many parameters. Every choice, of epochs, calibration and of the
+    candidate that the receipt is about, is made by the validation split; no number of the test
+    split is read by anything but the receipt.
+
+    A twin of a stage keeps the stages that it is learnt after, at weight 0: they say where the
+    stage is defined, train their own layers and reach nothing that is shared but the length to
+    which gradients are clipped. Over all exposures the twins' chances are multiplied, each stage's
+    by the twin that learnt it.
+
+    Raises ConfigError for what cannot be compared, and ArtifactError if the folder holds something
+    else or, without ``resume``, anything.
+    """
+    asked = asked or Asked()
+    folder = Path(folder)
+    candidates = _candidates(shop, asked)
+    _check(shop, asked, candidates)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not resume:
+        raise ArtifactError(f"{folder}: not empty; add --resume to go on, or give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = range(shop.seed, shop.seed + asked.seeds)
+    named = asked.rivals if asked.rivals is not None else tuple(RIVALS)
+    own = next(iter(candidates))
+    total = len(seeds) * (len(candidates) + 2 * len(shop.tasks)) + len(named)
+    bar = _Bar(progress, total)
+    first = _trained(folder, own, candidates[own], seeds[0], bar, like=None)
+    base = artifact.load(first, verify=False)
+    contenders = [*_multi(folder, candidates, seeds, bar, base)]
+    for name, widths in ((SINGLE, {}), (SMALL, _narrow(shop, base))):
+        contenders.append(_twins(folder, shop, seeds, bar, (name, widths), base))
+    found, absent = _rivals(folder, shop, named, bar, base)
+    bar.end()
+    document = document_of(shop, asked, base, [*contenders, *found], progress)
+    document["absent"] = absent
+    document["cost"] = _cost(folder, shop, document, seeds[0])
+    text = json.dumps(artifact.plain(document), ensure_ascii=False, indent=1)
+    artifact.write_whole(folder / "compare.json", text)
+    text = json.dumps(artifact.plain(receipt_of(document)), ensure_ascii=False, indent=1)
+    artifact.write_whole(folder / "receipt.json", text)
+    return document
+
+
+def receipt_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of `compare`'s document that other programs read."""
+    kept = (
+        "verdict", "difference", "interval", "smallest_detectable", "single", "multi", "metric",
+        "n", "positives", "more_positives",
+    )  # fmt: skip
+    chosen = document["candidates"][document["chosen"]]
+    return {
+        "shop": document["shop"],
+        "candidate": document["chosen"],
+        "seeds": document["seeds"],
+        "margin": document["margin"],
+        "tasks": {
+            name: {key: entry[key] for key in kept} for name, entry in chosen["tasks"].items()
+        },
+        "delta_m": chosen["delta_m"],
+        "cost": document["cost"],
+    }
+
+
+# ---- who takes part -----------------------------------------------------------------------
+
+
+@dataclass
+class _Bar:
+    """How many of the runs are done."""
+
+    progress: Progress
+    total: int
+    begun: set[str] = field(default_factory=set)
+
+    def step(self, run: str) -> None:
+        if run not in self.begun:
+            self.progress("run", len(self.begun), self.total, run)
+            self.begun.add(run)
+
+    def end(self) -> None:
+        self.progress("run", self.total, self.total, "done")
+
+
+def varied(
+    shop: Shop,
+    *,
+    seed: int | None = None,
+    model: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    tasks: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Shop:
+    """The shop with other words in its TOML; a setting of None is left out of it."""
+    document = copy.deepcopy(dict(shop.document))
+    if seed is not None:
+        document["seed"] = seed
+    for section, given in (("model", model), ("fit", training)):
+        table = {**document.get(section, {}), **(given or {})}
+        document[section] = {key: value for key, value in table.items() if value is not None}
+    tables = document.setdefault("tasks", {})
+    for name, given in (tasks or {}).items():
+        column = name.removeprefix("profile.")
+        nested = tables.get("profile", {}).get(column, {}) if column != name else {}
+        table = {**nested, **tables.get(name, {}), **given}
+        tables[name] = {key: value for key, value in table.items() if value is not None}
+        if nested:
+            del tables["profile"][column]
+    return shop_of(document, shop.root)
+
+
+def twin_of(shop: Shop, name: str, widths: Mapping[str, Any] | None = None) -> Shop:
+    """The shop as if it had this task alone, and the stages that it is learnt after at weight 0."""
+    chain = chain_of(shop.tasks, name)
+    tasks: dict[str, dict[str, Any]] = {}
+    for task in shop.tasks:
+        if task.name == name:
+            tasks[task.name] = {"weight": 1.0, "own": None}
+        elif task.name in chain:
+            tasks[task.name] = {"weight": 0.0, "own": None}
+        else:
+            tasks[task.name] = {"enabled": False}
+    options = dict(shop.model.get("mixer_options", {}))
+    options.pop("groups", None)  # it counts the tasks
+    return varied(
+        shop,
+        model={**(widths or {}), "mixer_options": options or None},
+        training={
+            "balancer": None, "balancer_options": None, "sampling": None, "watch": name,
+        },
+        tasks=tasks,
+    )  # fmt: skip
+
+
+def _candidates(shop: Shop, asked: Asked) -> dict[str, Shop]:
+    """Multi-task shops by name, the shop's own first."""
+    mixer = shop.model.get("mixer", Shape().mixer)
+    balancer = shop.fit.get("balancer", "fixed")
+    found = {f"{mixer}+{balancer}": shop}
+    for m in asked.mixers or (mixer,):
+        for b in asked.balancers or (balancer,):
+            model = {"mixer": m} if m == mixer else {"mixer": m, "mixer_options": None}
+            learnt = {"balancer": b} if b == balancer else {"balancer": b, "balancer_options": None}
+            found.setdefault(f"{m}+{b}", varied(shop, model=model, training=learnt))
+    return found
+
+
+def _check(shop: Shop, asked: Asked, candidates: Mapping[str, Shop]) -> None:
+    problems = []
+    if len(shop.tasks) < 2:
+        names = ", ".join(task.name for task in shop.tasks) or "no task"
+        problems.append(f"{shop.name}: {names}; it takes two tasks to share anything")
+    if asked.seeds < 1:
+        problems.append(f"seeds: {asked.seeds}; give 1 or more, 5 tell luck from effect")
+    if not 0 < asked.margin < 1:
+        problems.append(f"margin: {asked.margin}; give a difference above 0 that would matter")
+    problems += [
+        f"rivals: {unknown(name, RIVALS)}" for name in asked.rivals or () if name not in RIVALS
+    ]
+    for candidate in candidates.values():
+        try:
+            settings_of(candidate)
+        except ConfigError as error:
+            problems += str(error).split("\n")
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+
+
+def _narrow(shop: Shop, base: Artifact) -> dict[str, Any]:
+    """Widths with which the twins together have about as many parameters as the joint model."""
+    counts = artifact.counts_of(base.transform, base.store)
+    _, shape = settings_of(shop)
+    wanted = _size(shop, base.transform, counts, shape)
+    twins = [twin_of(shop, task.name) for task in shop.tasks]
+    full = shape.widths()[0]
+
+    def total(width: int) -> int:
+        narrow = _scaled(shape, width)
+        return sum(
+            _size(twin, base.transform, counts, replace(settings_of(twin)[1], **narrow))
+            for twin in twins
+        )
+
+    low, high = min(_LEAST_WIDTH, full), full
+    while low < high:  # the widest that is not above the joint model
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if total(middle) <= wanted else (low, middle - 1)
+    around = [width for width in (low, low + 1) if width <= full]
+    best = min(around, key=lambda width: abs(total(width) - wanted))
+    return _scaled(shape, best)
+
+
+def _scaled(shape: Shape, width: int) -> dict[str, Any]:
+    """All widths of a shape in the proportion that makes the encodings so wide."""
+    full, experts, field = shape.widths()
+
+    def scaled(size: int) -> int:
+        return max(round(size * width / full), _LEAST_WIDTH)
+
+    return {
+        "width": width,
+        "expert_widths": tuple(map(scaled, experts)),
+        "field_width": scaled(field),
+        "text_width": scaled(shape.text_width),
+        "tower": scaled(shape.tower),
+        "own_width": scaled(shape.own_width),
+    }
+
+
+def _size(shop: Shop, transform: Transform, counts: Counts, shape: Shape) -> int:
+    """Parameters of a shop's model; none of them is made."""
+    with torch.device("meta"):
+        model = build(transform, shop.tasks, counts, shape)
+    return sum(weight.numel() for weight in model.parameters())
+
+
+# ---- what they are trained to ---------------------------------------------------------------
+
+
+def folder_of(folder: Path, contender: str, seed: int, task: str = "") -> Path:
+    """Where a contender's run is; what a file system may refuse is written in hex.
+
+    >>> folder_of(Path("x"), "single", 3, "add/cart").name
+    'single-add%2fcart-3'
+    """
+    name = "-".join(part for part in (contender, task, str(seed)) if part)
+    legal = (c if c.isprintable() and c not in '/\\:*?"<>|%' else f"%{ord(c):02x}" for c in name)
+    return folder / "".join(legal)
+
+
+def _trained(
+    folder: Path, name: str, shop: Shop, seed: int, bar: _Bar, *, like: Path | None, task: str = ""
+) -> Path:
+    """The finished run of a contender, its answers beside it."""
+    run = folder_of(folder, name, seed, task)
+    variant = varied(shop, seed=seed)
+    bar.step(run.name)
+    if not finished(run, variant):
+        fit(
+            variant, run, resume=run.exists(), progress=bar.progress, like=like,
+            keep_each=not task,
+        )  # fmt: skip
+    if not (run / "scores.safetensors").exists():
+        _judge(run)
+    return run
+
+
+def _judge(run: Path) -> None:
+    """Write a finished run's answers about the test split, and those of each task's own epoch."""
+    loaded = artifact.load(run, verify=False)
+    found = {f"joint/{name}": each for name, each in _answers(loaded).items()}
+    settings, _ = settings_of(loaded.shop)
+    for place, task in enumerate(loaded.model.tasks):
+        kept = each_path(run, place)
+        if not kept.exists():
+            continue
+        loaded.model.load_state_dict(load_file(kept))
+        calibrate(
+            loaded.model, loaded.store, settings.calibration, history_length=loaded.history_length
+        )
+        own = _answers(loaded, {task.family})
+        found |= {
+            f"best/{name}": each
+            for name, each in own.items()
+            if name == task.name or name.startswith(f"{task.name}|")
+        }
+    _save_answers(run / "scores.safetensors", found)
+    shutil.rmtree(run / "each", ignore_errors=True)
+
+
+def _answers(run: Artifact, families: set[str] | None = None) -> dict[str, Array]:
+    return answers_of(
+        run.model, run.store, run.transform, SPLIT,
+        history_length=run.history_length, families=families,
+    )  # fmt: skip
+
+
+def _save_answers(path: Path, found: Mapping[str, Array], about: str = "") -> None:
+    partial = path.with_name(path.name + ".partial")
+    whole = {name: np.ascontiguousarray(each) for name, each in found.items()}
+    save_arrays(whole, partial, metadata={"about": about})
+    partial.replace(path)
+
+
+def _read_answers(path: Path, prefix: str) -> dict[str, Array]:
+    return {
+        name.removeprefix(prefix): each
+        for name, each in load_arrays(path).items()
+        if name.startswith(prefix)
+    }
+
+
+def _multi(
+    folder: Path, candidates: Mapping[str, Shop], seeds: Sequence[int], bar: _Bar, base: Artifact
+) -> Iterator[Contender]:
+    for name, shop in candidates.items():
+        runs = [_trained(folder, name, shop, seed, bar, like=base.folder) for seed in seeds]
+        yield Contender(
+            name,
+            "multi",
+            [_read_answers(run / "scores.safetensors", "joint/") for run in runs],
+            [_read_answers(run / "scores.safetensors", "best/") for run in runs],
+            **_measured([runs]),
+            validation=[_joint_score(run) for run in runs],
+        )
+
+
+def _twins(
+    folder: Path,
+    shop: Shop,
+    seeds: Sequence[int],
+    bar: _Bar,
+    kind: tuple[str, Mapping[str, Any]],
+    base: Artifact,
+) -> Contender:
+    """The twins of every task; of each one only what it was taught is an answer."""
+    name, widths = kind
+    runs = [
+        [
+            _trained(
+                folder, name, twin_of(shop, task.name, widths), seed, bar,
+                like=base.folder, task=task.name,
+            )
+            for seed in seeds
+        ]
+        for task in shop.tasks
+    ]  # fmt: skip
+    answers = []
+    for place in range(len(seeds)):
+        taught: dict[str, Array] = {}
+        for task, of_task in zip(shop.tasks, runs, strict=True):
+            said = _read_answers(of_task[place] / "scores.safetensors", "joint/")
+            key = f"{task.name}|{task.given}"
+            key = key if key in said else task.name
+            taught[key] = said[key]
+        answers.append(chained(shop.tasks, taught))
+    return Contender(name, "single", answers, **_measured(runs), widths=widths or None)
+
+
+def _measured(runs: Sequence[Sequence[Path]]) -> dict[str, Any]:
+    """Seconds, parameters and epochs over the runs of each seed, ``runs[task][seed]``."""
+    manifests = [[artifact.read_manifest(run)["fit"] for run in some] for some in runs]
+    per_seed = list(zip(*manifests, strict=True))
+    return {
+        "seconds": [sum(each["seconds"] for each in some) for some in per_seed],
+        "parameters": sum(each["parameters"] for each in per_seed[0]),
+        "epochs": [statistics.fmean(each["epochs"] for each in some) for some in per_seed],
+    }
+
+
+def _joint_score(run: Path) -> float:
+    """Mean over tasks of validation loss over the best constant's, of the epoch that was kept."""
+    relative = [
+        loss["loss"] / loss["constant"]
+        for loss in artifact.read_manifest(run)["fit"]["validation"].values()
+        if loss["n"] and loss["loss"] is not None and (loss["constant"] or 0) > 0
+    ]
+    return statistics.fmean(relative) if relative else math.nan
+
+
+def _rivals(
+    folder: Path, shop: Shop, names: Sequence[str], bar: _Bar, base: Artifact
+) -> tuple[list[Contender], dict[str, str]]:
+    """Each rival's answers, made once: they do not depend on the order of data."""
+    found, absent = [], {}
+    for name in names:
+        run = folder_of(folder, name, shop.seed)
+        bar.step(run.name)
+        path = run / "scores.safetensors"
+        try:
+            seconds = _rival(path, name, shop, base)
+        except MissingExtra as error:
+            absent[name] = str(error)
+            continue
+        answers = _read_answers(path, "joint/")
+        found.append(Contender(name, "rival", [answers], seconds=[seconds]))
+    return found, absent
+
+
+def _rival(path: Path, name: str, shop: Shop, base: Artifact) -> float:
+    """Write a rival's answers unless they are there; returns the seconds that it took."""
+    record, started_from = path.with_name("rival.json"), started_as(varied(shop, seed=shop.seed))
+    if path.exists() and record.exists():
+        kept = json.loads(record.read_text("utf-8"))
+        if kept["started"] != started_from:
+            raise ArtifactError(
+                f"{path.parent}: was made with other settings or another shop; resume with the "
+                "same, or give another folder"
+            )
+        return float(kept["seconds"])
+    settings, _ = settings_of(shop)
+    started = time.perf_counter()
+    said = rival_scores(
+        name, shop, base.store, base.transform, SPLIT, shop.seed, threads=settings.threads or 1
+    )
+    answers = answers_from(said, shop, base.store, SPLIT)
+    seconds = time.perf_counter() - started
+    path.parent.mkdir(exist_ok=True)
+    _save_answers(path, {f"joint/{key}": each for key, each in answers.items()})
+    text = json.dumps({"started": started_from, "seconds": round(seconds, 1)})
+    artifact.write_whole(record, text)
+    return round(seconds, 1)
+
+
+# ---- what it costs --------------------------------------------------------------------------
+
+
+def _cost(folder: Path, shop: Shop, document: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Seconds of training, parameters, and milliseconds to score 1000 exposures.
+
+    The candidate and all twins are timed in turn, in one process, on one batch that is made
+    already; the twins' time is the sum over the stages of the funnel.
+    """
+    found: dict[str, Any] = {
+        "seconds": {
+            name: statistics.fmean(each["seconds"])
+            for name, each in document["contenders"].items()
+            if each["seconds"]
+        },
+        "parameters": {
+            name: each["parameters"] for name, each in document["contenders"].items()
+        },
+        "ms_per_1000": {},
+    }  # fmt: skip
+    stages = [task.name for task in shop.of_family("funnel")]
+    if not stages:
+        return found
+    runs = {document["chosen"]: [folder_of(folder, document["chosen"], seed)]}
+    for name in (SINGLE, SMALL):
+        runs[name] = [folder_of(folder, name, seed, stage) for stage in stages]
+    loaded = {
+        name: [artifact.load(run, verify=False) for run in some] for name, some in runs.items()
+    }
+    store: Store = loaded[document["chosen"]][0].store
+    rows = np.arange(*store.ranges[SPLIT])[:_TIMED_ROWS]
+    if not len(rows):
+        return found
+    length = loaded[document["chosen"]][0].history_length
+    batch = make_batch(store, rows, history_length=length)
+    times: dict[str, list[float]] = {name: [] for name in loaded}
+    for _ in range(_ROUNDS):
+        for name, some in loaded.items():
+            started = time.perf_counter()
+            for each in some:
+                _score(each.model, batch)
+            times[name].append((time.perf_counter() - started) * 1e6 / len(rows))
+    found["ms_per_1000"] = {name: statistics.median(some) for name, some in times.items()}
+    return found
+
+
+@torch.inference_mode()
+def _score(model: JointModel, batch: Batch) -> None:
+    head = model.heads["funnel"]
+    assert isinstance(head, FunnelHead)
+    head.chances(model.encode(batch), batch)

@@ -1,0 +1,513 @@
+"""A split and any scores to what each task is worth there, as numbers that can be drawn again."""
+
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daogou.features.store import SPLITS, Store
+from daogou.features.text import spans_of, tokenise
+from daogou.features.transform import Transform
+from daogou.features.vocab import Vocab
+from daogou.metrics import f1_of, fit_ranks, mean_of, normalised_gini, span_f1
+from daogou.metrics.binary import fit_auc_order
+from daogou.model import predict
+from daogou.model.joint import JointModel
+from daogou.schema import Shop, Task
+from daogou.tables.truth import Truth, read_truth
+
+Array = NDArray[Any]
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Statistic = Callable[[Floats], float]
+Answers = Mapping[str, Array]
+
+RECALL_AT: Final = 50
+FEW: Final = 5  # training events of a cold user, training exposures of a cold item: fewer
+_SHOWN_DOMAINS: Final = 8
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What an answer is worth on R rows; ``statistic`` is of multipliers ``[R]`` of their weights.
+
+    ``groups [R]`` says whose each row is: they are drawn whole. ``rows [R]`` are rows of the
+    store: of exposures, users or titles.
+    """
+
+    task: str
+    metric: str
+    value: float
+    statistic: Statistic
+    groups: Rows
+    n: int
+    positives: int
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a split asks about one task. Made by `questions`.
+
+    ``at [R]`` are the places of its rows in an answer, ``rows [R]`` in the store. ``user`` and
+    ``item`` ``[R]`` are catalogue rows, 0 where there is none, ``domain [R]`` names the row's
+    domain, -1 where there is none. ``ceiling`` is the answer of a simulated shop's truth.
+    """
+
+    name: str  # "purchase", "purchase|cart", "match", "profile.gender", "extract"
+    task: str
+    metric: str
+    kind: str  # one of `_KINDS`
+    at: Rows
+    rows: Rows
+    groups: Rows
+    weight: Floats
+    target: Array
+    user: Rows
+    item: Rows
+    domain: Rows
+    ceiling: Array | None = None
+
+    def only(self, where: Array) -> "Question":
+        """The same question of the rows where ``where [R]`` holds."""
+        names = ("at", "rows", "groups", "weight", "target", "user", "item", "domain")
+        return replace(self, **{name: getattr(self, name)[where] for name in names})
+
+    def judge(self, answer: Array) -> Judged:
+        """What an answer, over all rows of the split, is worth; NaN where that is undefined."""
+        statistic = _KINDS[self.kind](answer[self.at], self.target, self.weight)
+        n = len(self.rows)
+        value = statistic(np.ones(n)) if n else float("nan")
+        return Judged(
+            self.name, self.metric, value, statistic, self.groups, n, self.positives, self.rows
+        )
+
+    @property
+    def positives(self) -> int:
+        """Rows whose answer is yes; of other kinds, how much there was to find."""
+        if self.kind in ("counts", "mean"):
+            return int(self.target.sum())
+        if self.kind == "classes":
+            return len(self.target)
+        return int((self.target > 0).sum())
+
+
+# ---- what is asked --------------------------------------------------------------------
+
+
+def truth_of(shop: Shop) -> Truth | None:
+    """What a simulated shop planted; None of any other, and where the folder is gone."""
+    if shop.truth is None:
+        return None
+    folder = shop.root / shop.truth.path
+    return read_truth(folder) if folder.exists() else None
+
+
+def questions(
+    shop: Shop, store: Store, transform: Transform, split: str, truth: Truth | None = None
+) -> list[Question]:
+    """What a split asks about the shop's tasks; a stage that is given another is asked twice.
+
+    Stages are asked for their AUC over all exposures and, under ``stage|given``, where they are
+    defined; an amount for its Gini; matching for its recall in the first 50 of the catalogue;
+    profiles for the mean AUC of their classes; titles for the F1 of their spans.
+    """
+    asked = _Asked(shop, store, transform, split, truth)
+    found: list[Question] = []
+    for family, ask in _ASK.items():
+        tasks = shop.of_family(family)
+        if tasks:
+            found += ask(asked, tasks)
+    return found
+
+
+def chain_of(tasks: Sequence[Task], name: str) -> list[str]:
+    """The stages that a task is learnt after, the nearest first.
+
+    >>> stages = [Task("click", "funnel"), Task("buy", "funnel", "click")]
+    >>> chain_of(stages, "buy"), chain_of(stages, "click")
+    (['click'], [])
+    """
+    given = {task.name: task.given for task in tasks}
+    chain: list[str] = []
+    before = given.get(name)
+    while before in given and before is not None:
+        chain.append(before)
+        before = given[before]
+    return chain
+
+
+@dataclass(frozen=True)
+class _Asked:
+    shop: Shop
+    store: Store
+    transform: Transform
+    split: str
+    truth: Truth | None
+
+
+def _funnel(asked: _Asked, tasks: Sequence[Task]) -> Iterator[Question]:
+    store, stages = asked.store, asked.transform.stages
+    first, last = store.ranges[asked.split]
+    keys = store.exposure_keys(asked.split)
+    labels = np.asarray(store["exposures/labels"][first:last])
+    query = np.asarray(store["exposures/query"][first:last])
+    user = np.zeros(last - first, dtype=np.int64)
+    user[query >= 0] = store["queries/user"][query[query >= 0]]
+    whole = Question(
+        "", "", "auc", "auc",
+        at=np.arange(last - first),
+        rows=np.arange(first, last),
+        groups=groups_of(keys["user"].to_pylist(), last - first),
+        weight=np.asarray(store["exposures/weight"][first:last], dtype=np.float64),
+        target=labels[:, :0],
+        user=user,
+        item=np.asarray(store["exposures/item"][first:last], dtype=np.int64),
+        domain=_domains(asked, first, last),
+    )  # fmt: skip
+    planted = asked.truth.exposures(keys["id"].to_pylist()) if asked.truth else {}
+    names = [task.name for task in tasks]
+    for task in tasks:
+        given = labels[:, stages.index(task.given)] if task.given in names else None
+        if task.is_value:
+            yield from _amount(asked, whole, task, given)
+            continue
+        label = labels[:, stages.index(task.name)]
+        asked_of = replace(whole, name=task.name, task=task.name, target=label == 1)
+        yield replace(asked_of, ceiling=planted.get(f"k_{task.name}")).only(label >= 0)
+        if given is not None and task.given is not None:
+            # The truth plants a stage's chance given the stage just before it.
+            after = stages.index(task.given) == stages.index(task.name) - 1
+            yield replace(
+                asked_of,
+                name=f"{task.name}|{task.given}",
+                ceiling=planted.get(f"k_{task.name}_given") if after else None,
+            ).only((label >= 0) & (given == 1))
+
+
+def _amount(asked: _Asked, whole: Question, task: Task, given: Array | None) -> Iterator[Question]:
+    first, last = asked.store.ranges[asked.split]
+    value = np.asarray(asked.store["exposures/value"][first:last], dtype=np.float64)
+    everywhere = value
+    if given is not None:
+        everywhere = np.where(given == 1, value, np.where(given == 0, 0.0, np.nan))
+    asked_of = replace(whole, task=task.name, metric="gini", kind="gini")
+    yield replace(asked_of, name=task.name, target=everywhere).only(~np.isnan(everywhere))
+    if given is not None:
+        where = (given == 1) & ~np.isnan(value)
+        yield replace(asked_of, name=f"{task.name}|{task.given}", target=value).only(where)
+
+
+def _match(asked: _Asked, tasks: Sequence[Task]) -> Iterator[Question]:
+    queries, relevant = predict.first_queries(asked.store, asked.split)
+    n = len(relevant)
+    ceiling = None
+    if asked.truth is not None and n:
+        names = {row: name for name, row in asked.store.user_rows.items()}
+        oracle = asked.truth.match_scores([names[row] for row in queries.user.tolist()])
+        place = {name: j for j, name in enumerate(asked.truth.item_ids)}
+        order = [place[name] for name in asked.store.item_keys[1:]]
+        ceiling = recalls([oracle[:, order]], relevant)
+    name = tasks[0].name
+    yield Question(
+        name, name, f"recall@{RECALL_AT}", "mean",
+        at=np.arange(n),
+        rows=np.asarray(queries.user, dtype=np.int64),
+        groups=np.arange(n),
+        weight=np.ones(n),
+        target=np.array([len(items) for items in relevant], dtype=np.int64),
+        user=np.asarray(queries.user, dtype=np.int64),
+        item=np.zeros(n, dtype=np.int64),
+        domain=np.full(n, -1),
+        ceiling=ceiling,
+    )  # fmt: skip
+
+
+def _profile(asked: _Asked, tasks: Sequence[Task]) -> Iterator[Question]:
+    store, transform = asked.store, asked.transform
+    users = np.flatnonzero(store["users/split"] == SPLITS.index(asked.split))
+    n = len(users)
+    many = dict(zip(transform.many.names, transform.first_values, strict=True))
+    names = {row: name for name, row in store.user_rows.items()}
+    for task in tasks:
+        column = task.name.removeprefix("profile.")
+        classes = list(transform.classes(column))
+        target: Array
+        known: Array
+        if column in many:
+            target = store["users/many"][users, many[column] : many[column] + len(classes)]
+            known, kind, ceiling = np.asarray((target >= 0).any(1)), "lists", None
+        else:
+            target = store["users/profile"][users, transform.profile.names.index(column)]
+            known, kind, ceiling = np.asarray(target >= 0), "classes", None
+            if asked.truth is not None:
+                values, posterior = asked.truth.profile_posterior(
+                    column, [names[row] for row in users.tolist()]
+                )
+                ceiling = np.asarray(posterior)[:, [list(values).index(word) for word in classes]]
+        yield Question(
+            task.name, task.name, "auc", kind,
+            at=np.arange(n),
+            rows=users,
+            groups=users,
+            weight=np.ones(n),
+            target=np.asarray(target, dtype=np.int64),
+            user=users,
+            item=np.zeros(n, dtype=np.int64),
+            domain=np.full(n, -1),
+            ceiling=ceiling,
+        ).only(known)  # fmt: skip
+
+
+def _extract(asked: _Asked, tasks: Sequence[Task]) -> Iterator[Question]:
+    store = asked.store
+    titles = np.flatnonzero(store["titles/split"] == SPLITS.index(asked.split))
+    n = len(titles)
+    gold, annotated = _gold(store, titles)
+    nothing: list[list[tuple[int, int, str]]] = [[] for _ in gold]
+    name = tasks[0].name
+    yield Question(
+        name, name, "f1", "counts",
+        at=np.arange(n),
+        rows=titles,
+        groups=titles,
+        weight=np.ones(n),
+        target=span_f1(nothing, gold, annotated).by_text[:, 2],
+        user=np.zeros(n, dtype=np.int64),
+        item=np.asarray(store["titles/item"][titles], dtype=np.int64),
+        domain=np.full(n, -1),
+    )  # fmt: skip
+
+
+_ASK: Final[Mapping[str, Callable[[_Asked, Sequence[Task]], Iterator[Question]]]] = {
+    "funnel": _funnel,
+    "match": _match,
+    "profile": _profile,
+    "extract": _extract,
+}
+
+
+def _gold(store: Store, titles: Rows) -> tuple[list[list[tuple[int, int, str]]], list[Any]]:
+    spans = store.titles["spans"].take(titles).to_pylist()
+    gold = [[(one["start"], one["end"], one["attribute"]) for one in each] for each in spans]
+    return gold, store.titles["annotated"].take(titles).to_pylist()
+
+
+def _domains(asked: _Asked, first: int, last: int) -> Rows:
+    transform = asked.transform
+    if transform.domain is None:
+        return np.full(last - first, -1)
+    column = transform.context.names.index(transform.domain)
+    fields = asked.store["exposures/fields"][first:last, column]
+    return np.asarray(fields, dtype=np.int64) - transform.context.offsets[column]
+
+
+def groups_of(
+    keys: Sequence[str | None], n: int, within: Sequence[str | None] | None = None
+) -> Rows:
+    """A number per key ``[n]``; rows without one are a group each. ``within`` splits a key further.
+
+    >>> groups_of(["ann", "bo", "ann", None], 4).tolist()
+    [0, 1, 0, 2]
+    """
+    if within is not None and all(key is None for key in keys):
+        return groups_of(within, n)
+    names = [
+        (key, within[i] if within else None) if key is not None else i for i, key in enumerate(keys)
+    ]
+    numbers: dict[Any, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+
+
+# ---- what a model answers -------------------------------------------------------------
+
+
+def answers_of(
+    model: JointModel,
+    store: Store,
+    transform: Transform,
+    split: str,
+    *,
+    history_length: int,
+    families: Collection[str] | None = None,
+) -> dict[str, Array]:
+    """A model's answers to the `questions` about its own tasks, by their names.
+
+    Chances ``[n]`` of the split's exposures, recalls of its users, distributions ``[U, V]`` and
+    counts ``[G, 3]`` of titles, as `Question.judge` takes them. ``families`` are those that are
+    asked, None = all.
+    """
+    found: dict[str, Array] = {}
+    by_family: dict[str, list[Task]] = {}
+    for task in model.tasks:
+        if families is None or task.family in families:
+            by_family.setdefault(task.family, []).append(task)
+    for family, tasks in by_family.items():
+        names = [task.name for task in tasks]
+        if family == "funnel":
+            said = predict.funnel_scores(model, store, split, history_length=history_length)
+            for place, task in enumerate(tasks):
+                found[task.name] = said.chances[:, place]
+                if task.given in names:
+                    found[f"{task.name}|{task.given}"] = said.conditional[:, place]
+        elif family == "match":
+            queries, relevant = predict.first_queries(store, split)
+            blocks = predict.match_scores(model, store, queries, history_length=history_length)
+            found[names[0]] = recalls(blocks, relevant)
+        elif family == "profile":
+            users = np.flatnonzero(store["users/split"] == SPLITS.index(split))
+            said_of = predict.profile_scores(model, store, users, history_length=history_length)
+            found |= dict(zip(names, said_of, strict=True))
+        else:
+            found[names[0]] = _span_counts(model, store, transform, split)
+    return found
+
+
+def answers_from(said: Mapping[str, Any], shop: Shop, store: Store, split: str) -> dict[str, Array]:
+    """What another method said as answers: scores of the catalogue become recalls, spans counts.
+
+    ``said`` is as `daogou.learn.rivals` has it.
+    """
+    family = {task.name: task.family for task in shop.tasks}
+    found: dict[str, Array] = {}
+    for name, each in said.items():
+        kind = family.get(name, "funnel")  # a stage|given is no task's name
+        if kind == "match":
+            found[name] = recalls(each, predict.first_queries(store, split)[1])
+        elif kind == "extract":
+            titles = np.flatnonzero(store["titles/split"] == SPLITS.index(split))
+            gold, annotated = _gold(store, titles)
+            found[name] = span_f1(each, gold, annotated).by_text
+        else:
+            found[name] = np.asarray(each)
+    return found
+
+
+def chained(tasks: Sequence[Task], answers: Answers) -> dict[str, Array]:
+    """Chances over all exposures from those of each stage given the one before it, multiplied.
+
+    ``answers`` have each stage's chance under ``stage|given``, or its name if it is given none.
+    """
+    found = dict(answers)
+    for task in tasks:
+        chain = [name for name in reversed(chain_of(tasks, task.name))] + [task.name]
+        if task.family != "funnel" or len(chain) == 1:
+            continue
+        keys = [
+            chain[0],
+            *(f"{name}|{before}" for before, name in itertools.pairwise(chain)),
+        ]
+        if all(key in answers for key in keys):
+            found[task.name] = np.prod([answers[key] for key in keys], axis=0)
+    return found
+
+
+def recalls(blocks: Any, relevant: Sequence[Array]) -> Floats:
+    """Each user's recall ``[U]`` in the first 50, from scores of the catalogue, row 1 first."""
+    if not relevant:
+        return np.zeros(0)
+    return fit_ranks(iter(blocks), [items - 1 for items in relevant]).recall_at(RECALL_AT)
+
+
+def _span_counts(model: JointModel, store: Store, transform: Transform, split: str) -> Rows:
+    titles = np.flatnonzero(store["titles/split"] == SPLITS.index(split))
+    texts = store.titles["text"].take(titles).to_pylist()
+    said: list[list[tuple[int, int, str]]] = []
+    for rows, tags, sure, _ in predict.title_tags(model, store, titles):
+        for i in range(len(rows)):
+            text = texts[len(said)]
+            spans = spans_of(text, tokenise(text), tags[i], transform.attributes, sure[i])
+            said.append([span[:3] for span in spans])
+    gold, annotated = _gold(store, titles)
+    return span_f1(said, gold, annotated).by_text
+
+
+# ---- slices ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Which users and items are known little or much. Made by `fit_slices` from training alone.
+
+    ``cold_user [U + 1]``: fewer than `FEW` events by the end of training. ``cold_item [I + 1]``:
+    fewer than `FEW` training exposures. ``head [I + 1]``: of the fewest items that together have
+    half of the training exposures; what is neither head nor cold is the tail.
+    """
+
+    cold_user: Array
+    cold_item: Array
+    head: Array
+    domains: tuple[str, ...]  # names of the domains' codes
+
+    def of(self, question: Question) -> dict[str, Array]:
+        """Masks ``[R]`` of a question's rows; of slices that hold some of them and not all."""
+        found: dict[str, Array] = {}
+        if question.user.any():
+            found["cold users"] = self.cold_user[question.user]
+        if question.item.any():
+            cold, head = self.cold_item[question.item], self.head[question.item]
+            found |= {"cold items": cold, "head items": head, "tail items": ~cold & ~head}
+        codes, counts = np.unique(question.domain, return_counts=True)
+        for code in codes[np.argsort(-counts, kind="stable")][:_SHOWN_DOMAINS]:
+            if 0 < code < len(self.domains):
+                found[f"domain {self.domains[code]}"] = question.domain == code
+        return {name: where for name, where in found.items() if where.any() and not where.all()}
+
+
+def fit_slices(store: Store, transform: Transform) -> Slices:
+    """The slices of a store's users and items by what training saw of them."""
+    first, last = store.ranges["train"]
+    times = np.asarray(store["history/time"])
+    until = int(store["exposures/time"][first:last].max()) if last > first else 0
+    early = np.concatenate([[0], np.cumsum(times <= until)])
+    start = np.asarray(store["users/start"])
+    seen = np.bincount(store["exposures/item"][first:last], minlength=store.n_items + 1)
+    order = np.argsort(-seen, kind="stable")
+    before = np.cumsum(seen[order]) - seen[order]
+    head = np.zeros(len(seen), dtype=bool)
+    head[order] = before < seen.sum() / 2
+    domains: tuple[str, ...] = ()
+    if transform.domain is not None:
+        column = transform.context.names.index(transform.domain)
+        coder = transform.context.coders[column]
+        domains = ("", *coder.words) if isinstance(coder, Vocab) else ()
+    return Slices(early[start[1:]] - early[start[:-1]] < FEW, seen < FEW, head, domains)
+
+
+# ---- what it is worth -----------------------------------------------------------------
+
+
+def _auc(scores: Array, target: Array, weight: Floats) -> Statistic:
+    order = fit_auc_order(scores.astype(np.float64), target > 0)
+    down, up = weight[order.negatives], weight[order.positives]
+    return lambda w: order.auc(down * w[order.negatives], up * w[order.positives])
+
+
+def _mean_auc(columns: Sequence[tuple[Array, Array]], weight: Floats) -> Statistic:
+    areas = [_auc(scores, target, weight) for scores, target in columns]
+    return lambda w: mean_of([area(w) for area in areas])
+
+
+def _of_classes(scores: Array, target: Array, weight: Floats) -> Statistic:
+    columns = [(scores[:, place], target == place) for place in range(scores.shape[1])]
+    return _mean_auc(columns, weight)
+
+
+def _of_lists(scores: Array, target: Array, weight: Floats) -> Statistic:
+    columns = [(scores[:, place], target[:, place] == 1) for place in range(scores.shape[1])]
+    return _mean_auc(columns, weight)
+
+
+_KINDS: Final[Mapping[str, Callable[[Array, Array, Floats], Statistic]]] = {
+    "auc": _auc,
+    "classes": _of_classes,
+    "lists": _of_lists,
+    "mean": lambda scores, _, weight: lambda w: mean_of(scores, weight * w),
+    "counts": lambda scores, _, weight: lambda w: f1_of(scores, weight * w),
+    "gini": lambda scores, target, weight: (
+        lambda w: normalised_gini(scores.astype(np.float64), target, weight * w)
+    ),
+}

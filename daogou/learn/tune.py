@@ -1,0 +1,434 @@
+"""A shop and a space of settings to the best run found, by trials that a kill does not lose."""
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from daogou import artifact
+from daogou.errors import ArtifactError, ConfigError, DataError, unknown
+from daogou.learn.fit import compile_tables, fit, started_as
+from daogou.learn.journal import read_records
+from daogou.learn.lock import Lock
+from daogou.learn.loop import Progress, quiet
+from daogou.learn.settings import settings_of
+from daogou.learn.space import Space, shop_with, tuning_of
+from daogou.learn.trials import SAMPLERS, Trial, Trials, falls_behind, front, is_rung, params_of
+from daogou.schema import Shop
+
+# They learn from finished trials alone, and of a front's trials none is behind in all tasks early.
+_NEVER_STOP: Final = ("gp", "nsga2")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What all trials of a search have in common."""
+
+    shop: Shop
+    folder: Path
+    space: Space
+    sampler: str
+    objective: str  # "joint" or a task's name
+    halving: int  # 0 = no trial is stopped early
+    trials: Trials
+    progress: Progress
+    deadline: float  # of time.monotonic
+
+    def shop_of(self, trial: Trial) -> Shop:
+        """The shop that a trial fits."""
+        settings = params_of(self.space, trial)
+        return shop_with(self.shop, {**settings, "fit.watch": self.objective})
+
+    def run_of(self, trial: Trial) -> Path:
+        """Where a trial is fitted."""
+        return self.folder / "trials" / f"{trial.number:04d}"
+
+    def lock_of(self, trial: Trial) -> Lock:
+        """Held by the process that fits a trial."""
+        return Lock(self.run_of(trial).with_suffix(".lock"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended."""
+
+    state: str  # finished, stopped or failed
+    values: Sequence[float]
+    notes: Mapping[str, Any]
+
+
+class _Halted(Exception):
+    """The fit ends here; ``for_good`` unless it is only out of time."""
+
+    def __init__(self, *, for_good: bool) -> None:
+        super().__init__()
+        self.for_good = for_good
+
+
+def tune(
+    shop: Shop,
+    folder: Path | str,
+    *,
+    sampler: str = "tpe",
+    trials: int = 40,
+    minutes: float | None = None,
+    resume: bool = False,
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """Search the settings of ``[tune.space]`` and return what became of it, as a document.
+
+    ``trials`` counts all of the search; each is a fit on one compiled store with the shop's seed.
+    Its score is the least validation loss over its epochs, over the best constant's: of all tasks
+    (``joint``) or of the one that ``[tune] objective`` names; the epoch is picked by the same. With
+    ``nsga2`` each task's own loss at that epoch is an objective, and the score says which of the
+    front is kept. No label of the test split is read. ``folder`` gets ``tune.db``, ``tune.json``
+    and ``best``, the run of the best trial.
+
+    A trial follows from those before it and (seed, its number), and an unfinished one is gone on
+    with, so a killed search that is resumed equals one that was not; several processes that resume
+    the same folder share its trials. After ``minutes`` no trial begins, and one that runs is left
+    after its epoch if another has finished. A trial whose loss does not stay finite has failed and
+    the search goes on.
+
+    Raises ConfigError, ArtifactError for a folder that holds something else, MissingExtra without
+    Optuna, and DataError if no trial finishes or there is nothing to judge them by.
+    """
+    folder = Path(folder)
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    tuning, space, objective = tuning_of(shop)
+    _check_call(shop, space, sampler, trials, minutes)
+    _claim(folder, shop, sampler, resume)
+    settings, _ = settings_of(shop)
+    if settings.threads:  # what proposes trials computes as in a process that has fitted one
+        torch.set_num_threads(settings.threads)
+    mutex = Lock(folder / "lock")
+    with mutex:
+        held = Trials(folder / "tune.db", "search", len(shop.tasks) if sampler == "nsga2" else 1)
+    halving = 0 if sampler in _NEVER_STOP else tuning.halving
+    search = Search(shop, folder, space, sampler, objective, halving, held, progress, deadline)
+    try:
+        with mutex:
+            compile_tables(shop_with(shop, {}), folder / "tables", progress=progress)
+        while _one(search, mutex, trials):
+            pass
+        with mutex:
+            document = _concluded(search)
+    finally:
+        held.close()
+    return document
+
+
+def _check_call(shop: Shop, space: Space, sampler: str, trials: int, minutes: float | None) -> None:
+    if not shop.tasks:
+        reasons = "; ".join(f"{family}: {why}" for family, why in shop.absent.items())
+        raise ConfigError(f"no task to learn ({reasons})")
+    if sampler not in SAMPLERS:
+        raise ConfigError(f"--sampler: {unknown(sampler, SAMPLERS)}")
+    if trials < 1:
+        raise ConfigError(f"--trials: {trials}; give 1 or more")
+    if minutes is not None and not minutes > 0:
+        raise ConfigError(f"--minutes: {minutes}; give more than 0")
+    if sampler == "nsga2" and len(shop.tasks) < 2:
+        raise ConfigError(
+            f"--sampler: nsga2 weighs tasks against each other, and {shop.name} has one; take tpe"
+        )
+    if sampler == "grid":
+        space.grid()
+
+
+def _claim(folder: Path, shop: Shop, sampler: str, resume: bool) -> None:
+    """Make the folder this search's, or say why it cannot be."""
+    started = folder / "search.json"
+    wanted = json.dumps({**json.loads(started_as(shop)), "sampler": sampler}, sort_keys=True)
+    if not started.exists():
+        half = [started.with_name(started.name + ".partial")]  # of a try that was killed
+        if folder.exists() and (not folder.is_dir() or [*folder.iterdir()] not in ([], half)):
+            raise ArtifactError(f"{folder}: not empty and no search; give a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        artifact.write_whole(started, wanted)
+    elif not resume:
+        raise ArtifactError(
+            f"{folder}: holds a search; add --resume to go on with it or to take part in it, or "
+            "give another folder"
+        )
+    elif started.read_text("utf-8") != wanted:
+        raise ArtifactError(
+            f"{folder}: was started with other settings, another sampler or another shop; resume "
+            "with the same"
+        )
+    (folder / "trials").mkdir(exist_ok=True)
+
+
+# ---- a trial ------------------------------------------------------------------------------
+
+
+def _one(search: Search, mutex: Lock, n_trials: int) -> bool:
+    """Fit one trial; False if there is none left to begin, or no time."""
+    with mutex:
+        begun = _begun(search, n_trials)
+    if begun is None:
+        return False
+    trial, held = begun
+    try:
+        outcome = _tried(search, trial)
+        with mutex:
+            if outcome is not None:
+                search.trials.end(trial.number, outcome.state, outcome.values, outcome.notes)
+            held.give_back()
+            told = search.trials.all()
+            _tidy(search, told)
+    finally:
+        held.give_back()
+    best = _best(told)
+    words = "" if best is None else f"best {best.notes['score']:.4f} by trial {best.number}"
+    done = sum(each.state != "unfinished" for each in told)
+    search.progress("trial", done, n_trials, words)
+    return outcome is not None
+
+
+def _begun(search: Search, n_trials: int) -> tuple[Trial, Lock] | None:
+    """A trial that nobody works on any more, or else the next one; with its lock."""
+    if time.monotonic() > search.deadline:
+        return None
+    told = search.trials.all()
+    for trial in told:
+        held = search.lock_of(trial)
+        if trial.state == "unfinished" and held.take(wait=False):
+            return trial, held
+    if len(told) >= n_trials:
+        return None
+    proposed = search.trials.propose(search.space, search.sampler, search.shop.seed)
+    if proposed is None:
+        return None
+    number = search.trials.begin(proposed)
+    trial = search.trials.all()[number]
+    held = search.lock_of(trial)
+    held.take()
+    return trial, held
+
+
+def _tried(search: Search, trial: Trial) -> Outcome | None:
+    """Fit a trial, from where another process left it; None if time ran out."""
+    run, shop = search.run_of(trial), search.shop_of(trial)
+    watch = _Watch(search, trial)
+    try:
+        _clear_half_begun(run, shop)
+        watch.look()
+        _fitted(shop, run, search.folder, watch)
+    except _Halted as halted:
+        if not halted.for_good:
+            return None
+        best = _best_record(run)
+        return Outcome("stopped", [best["score"]], _notes(search, run, best))
+    except (ConfigError, DataError) as error:
+        return Outcome("failed", [], {"reason": str(error)})
+    best = _best_record(run)
+    if best["score"] is None:
+        _judged(search, best)
+        return Outcome("failed", [], {"reason": "no epoch has a finite validation loss"})
+    notes = _notes(search, run, best)
+    values = [best["score"]]
+    if search.sampler == "nsga2":
+        # What the split cannot judge is the same for all, so that it changes no front.
+        values = [1.0 if one is None else one for one in notes["relative"].values()]
+    return Outcome("finished", values, notes)
+
+
+def _fitted(shop: Shop, run: Path, folder: Path, progress: Progress) -> None:
+    """A whole run, unless it is there."""
+    if not (run / "manifest.json").exists():
+        fit(shop, run, resume=run.exists(), progress=progress, like=folder / "tables")
+
+
+def _clear_half_begun(run: Path, shop: Shop) -> None:
+    """Remove a run that was killed before it said what it is of."""
+    started = run / "started.json"
+    if run.exists() and (not started.exists() or started.read_text("utf-8") != started_as(shop)):
+        shutil.rmtree(run)
+
+
+class _Watch:
+    """Progress of a trial's fit that leaves it after an epoch, if there is reason to."""
+
+    def __init__(self, search: Search, trial: Trial) -> None:
+        self.search, self.trial = search, trial
+        self.epochs = settings_of(search.shop_of(trial))[0].epochs
+        self.seen: set[int] = set()
+
+    def __call__(self, what: str, done: int, total: int, words: str) -> None:
+        self.search.progress(what, done, total, words)
+        if what == "epoch":
+            self.look()
+            if done < total and self._is_late():
+                raise _Halted(for_good=False)
+
+    def look(self) -> None:
+        """Report the epochs not yet seen, and halt at one that falls behind."""
+        for epoch, value in _least_by_epoch(self.search.run_of(self.trial)).items():
+            if epoch in self.seen:
+                continue
+            self.seen.add(epoch)
+            if epoch not in self.trial.by_epoch:
+                self.search.trials.report(self.trial.number, epoch, value)
+            if epoch < self.epochs and is_rung(epoch, self.search.halving):
+                others = [
+                    each.by_epoch[epoch]
+                    for each in self.search.trials.all()
+                    if each.number != self.trial.number and epoch in each.by_epoch
+                ]
+                if falls_behind(value, others, self.search.halving):
+                    raise _Halted(for_good=True)
+
+    def _is_late(self) -> bool:
+        late = time.monotonic() > self.search.deadline
+        return late and _best(self.search.trials.all()) is not None
+
+
+# ---- what a run says of itself ------------------------------------------------------------
+
+
+def _records(run: Path) -> list[dict[str, Any]]:
+    """One record per epoch; of one that was taught again after a kill, the last."""
+    path = run / "events.jsonl"
+    told = read_records(path) if path.exists() else []
+    by_epoch = {record["epoch"]: record for record in told}
+    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+
+
+def _least_by_epoch(run: Path) -> dict[int, float]:
+    """The least score until each epoch; infinite ones are left out."""
+    found: dict[int, float] = {}
+    for record in _records(run):
+        score = math.inf if record["score"] is None else record["score"]
+        least = min([score, *found.values()])
+        if math.isfinite(least):
+            found[record["epoch"]] = least
+    return found
+
+
+def _best_record(run: Path) -> dict[str, Any]:
+    """The record of the epoch that the run kept: the first of the least score."""
+    return min(_records(run), key=lambda one: math.inf if one["score"] is None else one["score"])
+
+
+def _notes(search: Search, run: Path, best: Mapping[str, Any]) -> dict[str, Any]:
+    records = _records(run)
+    return {
+        "score": best["score"],
+        "relative": {
+            task.name: _relative(best["validation"][task.name]) for task in search.shop.tasks
+        },
+        "best_epoch": best["epoch"],
+        "epochs": len(records),
+        "seconds": round(records[-1]["seconds"], 2),
+    }
+
+
+def _relative(loss: Mapping[str, Any]) -> float | None:
+    """A task's loss over the constant's; None where the split cannot judge it."""
+    if not loss["n"] or loss["loss"] is None or not loss["constant"] or loss["constant"] <= 0:
+        return None
+    return float(loss["loss"] / loss["constant"])
+
+
+def _judged(search: Search, record: Mapping[str, Any]) -> None:
+    """DataError if no trial could ever have a score."""
+    names = [task.name for task in search.shop.tasks]
+    asked = names if search.objective == "joint" else [search.objective]
+    if not any(record["validation"][name]["n"] for name in asked):
+        raise DataError(
+            f"{search.shop.name}: the validation split has no label of {', '.join(asked)}, so "
+            "nothing can choose between trials; move the split, or name another [tune] objective"
+        )
+
+
+# ---- the best -----------------------------------------------------------------------------
+
+
+def _best(told: Sequence[Trial]) -> Trial | None:
+    """The finished trial of the least score, the first of equal ones."""
+    finished = [trial for trial in told if trial.state == "finished"]
+    return min(finished, key=lambda trial: trial.notes["score"], default=None)
+
+
+def _tidy(search: Search, told: Sequence[Trial]) -> None:
+    """Remove what is left of ended trials, all but the best's run."""
+    best = _best(told)
+    for trial in told:
+        if trial.state == "unfinished":
+            continue
+        search.lock_of(trial).path.unlink(missing_ok=True)
+        if trial is not best:
+            shutil.rmtree(search.run_of(trial), ignore_errors=True)
+
+
+def _concluded(search: Search) -> dict[str, Any]:
+    """The search's document, on disk too, with the best trial's run beside it."""
+    told = search.trials.all()
+    best = _best(told)
+    failed = [trial for trial in told if trial.state == "failed"]
+    if best is None and failed and len(failed) == len(told):
+        raise DataError(
+            f"{search.folder}: none of {len(told)} trials finished; the last one: "
+            f"{failed[-1].notes['reason']}"
+        )
+    if best is not None:
+        _keep(search, best)
+    _tidy(search, told)
+    document = artifact.plain(_document(search, told, best))
+    text = json.dumps(document, ensure_ascii=False, indent=1)
+    artifact.write_whole(search.folder / "tune.json", text)
+    return dict(document)
+
+
+def _keep(search: Search, best: Trial) -> None:
+    """Make ``best`` in the folder the run of this trial; fitted again if it is gone."""
+    target, run, shop = search.folder / "best", search.run_of(best), search.shop_of(best)
+    started = target / "started.json"
+    if (target / "manifest.json").exists() and started.read_text("utf-8") == started_as(shop):
+        return
+    _clear_half_begun(run, shop)
+    _fitted(shop, run, search.folder, search.progress)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(run, target)
+
+
+def _document(search: Search, told: Sequence[Trial], best: Trial | None) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = [
+        {
+            "number": trial.number,
+            "state": trial.state,
+            "settings": params_of(search.space, trial),
+            **{
+                name: trial.notes.get(name)
+                for name in ("score", "relative", "best_epoch", "epochs", "seconds", "reason")
+            },
+        }
+        for trial in told
+    ]
+    finished = [row for row in rows if row["state"] == "finished"]
+    judged = [
+        task.name
+        for task in search.shop.tasks
+        if all(row["relative"][task.name] is not None for row in finished)
+    ]
+    points = [[row["relative"][name] for name in judged] for row in finished]
+    states = ("finished", "stopped", "failed", "unfinished")
+    return {
+        "shop": search.shop.name,
+        "seed": search.shop.seed,
+        "sampler": search.sampler,
+        "objective": search.objective,
+        "space": {each.key: each.document() for each in search.space.dimensions},
+        "counts": {state: sum(row["state"] == state for row in rows) for state in states},
+        "best": None if best is None else {**rows[best.number], "run": str(search.folder / "best")},
+        "pareto": [finished[place]["number"] for place in front(points)] if judged else [],
+        "trials": rows,
+    }
