@@ -1,0 +1,376 @@
+"""A shop to a run in which no stage is worse off for sharing, and the evidence for it."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from daogou import artifact
+from daogou.artifact import Artifact
+from daogou.errors import ConfigError
+from daogou.learn.compare import twin_of, varied
+from daogou.learn.fit import claim, finished, fit, link_or_copy
+from daogou.learn.judge import groups_of
+from daogou.learn.loop import Progress, quiet
+from daogou.learn.onto import Onto
+from daogou.learn.settings import settings_of
+from daogou.metrics.anytime import Bet
+from daogou.metrics.binary import auc
+from daogou.model import predict
+from daogou.model.build import build
+from daogou.model.heads.funnel import FunnelHead
+from daogou.schema import OWN, Shop, Task
+
+ALPHA: Final = 0.05
+MOST_MEMORY: Final = 1.3  # parameters with what stages keep to themselves, over those without
+_BLOCK: Final = 50  # users between two looks
+Floats = NDArray[np.float64]
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What held-out users say of a stage learnt jointly, against its twin that learnt alone.
+
+    ``difference`` is the joint AUC less the twin's over the validation rows where the stage is
+    defined. ``interval`` is of its mean over users, right at any stopping time with 95 %;
+    ``e_values`` are of "better", "worse" and "harmless" (not worse by more than the margin), after
+    ``n_users`` of ``of_users``.
+    """
+
+    verdict: str  # HELPS, NEUTRAL, HURTS or UNDECIDED
+    single: float
+    multi: float
+    interval: tuple[float, float]
+    e_values: Mapping[str, float]
+    n_users: int
+    of_users: int
+
+    @property
+    def difference(self) -> float:
+        return self.multi - self.single
+
+    @property
+    def hurts(self) -> bool:
+        """Whether sharing is to end: it hurts, or nothing says that it does not and it seems so."""
+        return self.verdict == "HURTS" or (self.verdict == "UNDECIDED" and self.difference < 0)
+
+
+def guard(
+    shop: Shop,
+    run: Path | str,
+    *,
+    margin: float = 0.005,
+    resume: bool = False,
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """Fit a shop jointly, and give each stage that sharing hurts layers of its own.
+
+    1. All tasks are learnt jointly, and each stage of the funnel once more by a twin that learns
+       it alone, of the same width and on the same tables (``RUN/guard/``).
+    2. Held-out users decide (`weigh_up`): the validation split, whose labels also picked both
+       sides' epochs. No label of the test split is read.
+    3. The stage that is hurt most stops teaching what is shared, the rest learns again without it,
+       and is judged again, until none is hurt or one is left to share alone.
+    4. The stages that went are taught last, on what the others made and without changing it, first
+       by an expert of their own; one that is still worse than its twin gets rows of its own too,
+       as wide as `MOST_MEMORY` allows. Each stage keeps its own best epoch in one model.
+
+    What was found is in ``RUN/receipt.json``, in the manifest, and in the answer. Matching,
+    profiles, titles and amounts are not guarded; ``daogou compare`` judges them.
+
+    Raises ConfigError for a shop of fewer than two stages; otherwise as `fit`.
+    """
+    run = Path(run)
+    stages = [task for task in shop.of_family("funnel") if not task.is_value]
+    _check(shop, stages, margin)
+    claim(run, shop, resume)
+    work = run / "guard"
+    work.mkdir(exist_ok=True)
+    runs = _Runs(shop, work, progress)
+    base = runs.fit("shared", shop)
+    alone = {task.name: runs.fit(f"alone-{place}", twin_of(shop, task.name))
+             for place, task in enumerate(stages)}  # fmt: skip
+    told: dict[str, list[dict[str, Any]]] = {task.name: [] for task in stages}
+    apart: list[str] = []
+    shared_size = _size(base)
+    while len(apart) < len(stages) - 1:
+        hurt: dict[str, Evidence] = {}
+        for task in stages:
+            if task.name not in apart:
+                found = weigh_up(base, alone[task.name], task.name, margin=margin)
+                told[task.name].append(_told(found, OWN[0], apart))
+                if found.hurts:
+                    hurt[task.name] = found
+        if not hurt:
+            break
+        apart.append(min(hurt, key=lambda name: hurt[name].difference))
+        places = "-".join(str([task.name for task in stages].index(name)) for name in apart)
+        base = runs.fit(f"without-{places}", _silenced(shop, apart))
+    levels = dict.fromkeys(apart, OWN[1])
+    final = base
+    while apart:
+        final = _taught(runs, shop, stages, base, levels, shared_size)
+        unmet = []
+        for name, level in levels.items():
+            found = weigh_up(final, alone[name], name, margin=margin)
+            told[name].append(_told(found, level, apart))
+            if found.difference < 0 and level != OWN[-1]:
+                unmet.append(name)
+        if not unmet:
+            break
+        levels |= dict.fromkeys(unmet, OWN[-1])
+    receipt = _receipt(final, stages, told, levels, margin, shared_size, runs.seconds)
+    return _finish(run, final, receipt)
+
+
+def weigh_up(joint: Path, alone: Path, task: str, *, margin: float) -> Evidence:
+    """What the validation split's users say of a stage in two runs on the same tables.
+
+    Each user brings one number between -1 and 1: by how much more of all negatives their positives
+    outrank in the joint run than in the other, the mean over their positives (averaged over
+    positives these differences add up to that of the AUCs). Users come one after the other, in an
+    order drawn from the seed, and three bets are laid on them (`Bet`): that the mean is above 0,
+    below 0, and above ``-margin``. Whoever stops looking when a bet is won at `ALPHA` is wrong no
+    more often than that.
+    """
+    ours, theirs = (artifact.load(path, verify=False) for path in (joint, alone))
+    first, last = ours.store.ranges["validation"]
+    scores, labels, weight = _scores(ours, task)
+    other, _, _ = _scores(theirs, task)
+    known = (labels >= 0) & (weight > 0)
+    yes = labels[known] == 1
+    mass = weight[known]
+    pair = [given[known].astype(np.float64) for given in (scores, other)]
+    multi, single = (auc(given, yes, mass) for given in pair)
+    keys = ours.store.exposure_keys("validation")["user"].to_pylist()
+    users = groups_of(keys, last - first)[known]
+    placed = [placements(given, yes, mass) for given in pair]
+    values = _by_user(placed[0] - placed[1], users[yes], mass[yes])
+    values = np.random.default_rng(ours.shop.seed).permutation(values)
+    bets = {
+        "better": (Bet(0.0, low=-1.0, high=1.0), 1.0),
+        "worse": (Bet(0.0, low=-1.0, high=1.0), -1.0),
+        "harmless": (Bet(-margin, low=-1.0, high=1.0), 1.0),
+    }
+    seen = 0
+    while seen < len(values):
+        block = values[seen : seen + _BLOCK]
+        for bet, sign in bets.values():
+            bet.update(sign * block)
+        seen += len(block)
+        if bets["better"][0].rejects(ALPHA) or bets["worse"][0].rejects(ALPHA):
+            break
+    won = {name: bet.rejects(ALPHA) for name, (bet, _) in bets.items()}
+    verdict = next(
+        (said for name, said in _SAID if won[name]), "UNDECIDED"
+    )  # the first that was won
+    return Evidence(
+        verdict, single, multi, bets["better"][0].interval(ALPHA),
+        {name: bet.e_value for name, (bet, _) in bets.items()}, seen, len(values),
+    )  # fmt: skip
+
+
+_SAID: Final = (("better", "HELPS"), ("worse", "HURTS"), ("harmless", "NEUTRAL"))
+
+
+def placements(scores: Floats, yes: NDArray[np.bool_], mass: Floats) -> Floats:
+    """The share of negatives that each positive outranks, ``[n_positives]``; ties count half.
+
+    The mean of these is the AUC (DeLong et al., "Comparing the Areas under Two or More Correlated
+    ROC Curves", Biometrics 1988). All arguments are ``[n]``.
+
+    >>> placements(np.array([0.9, 0.4, 0.5, 0.4]), np.array([True, True, False, False]), np.ones(4))
+    array([1.  , 0.25])
+    """
+    order = np.argsort(scores[~yes], kind="stable")
+    values = scores[~yes][order]
+    below = np.concatenate([[0.0], np.cumsum(mass[~yes][order])])
+    ends = [np.searchsorted(values, scores[yes], side=side) for side in ("left", "right")]
+    total = below[-1] if below[-1] > 0 else np.nan
+    found: Floats = (below[ends[0]] + below[ends[1]]) / (2 * total)
+    return found
+
+
+# ---- the runs -----------------------------------------------------------------------------
+
+
+class _Runs:
+    """Fits under one folder, on the tables of the first; what is finished is not done again."""
+
+    def __init__(self, shop: Shop, folder: Path, progress: Progress) -> None:
+        self.shop, self.folder, self.progress = shop, folder, progress
+        self.seconds: dict[str, float] = {}
+
+    def fit(self, name: str, variant: Shop, onto: Onto | None = None) -> Path:
+        run = self.folder / name
+        self.progress("guard", len(self.seconds), 0, name)
+        if not finished(run, variant):
+            first = self.folder / "shared"
+            fit(
+                variant, run, resume=run.exists(), progress=self.progress,
+                like=None if run == first else first, onto=onto,
+            )  # fmt: skip
+        self.seconds[name] = float(artifact.read_manifest(run)["fit"]["seconds"])
+        return run
+
+
+def _silenced(shop: Shop, names: list[str]) -> Shop:
+    """The shop with stages that teach nothing shared, and have no say in the epoch."""
+    return varied(shop, tasks={name: {"weight": 0.0} for name in names})
+
+
+def _taught(
+    runs: _Runs,
+    shop: Shop,
+    stages: list[Task],
+    base: Path,
+    levels: Mapping[str, str],
+    shared_size: int,
+) -> Path:
+    """The base run with each stage of ``levels`` taught on top of it, one after the other."""
+    names = [task.name for task in stages]
+    tasks = {name: {"weight": 0.0, "own": level} for name, level in levels.items()}
+    width = {"own_width": _own_width(shop, tasks, base, shared_size)}
+    key = "-".join(f"{names.index(name)}{level}" for name, level in levels.items())
+    run = base
+    for name in levels:
+        variant = varied(shop, model=width, training={"watch": name}, tasks=tasks)
+        run = runs.fit(f"own-{key}-{names.index(name)}", variant, Onto(run, name))
+    return run
+
+
+def _own_width(shop: Shop, tasks: Mapping[str, Any], base: Path, shared_size: int) -> int:
+    """The widest rows of their own under which the model stays within `MOST_MEMORY`."""
+    loaded = artifact.load(base, verify=False)
+    counts = artifact.counts_of(loaded.transform, loaded.store)
+    widest, _, _ = settings_of(shop)[1].widths()
+    for width in range(widest, 1, -1):
+        variant = varied(shop, model={"own_width": width}, tasks=tasks)
+        model = build(loaded.transform, variant.tasks, counts, settings_of(variant)[1])
+        if sum(weight.numel() for weight in model.parameters()) <= MOST_MEMORY * shared_size:
+            return width
+    return 1
+
+
+def _size(run: Path) -> int:
+    return int(artifact.read_manifest(run)["fit"]["parameters"])
+
+
+# ---- what is told -------------------------------------------------------------------------
+
+
+def _told(found: Evidence, own: str, apart: list[str]) -> dict[str, Any]:
+    return {
+        "own": own,
+        "apart": list(apart),
+        "verdict": found.verdict,
+        "single": found.single,
+        "multi": found.multi,
+        "difference": found.difference,
+        "interval": list(found.interval),
+        "e_values": dict(found.e_values),
+        "n_users": found.n_users,
+        "of_users": found.of_users,
+    }
+
+
+def _receipt(
+    final: Path,
+    stages: list[Task],
+    told: Mapping[str, list[dict[str, Any]]],
+    levels: Mapping[str, str],
+    margin: float,
+    shared_size: int,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    tasks = {}
+    for task in stages:
+        last = told[task.name][-1]
+        tasks[task.name] = {
+            **{key: value for key, value in last.items() if key not in ("own", "apart")},
+            "own": levels.get(task.name, OWN[0]),
+            "metric": "auc" if task.given is None else f"auc|{task.given}",
+            "margin": margin,
+            "smallest_detectable": None,
+            "met": last["difference"] >= -margin,
+            "steps": told[task.name],
+        }
+    return {
+        "kind": "guard",
+        "split": "validation",
+        "tasks": tasks,
+        "cost": {
+            "seconds": dict(seconds),
+            "parameters": _size(final),
+            "parameters_shared": shared_size,
+            "memory": _size(final) / shared_size,
+        },
+    }
+
+
+def _finish(run: Path, final: Path, receipt: Mapping[str, Any]) -> dict[str, Any]:
+    """The last run's files as those of ``run``, with the receipt beside and in the manifest."""
+    for name in ("events.jsonl", "prepared.json"):
+        artifact.write_whole(run / name, (final / name).read_text("utf-8"))
+    shutil.rmtree(run / "store", ignore_errors=True)
+    shutil.copytree(final / "store", run / "store", copy_function=link_or_copy)
+    made = artifact.load(final, verify=False)
+    kept = ("history_length", "settings", "fit", "prepared")
+    answer = {**made.manifest["fit"], "run": str(run), "guard": dict(receipt)}
+    record = {name: made.manifest[name] for name in kept} | {"fit": answer}
+    text = json.dumps(artifact.plain(receipt), ensure_ascii=False, indent=1)
+    artifact.write_whole(run / "receipt.json", text)
+    artifact.save(
+        run,
+        shop=made.shop,
+        transform=made.transform,
+        model=made.model,
+        shape=settings_of(made.shop)[1],
+        record=record,
+    )
+    return answer
+
+
+# ---- rows and users -----------------------------------------------------------------------
+
+
+def _check(shop: Shop, stages: list[Task], margin: float) -> None:
+    if len(stages) < 2:
+        raise ConfigError(
+            f"{shop.name}: {len(stages)} stage to guard; sharing can hurt where there are two"
+        )
+    if not 0 < margin < 1:
+        raise ConfigError(f"--margin: {margin}; give an AUC between 0 and 1, such as 0.005")
+    given = [task.name for task in stages if task.own != OWN[0]]
+    if given:
+        raise ConfigError(f"tasks.{given[0]}.own: the guard decides that; leave it out")
+
+
+def _scores(run: Artifact, task: str) -> tuple[Array, Array, Array]:
+    """Chances where the stage is defined, its labels (-1 elsewhere) and weights, ``[n]`` each."""
+    store = run.store
+    first, last = store.ranges["validation"]
+    place = [each.name for each in run.shop.of_family("funnel")].index(task)
+    head = run.model.heads["funnel"]
+    assert isinstance(head, FunnelHead)
+    labels = np.asarray(store["exposures/labels"][first:last])[:, head.columns]
+    defined = head.defined(torch.from_numpy(labels), place).numpy()
+    scores = predict.funnel_scores(
+        run.model, store, "validation", history_length=run.history_length
+    ).conditional[:, place]
+    weight = np.asarray(store["exposures/weight"][first:last], dtype=np.float64)
+    return scores, np.where(defined, labels[:, place], -1), weight
+
+
+def _by_user(values: Floats, users: Array, mass: Floats) -> Floats:
+    """The weighted mean of each user's values, in the order of the users' numbers."""
+    _, place = np.unique(users, return_inverse=True)
+    found: Floats = np.bincount(place, values * mass) / np.bincount(place, mass)
+    return found
