@@ -46,8 +46,11 @@ SHARED: Final[dict[str, tuple[float, int]]] = {  # name -> kappa, sign
     "kappa 1": (1.0, 1),
     "kappa 1, opposed": (1.0, -1),
     "kappa 0.5": (0.5, 1),
+    "kappa 0.5, opposed": (0.5, -1),
     "kappa 0": (0.0, 1),
+    "kappa 0, opposed": (0.0, -1),
 }
+DRAWN: Final = ("kappa 1", "kappa 1, opposed", "kappa 0.5", "kappa 0")
 # Picked by the single-task model's validation loss at kappa 0 (seed 0) and everyone's.
 SETTINGS: Final = (
     "fit.epochs=8", "fit.row_learning_rate=0.2", "fit.row_l2=0.003",
@@ -200,13 +203,23 @@ def ceilings(folder: Path) -> dict[str, float]:
     }
 
 
+def folder_of(out: Path, shared: str, seed: int) -> Path:
+    """Where a made shop is."""
+    return out / f"{shared.replace(' ', '-').replace(',', '')}-{seed}"
+
+
+def drawn(lines: Sequence[Line]) -> list[str]:
+    """The ways of sharing that there are lines of."""
+    return [shared for shared in SHARED if any(line.shared == shared for line in lines)]
+
+
 def summary(lines: Sequence[Line], rule: str) -> list[list[str]]:
     """A row per model: dense / sparse AUC, mean over seeds, for each way of sharing."""
     models = ["ceiling", *dict.fromkeys(line.model for line in lines)]
     rows = []
     for model in models:
         cells = [model]
-        for shared in SHARED:
+        for shared in drawn(lines):
             told = [
                 each.ceiling if model == "ceiling" else getattr(each, rule)
                 for each in lines
@@ -223,7 +236,7 @@ def differences(lines: Sequence[Line], rule: str) -> list[list[str]]:
     rows = []
     for model in dict.fromkeys(line.model for line in lines if line.model != SINGLE):
         cells = [model]
-        for shared in SHARED:
+        for shared in drawn(lines):
             alone = {
                 each.seed: each for each in lines if (each.shared, each.model) == (shared, SINGLE)
             }
@@ -252,7 +265,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--shared", nargs="*", choices=SHARED, default=list(SHARED))
+    parser.add_argument("--shared", nargs="*", choices=SHARED, default=list(DRAWN))
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     log = given.out / "lines.jsonl"
@@ -261,7 +274,7 @@ def main(arguments: Sequence[str]) -> int:
     with fast_memory():
         for seed in range(given.seeds):
             for shared in given.shared:
-                folder = given.out / f"{shared.replace(' ', '-').replace(',', '')}-{seed}"
+                folder = folder_of(given.out, shared, seed)
                 for model in given.models:
                     if (shared, seed, model) in lines:
                         continue
@@ -278,7 +291,7 @@ def main(arguments: Sequence[str]) -> int:
         ),
         "order, minus the single-task model, joint epoch": differences(told, "joint"),
     }
-    heading = ["model", *SHARED]
+    heading = ["model", *drawn(told)]
     tables = {title: (heading, rows) for title, rows in pages.items()}
     show(given.out / "transfer_map.md", tables, width=150)
     document = {
