@@ -81,8 +81,11 @@ class Line:
     ceiling: dict[str, float]
 
 
-def make_shop(folder: Path, kappa: float, sign: int, seed: int) -> None:
-    """A wide table of exposures with both labels, and the chances that were planted."""
+def make_shop(folder: Path, kappa: float, sign: int, seed: int, **size: int) -> None:
+    """A wide table of exposures with both labels, and the chances that were planted.
+
+    ``size`` are other numbers of users, items and exposures than the preset's.
+    """
     made = folder / "made"
     simulate(
         made,
@@ -93,6 +96,7 @@ def make_shop(folder: Path, kappa: float, sign: int, seed: int) -> None:
         cart_rate=0.02,
         click_sd=1.4,
         cart_sd=1.5,
+        **size,
     )
     events = pq.read_table(made / "events.parquet")
     shown = events.filter(pc.equal(events["event"], "impression")).sort_by("ts")
