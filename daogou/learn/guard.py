@@ -305,6 +305,7 @@ def _receipt(
     return {
         "kind": "guard",
         "split": "validation",
+        "margin": margin,
         "tasks": tasks,
         "cost": {
             "seconds": dict(seconds),

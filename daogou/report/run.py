@@ -55,6 +55,14 @@ WORDS: Final[Mapping[str, Words]] = {
         "receipt": "Whether sharing helps",
         "receipt_note": "Together less a model of its own, paired: above 0 sharing is better. The "
         "line is the 95 % interval; hatched is what does not matter.",
+        "guard_note": "Each stage as it was learnt for this run, less a model of its own, on the "
+        "validation split. A stage that shared layers would have hurt got its own, in the column "
+        "after the difference. The interval is of the mean over users and holds whenever one stops "
+        "looking; hatched is the margin.",
+        "own": "own layers",
+        "own.nothing": "none",
+        "own.experts": "an expert",
+        "own.rows": "an expert and rows",
         "metrics": "How good it is",
         "metrics_note": "Split: {split}. Points with 95 % intervals that draw whole users anew. "
         "Tasks are never averaged: an average hides the one that is bad.",
@@ -183,6 +191,12 @@ WORDS: Final[Mapping[str, Words]] = {
         "receipt": "联合训练是否有帮助",
         "receipt_note": "联合模型与单任务模型的配对差值：大于 0 说明联合训练更好。"
         "线为 95% 区间；阴影为可以忽略的差异。",
+        "guard_note": "本次训练中各阶段与其单任务模型在验证集上的差值。会因共享而变差的阶段"
+        "使用自己的层，见差值后一列。区间为按用户平均的差值，无论何时停止查看都成立；阴影为允许的差距。",
+        "own": "独立的层",
+        "own.nothing": "无",
+        "own.experts": "一个专家",
+        "own.rows": "一个专家和行向量",
         "metrics": "效果如何",
         "metrics_note": "数据划分：{split}。点为指标值，线为按用户重抽样的 95% 区间。"
         "各任务从不取平均：平均会掩盖表现差的任务。",
@@ -421,6 +435,8 @@ def _receipt(found: Found, words: Words, lang: str) -> str:
     """What a receipt.json says; a comparison's own page says more."""
     tasks = (found.receipt or {}).get("tasks", {})
     verdicts = RECEIPT_WORDS[lang]
+    guards = (found.receipt or {}).get("kind") == "guard"
+    note = words["guard_note" if guards else "receipt_note"]
     by_metric: dict[str, list[Row]] = {}
     rows = []
     for name, entry in tasks.items():
@@ -435,8 +451,9 @@ def _receipt(found: Found, words: Words, lang: str) -> str:
         rows.append(
             [
                 name, entry.get("metric") or "–", verdict, _plain(entry.get("multi"), DIGITS),
-                _plain(entry.get("single"), DIGITS), difference, _between(low, high),
-                _plain(entry.get("smallest_detectable"), DIGITS),
+                _plain(entry.get("single"), DIGITS), difference,
+                *([words[f"own.{entry['own']}"]] if guards else []), _between(low, high),
+                *([] if guards else [_plain(entry.get("smallest_detectable"), DIGITS)]),
             ]
         )  # fmt: skip
     if not rows:
@@ -447,14 +464,16 @@ def _receipt(found: Found, words: Words, lang: str) -> str:
         title, axis = (
             verdicts[key].format(metric=name) for key in ("differences_of", "difference_axis")
         )
-        frame = Frame(title, words["receipt_note"], axis)
+        frame = Frame(title, note, axis)
         margin = (found.receipt or {}).get("margin")
         plots.append(forest(frame, points, zero=0.0, margin=margin))
     keys = "task", "metric", "verdict", "together", "alone", "difference", "interval", "smallest"
     heads = [verdicts[key] for key in keys]
+    if guards:
+        heads[-2:] = [words["own"], heads[-2]]
     return section(
         words["receipt"],
-        paragraph(words["receipt_note"], note=True),
+        paragraph(note, note=True),
         grid(plots),
         folded(words["numbers"], table(heads, rows, numbers_from=3)),
     )

@@ -209,6 +209,19 @@ def test_the_receipt_is_shown_with_its_verdicts() -> None:
     assert "Whether sharing helps" not in run_page(replace(FULL, receipt=None))
 
 
+@pytest.mark.parametrize(
+    ("lang", "words"), [("en", "an expert and rows"), ("zh", "一个专家和行向量")]
+)
+def test_a_guarded_run_says_which_stages_got_layers_of_their_own(lang: str, words: str) -> None:
+    entry = {
+        "verdict": "HELPS", "difference": 0.01, "interval": [0.002, 0.02], "single": 0.7,
+        "multi": 0.71, "own": "rows", "metric": "auc", "smallest_detectable": None,
+    }  # fmt: skip
+    receipt = {"kind": "guard", "margin": 0.005, "tasks": {"cart": entry}}
+    page = run_page(replace(FULL, receipt=receipt), lang=lang)
+    assert words in page and "0.002" in page
+
+
 def test_what_was_read_is_counted() -> None:
     words = read(run_page(FULL)).words
     for word in ("12,345", "labels missing: cart", "dropped: no user", "odd <column>", "a note"):
