@@ -127,7 +127,7 @@ def guard(
             break
         levels |= dict.fromkeys(unmet, OWN[-1])
     receipt = _receipt(final, stages, told, levels, margin, shared_size, runs.seconds)
-    return _finish(run, final, receipt)
+    return _finish(run, base, final, receipt)
 
 
 def weigh_up(joint: Path, alone: Path, task: str, *, margin: float) -> Evidence:
@@ -296,7 +296,8 @@ def _receipt(
         tasks[task.name] = {
             **{key: value for key, value in last.items() if key not in ("own", "apart")},
             "own": levels.get(task.name, OWN[0]),
-            "metric": "auc" if task.given is None else f"auc|{task.given}",
+            "metric": "auc",
+            "given": task.given,  # rows where this happened are the ones that were judged
             "margin": margin,
             "smallest_detectable": None,
             "met": last["difference"] >= -margin,
@@ -316,15 +317,20 @@ def _receipt(
     }
 
 
-def _finish(run: Path, final: Path, receipt: Mapping[str, Any]) -> dict[str, Any]:
-    """The last run's files as those of ``run``, with the receipt beside and in the manifest."""
+def _finish(run: Path, base: Path, final: Path, receipt: Mapping[str, Any]) -> dict[str, Any]:
+    """The final weights as those of ``run``, with the receipt beside and in the manifest.
+
+    Epochs are those of the ``base``, in which all tasks but those that went were taught.
+    """
     for name in ("events.jsonl", "prepared.json"):
-        artifact.write_whole(run / name, (final / name).read_text("utf-8"))
+        artifact.write_whole(run / name, (base / name).read_text("utf-8"))
     shutil.rmtree(run / "store", ignore_errors=True)
     shutil.copytree(final / "store", run / "store", copy_function=link_or_copy)
     made = artifact.load(final, verify=False)
     kept = ("history_length", "settings", "fit", "prepared")
-    answer = {**made.manifest["fit"], "run": str(run), "guard": dict(receipt)}
+    taught = artifact.read_manifest(base)["fit"]
+    epochs = {name: taught[name] for name in ("epochs", "best_epoch", "seconds")}
+    answer = {**made.manifest["fit"], **epochs, "run": str(run), "guard": dict(receipt)}
     record = {name: made.manifest[name] for name in kept} | {"fit": answer}
     text = json.dumps(artifact.plain(receipt), ensure_ascii=False, indent=1)
     artifact.write_whole(run / "receipt.json", text)

@@ -490,7 +490,7 @@ class _Lying:
             left, right = 20.0, _WIDTH - 20.0
         ends = [end for row in rows for end in (row.value, row.low, row.high)]
         values = [*ends, *more, *(frame.x_range or ())]
-        x = scale(values, left, right, n_ticks=3 if right - left < 200 else 5)
+        x = scale(values, left, right, n_ticks=min(max(int((right - left) / 75), 2), 5))
         return cls(frame, x, len(rows), left, right, above)
 
     @property

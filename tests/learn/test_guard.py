@@ -144,6 +144,9 @@ def test_a_hurt_stage_gets_experts_then_rows_and_the_others_share_on(
     made = artifact.load(run)
     assert made.manifest["fit"]["guard"]["tasks"]["cart"]["own"] == "rows"
     assert json.loads((run / "receipt.json").read_text("utf-8"))["tasks"].keys() == tasks.keys()
+    assert (run / "events.jsonl").read_bytes() == (
+        run / "guard" / "without-1" / "events.jsonl"
+    ).read_bytes()
     rest = artifact.load(run / "guard" / "without-1")
     assert (chances(rest)[:, [0, 2]] == chances(made)[:, [0, 2]]).all()
 
