@@ -281,6 +281,50 @@ def test_relate_writes_a_page_in_the_language_asked_for_and_goes_on(
     assert "前瞻一步" in again[2]
 
 
+def test_compare_writes_a_receipt_in_the_language_asked_for_and_goes_on(
+    call: Call, made_shop: Path, tmp_path: Path
+) -> None:
+    off = ("match", "purchase", "extract", '"profile.gender"', '"profile.age_band"',
+           '"profile.tier"')  # fmt: skip
+    sets = [f"tasks.{name}.enabled=false" for name in off]
+    sets += ["fit.epochs=1", "fit.rows_per_step=4096"]
+    words = ("compare", made_shop, "--out", tmp_path / "out", "--seeds", "1", "--rivals",
+             "popularity",
+             *(word for each in sets for word in ("--set", each)))  # fmt: skip
+    found = document(call(*words))
+    assert found == json.loads((tmp_path / "out" / "compare.json").read_text("utf-8"))
+    short = json.loads((tmp_path / "out" / "receipt.json").read_text("utf-8"))
+    assert set(short["tasks"]) == {"click", "cart", "cart|click"}
+    assert 'lang="en"' in (tmp_path / "out" / "receipt.html").read_text("utf-8")
+    assert "add --resume" in refused(call(*words), 1)
+    again = call(*words, "--resume", "--lang", "zh", "--margin", "0.5")
+    assert document(again)["margin"] == 0.5
+    assert 'lang="zh-Hans"' in (tmp_path / "out" / "receipt.html").read_text("utf-8")
+    assert "联合训练" in again[2]
+    wrong = ("--mixers", "plee,mmoe", "--margin", "0")
+    message = refused(call(*words[:3], tmp_path / "no", *wrong), 2)
+    assert "'ple'" in message and "margin: 0.0" in message
+
+
+def test_tune_keeps_the_best_run_and_can_be_made_longer(
+    call: Call, made_shop: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    space = 'tune.space."fit.learning_rate"={choices=[0.001, 0.002]}'
+    sets = ("--set", "fit.epochs=1", "--set", "fit.rows_per_step=4096", "--set", space)
+    words = ("tune", made_shop, "--out", out, "--sampler", "grid", "--objective", "click", *sets)
+    found = document(call(*words, "--trials", "1"))
+    assert found["objective"] == "click" and found["counts"]["finished"] == 1
+    assert "add --resume" in refused(call(*words), 1)
+    again = call(*words, "--resume", "--lang", "zh")
+    found = document(again)
+    assert found == json.loads((out / "tune.json").read_text("utf-8"))
+    assert found["counts"]["finished"] == 2 and "提前停止 0" in again[2]
+    assert document(call("evaluate", found["best"]["run"]))["split"] == "test"
+    message = refused(call("tune", made_shop, "--out", out, "--sampler", "tpee", "--resume"), 2)
+    assert "did you mean 'tpe'" in message
+
+
 def test_a_report_of_a_run_is_a_page_or_tables_and_judges_it_once(
     call: Call, made_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

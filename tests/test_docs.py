@@ -18,6 +18,7 @@ from daogou.cli import app
 from daogou.learn.calibrate import METHODS as CALIBRATIONS
 from daogou.learn.sampling import SAMPLINGS
 from daogou.learn.settings import Settings
+from daogou.learn.space import Range, Tuning
 from daogou.model.build import Shape
 from daogou.model.mixers import MIXERS
 from daogou.model.mixers.base import GIVEN
@@ -34,6 +35,8 @@ SECTIONS: Mapping[str, type[Any]] = {
     "[truth]": schema.Truth,
     "[model]": Shape,
     "[fit]": Settings,
+    "[tune]": Tuning,
+    "[tune.space]": Range,
 }
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 COMMANDS: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from daogou.artifact import Artifact
 from daogou.errors import DataError, unknown
 from daogou.features.store import SPLITS, Store, compile_store
-from daogou.features.text import spans_of, tokenise
+from daogou.learn.judge import gold_spans, groups_of, said_spans, truth_of
 from daogou.metrics import (
     auc,
     auc_interval,
@@ -45,7 +45,7 @@ from daogou.model.heads.profile import Listed, Ordered
 from daogou.schema import Shop, Task
 from daogou.tables import prepare
 from daogou.tables.engine import Engine
-from daogou.tables.truth import Truth, read_truth
+from daogou.tables.truth import Truth
 
 Array = NDArray[Any]
 Entry = dict[str, Any]
@@ -88,11 +88,7 @@ def evaluate(run: Artifact, *, split: str = "test", data: Shop | None = None) ->
 
 
 def _report(run: Artifact, split: str) -> dict[str, Any]:
-    truth = None
-    if run.shop.truth is not None:
-        folder = run.shop.root / run.shop.truth.path
-        truth = read_truth(folder) if folder.exists() else None
-    asked = Asked(run, split, truth, run.shop.seed)
+    asked = Asked(run, split, truth_of(run.shop), run.shop.seed)
     tasks: dict[str, Entry] = {}
     by_family: dict[str, list[Task]] = {}
     for task in run.model.tasks:
@@ -115,8 +111,8 @@ def _funnel(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
     rows = _Exposures(
         labels=labels,
         weight=np.asarray(store["exposures/weight"][first:last], dtype=np.float64),
-        users=_groups(keys["user"].to_pylist(), last - first),
-        requests=_groups(keys["request"].to_pylist(), last - first, keys["user"].to_pylist()),
+        users=groups_of(keys["user"].to_pylist(), last - first),
+        requests=groups_of(keys["request"].to_pylist(), last - first, keys["user"].to_pylist()),
         grouped=keys["user"].null_count < len(keys) or keys["request"].null_count < len(keys),
         planted=asked.truth.exposures(keys["id"].to_pylist()) if asked.truth else {},
     )
@@ -397,20 +393,9 @@ def _lists(given: Array, held: Array, seed: int) -> Entry:
 def _extract(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
     store, run = asked.store, asked.run
     titles = np.flatnonzero(store["titles/split"] == SPLITS.index(asked.split))
-    attributes = run.transform.attributes
     texts = store.titles["text"].take(titles).to_pylist()
-    gold = [
-        [(span["start"], span["end"], span["attribute"]) for span in spans]
-        for spans in store.titles["spans"].take(titles).to_pylist()
-    ]
-    annotated = store.titles["annotated"].take(titles).to_pylist()
-    said: list[list[tuple[int, int, str]]] = []
-    at = 0
-    for rows, tags, sure, _ in predict.title_tags(run.model, store, titles):
-        for i in range(len(rows)):
-            spans = spans_of(texts[at], tokenise(texts[at]), tags[i], attributes, sure[i])
-            said.append([span[:3] for span in spans])
-            at += 1
+    gold, annotated = gold_spans(store, titles)
+    said = said_spans(run.model, store, run.transform, titles)
     spans_found = span_f1(said, gold, annotated)
     values_found = value_f1(said, gold, texts, annotated)
     numbers = np.arange(len(texts))
@@ -445,17 +430,6 @@ def _extract(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
 
 def _tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
-
-
-def _groups(keys: list[str | None], n: int, within: list[str | None] | None = None) -> Array:
-    """A number per key; rows without one are a group each. ``within`` splits a key further."""
-    if within is not None and all(key is None for key in keys):
-        return _groups(within, n)
-    names = [
-        (key, within[i] if within else None) if key is not None else i for i, key in enumerate(keys)
-    ]
-    numbers: dict[Any, int] = {}
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
 
 
 _FAMILIES: dict[str, Callable[[Asked, list[Task]], dict[str, Entry]]] = {

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daogou.features.store import SPLITS, Store
-from daogou.features.text import spans_of, tokenise
+from daogou.features.text import Span, spans_of, tokenise
 from daogou.features.transform import Transform
 from daogou.features.vocab import Vocab
 from daogou.metrics import f1_of, fit_ranks, mean_of, normalised_gini, span_f1
@@ -266,8 +266,8 @@ def _extract(asked: _Asked, tasks: Sequence[Task]) -> Iterator[Question]:
     store = asked.store
     titles = np.flatnonzero(store["titles/split"] == SPLITS.index(asked.split))
     n = len(titles)
-    gold, annotated = _gold(store, titles)
-    nothing: list[list[tuple[int, int, str]]] = [[] for _ in gold]
+    gold, annotated = gold_spans(store, titles)
+    nothing: list[list[Span]] = [[] for _ in gold]
     name = tasks[0].name
     yield Question(
         name, name, "f1", "counts",
@@ -290,7 +290,8 @@ _ASK: Final[Mapping[str, Callable[[_Asked, Sequence[Task]], Iterator[Question]]]
 }
 
 
-def _gold(store: Store, titles: Rows) -> tuple[list[list[tuple[int, int, str]]], list[Any]]:
+def gold_spans(store: Store, titles: Rows) -> tuple[list[list[Span]], list[Any]]:
+    """The gold spans of each of these titles, and the attributes that were labelled on it."""
     spans = store.titles["spans"].take(titles).to_pylist()
     gold = [[(one["start"], one["end"], one["attribute"]) for one in each] for each in spans]
     return gold, store.titles["annotated"].take(titles).to_pylist()
@@ -379,7 +380,7 @@ def answers_from(said: Mapping[str, Any], shop: Shop, store: Store, split: str) 
             found[name] = recalls(each, predict.first_queries(store, split)[1])
         elif kind == "extract":
             titles = np.flatnonzero(store["titles/split"] == SPLITS.index(split))
-            gold, annotated = _gold(store, titles)
+            gold, annotated = gold_spans(store, titles)
             found[name] = span_f1(each, gold, annotated).by_text
         else:
             found[name] = np.asarray(each)
@@ -414,15 +415,22 @@ def recalls(blocks: Any, relevant: Sequence[Array]) -> Floats:
 
 def _span_counts(model: JointModel, store: Store, transform: Transform, split: str) -> Rows:
     titles = np.flatnonzero(store["titles/split"] == SPLITS.index(split))
+    gold, annotated = gold_spans(store, titles)
+    return span_f1(said_spans(model, store, transform, titles), gold, annotated).by_text
+
+
+def said_spans(
+    model: JointModel, store: Store, transform: Transform, titles: Rows
+) -> list[list[Span]]:
+    """The spans that a model finds in each of these titles."""
     texts = store.titles["text"].take(titles).to_pylist()
-    said: list[list[tuple[int, int, str]]] = []
+    said: list[list[Span]] = []
     for rows, tags, sure, _ in predict.title_tags(model, store, titles):
         for i in range(len(rows)):
             text = texts[len(said)]
             spans = spans_of(text, tokenise(text), tags[i], transform.attributes, sure[i])
             said.append([span[:3] for span in spans])
-    gold, annotated = _gold(store, titles)
-    return span_f1(said, gold, annotated).by_text
+    return said
 
 
 # ---- slices ---------------------------------------------------------------------------

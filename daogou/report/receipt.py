@@ -125,7 +125,8 @@ WORDS: Final[Mapping[str, Words]] = {
         "defined and teach nothing that is shared. Over all exposures the twins' chances are "
         "multiplied.",
         "how_verdict": "Helps or hurts: the difference is beyond the margin and clear after Holm's "
-        "correction. No difference: the 90 % interval lies within the margin. Otherwise undecided.",
+        "correction. Neutral: the 90 % interval, corrected likewise, lies within the margin. "
+        "Otherwise undecided.",
     },
     "zh": {
         "title": "联合训练有用吗？{shop}",
@@ -232,7 +233,7 @@ WORDS: Final[Mapping[str, Words]] = {
         "权重为 0：它们只说明该阶段在哪里有定义，不影响任何共用部分。"
         "对全部曝光，各单任务模型的概率相乘。",
         "how_verdict": "有益或有害：差值超过界限，且经 Holm 校正后仍然明确。"
-        "无差别：90% 区间落在界限以内。其余为未定。",
+        "无差别：同样校正后的 90% 区间落在界限以内。其余为未定。",
     },
 }
 

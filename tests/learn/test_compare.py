@@ -236,7 +236,9 @@ def test_validation_chooses_the_candidate(compared: tuple[Path, dict[str, Any], 
 # ---- verdicts -------------------------------------------------------------------------------
 
 
-def planted(shop: Shop, base: Artifact, candidate: str, control: str) -> Mapping[str, Any]:
+def planted(
+    shop: Shop, base: Artifact, candidate: str, control: str, best: str | None = None
+) -> Mapping[str, Any]:
     """The document where a candidate knows the truth, or the control does, or both the same."""
     asked = questions(shop, base.store, base.transform, "train", truth_of(shop))
     noise = np.random.default_rng(0)
@@ -251,7 +253,7 @@ def planted(shop: Shop, base: Artifact, candidate: str, control: str) -> Mapping
             }
         )
     contenders = [
-        Contender("ours", "multi", said[candidate], validation=[1.0]),
+        Contender("ours", "multi", said[candidate], said[best or candidate], validation=[1.0]),
         Contender("single", "single", said[control]),
     ]
     return document_of(shop, Asked(seeds=3, draws=100), base, contenders, quiet)
@@ -272,6 +274,18 @@ def test_verdicts_find_what_was_planted(
         assert np.sign(found["delta_m"]) == {"HELPS": 1, "HURTS": -1, "NEUTRAL": 0}[wanted]
         closed = found["tasks"]["click"]["gap_closed"]
         assert wanted != "HELPS" or closed == pytest.approx(1.0)
+
+
+def test_a_best_epoch_that_knows_the_truth_saves_no_verdict(
+    shop: Shop, base: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daogou.learn.differences.SPLIT", "train")
+    found = planted(shop, base, "noise", "truth", best="truth")["candidates"]["ours"]
+    for entry in found["tasks"].values():
+        assert entry["best_per_task"]["multi"] == pytest.approx(entry["ceiling"])
+        assert entry["best_per_task"]["difference"] == pytest.approx(0.0)
+    assert found["tasks"]["click"]["verdict"] == "HURTS"
+    assert found["tasks"]["click"]["multi"] < found["tasks"]["click"]["single"]
 
 
 def test_slices_are_corrected_together_and_hold_their_own_rows(

@@ -45,6 +45,27 @@ def test_a_task_is_one_row_with_its_leading_metric() -> None:
     ]  # fmt: skip
 
 
+def test_the_best_trials_come_first_and_the_front_is_marked() -> None:
+    def trial(number: int, state: str, score: float) -> dict[str, Any]:
+        settings = {"fit.learning_rate": 0.0012345678, "model.mixer": "ple"}
+        return {
+            "number": number, "state": state, "score": score, "best_epoch": 2,
+            "settings": settings,
+        }  # fmt: skip
+
+    document = {
+        "sampler": "tpe", "objective": "joint", "pareto": [2],
+        "counts": {"finished": 2, "stopped": 1, "failed": 0, "unfinished": 0},
+        "trials": [trial(0, "finished", 0.5), trial(1, "stopped", 0.1), trial(2, "finished", 0.25)],
+    }  # fmt: skip
+    text = drawn(terminal.trials(document))
+    assert "2 finished, 1 stopped early" in text and "0.1000" not in text
+    assert text.index("2+") < text.index("0.5000")
+    assert cells(text, "2+")[1:] == ["0.2500", "2", "fit.learning_rate 0.001235  model.mixer ple"]
+    assert "得分" in drawn(terminal.trials(document, lang="zh"))
+    assert "0.5000" not in drawn(terminal.trials(document, most=1))
+
+
 def test_what_starts_from_nothing_has_its_gap_counted_from_nothing() -> None:
     row = cells(drawn(terminal.evaluation(REPORT)), "profile.gender")
     assert row[1:3] == ["macro_f1", "0.6000"]
