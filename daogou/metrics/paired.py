@@ -370,7 +370,7 @@ def _beta_fraction(a: float, b: float, x: float) -> float:
     terms is more than doubles can tell.
     """
     value = 1.0
-    for m in range(20 + int(2.0 * math.sqrt(max(a, b))), 0, -1):
+    for m in range(40 + int(2.0 * math.sqrt(max(a, b))), 0, -1):
         odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         value = 1.0 + even / (1.0 + odd / value)

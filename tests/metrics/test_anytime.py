@@ -87,7 +87,7 @@ def test_wealth_is_not_expected_to_grow_where_the_mean_is_the_bound() -> None:
 
 def test_looking_after_every_value_rejects_no_more_often_than_promised() -> None:
     random = np.random.default_rng(0)
-    bets = [bet_on(np.clip(random.normal(0.0, 0.2, 500), -1.0, 1.0)) for _ in range(200)]
+    bets = [bet_on(np.clip(random.normal(0.0, 0.2, 1000), -1.0, 1.0)) for _ in range(300)]
     assert np.mean([bet.rejects(0.05) for bet in bets]) <= 0.05
     assert np.mean([bet.interval(0.1)[0] <= 0.0 <= bet.interval(0.1)[1] for bet in bets]) >= 0.88
 
@@ -102,9 +102,9 @@ def test_an_ordinary_test_looked_at_as_often_would_reject_far_more_often() -> No
 def test_skewed_values_are_no_trap() -> None:
     random = np.random.default_rng(1)
     rejected = 0
-    for _ in range(150):  # one in twenty gains 0.95, the others lose 0.05
-        rejected += bet_on(np.where(random.random(500) < 0.05, 0.95, -0.05)).rejects(0.05)
-    assert rejected / 150 <= 0.06
+    for _ in range(200):  # one in twenty gains 0.95, the others lose 0.05
+        rejected += bet_on(np.where(random.random(1000) < 0.05, 0.95, -0.05)).rejects(0.05)
+    assert rejected / 200 <= 0.06
 
 
 def test_a_mean_above_the_bound_is_found_about_as_soon_as_by_a_test_with_one_look() -> None:

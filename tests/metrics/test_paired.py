@@ -107,7 +107,7 @@ def test_the_interval_covers_the_truth_and_verdicts_are_wrong_as_often_as_they_s
     sds: tuple[float, float],
 ) -> None:
     random = np.random.default_rng(1)
-    found = [drawn(random, 0.0, sds) for _ in range(300)]
+    found = [drawn(random, 0.0, sds) for _ in range(500)]
     assert 0.92 <= np.mean([one.low <= 0.0 <= one.high for one in found]) <= 0.98
     wrong = np.mean([verdict(one, 0.0) in ("HELPS", "HURTS") for one in found])
     assert 0.02 <= wrong <= 0.08
@@ -115,7 +115,7 @@ def test_the_interval_covers_the_truth_and_verdicts_are_wrong_as_often_as_they_s
 
 def test_seeds_alone_or_users_alone_would_be_too_sure() -> None:
     random = np.random.default_rng(2)
-    found = [drawn(random, 0.0, (1.0, 1.0 / 5**0.5)) for _ in range(250)]
+    found = [drawn(random, 0.0, (1.0, 1.0 / 5**0.5)) for _ in range(400)]
     alone = [abs(one.value) <= 2.776 * one.seed_se for one in found]
     users = [abs(one.value) <= 1.98 * one.test_se for one in found]
     assert np.mean(alone) < 0.9 and np.mean(users) < 0.9
@@ -125,7 +125,7 @@ def test_seeds_alone_or_users_alone_would_be_too_sure() -> None:
 def test_the_smallest_detectable_difference_is_seen_eight_times_in_ten() -> None:
     random = np.random.default_rng(3)
     typical = np.median([drawn(random, 0.0, (0.5, 1.0)).smallest_detectable for _ in range(100)])
-    seen = [drawn(random, float(typical), (0.5, 1.0)).low > 0.0 for _ in range(250)]
+    seen = [drawn(random, float(typical), (0.5, 1.0)).low > 0.0 for _ in range(400)]
     assert 0.73 <= np.mean(seen) <= 0.87
 
 
@@ -210,9 +210,9 @@ def test_over_many_equal_tasks_a_false_verdict_stays_rare() -> None:
     random = np.random.default_rng(4)
     trials = [
         verdicts({str(n): drawn(random, 0.0, (0.3, 1.0)) for n in range(6)}, 0.0)
-        for _ in range(60)
+        for _ in range(150)
     ]
-    assert np.mean([bool({"HELPS", "HURTS"} & set(said.values())) for said in trials]) <= 0.12
+    assert np.mean([bool({"HELPS", "HURTS"} & set(said.values())) for said in trials]) <= 0.1
 
 
 def test_settings_out_of_range_are_refused() -> None:
