@@ -29,9 +29,8 @@ from transfer_map import MODELS, SETTINGS, SHARED, SINGLE, TASKS, folder_of
 from daogou import artifact
 from daogou.config import read_shop
 from daogou.learn.guard import guard
+from daogou.learn.judge import answers_of, questions
 from daogou.learn.machine import fast_memory
-from daogou.metrics import auc
-from daogou.model import predict
 
 MARGIN: Final = 0.005
 STATIC: Final = tuple(model for model in MODELS if model != SINGLE)
@@ -56,15 +55,12 @@ class Guarded:
 def judged(run: Path) -> dict[str, float]:
     """Test AUC of each task of a run."""
     made = artifact.load(run, verify=False)
-    first, last = made.store.ranges["test"]
-    labels = np.asarray(made.store["exposures/labels"])[first:last]
-    scores = predict.funnel_scores(
-        made.model, made.store, "test", history_length=made.history_length
-    ).chances
-    column = {name: made.transform.stages.index(name) for name in TASKS}
+    answers = answers_of(
+        made.model, made.store, made.transform, "test", history_length=made.history_length
+    )
     return {
-        task.name: auc(scores[:, place], labels[:, column[task.name]])
-        for place, task in enumerate(made.shop.tasks)
+        asked.name: asked.judge(answers[asked.name]).value
+        for asked in questions(made.shop, made.store, made.transform, "test")
     }
 
 

@@ -29,10 +29,10 @@ from transfer_map import make_shop
 
 from daogou import artifact
 from daogou.config import read_shop
-from daogou.learn.compare import twin_of, varied
 from daogou.learn.fit import fit
 from daogou.learn.judge import Judged, answers_of, questions
 from daogou.learn.machine import fast_memory
+from daogou.learn.variant import twin_of, varied
 from daogou.metrics.interval import replicates
 from daogou.metrics.paired import combine, verdict
 from daogou.schema import Shop
@@ -71,11 +71,8 @@ def worth(shop: Shop, run: Path, like: Path | None) -> tuple[Judged, float]:
     answers = answers_of(
         made.model, made.store, made.transform, "test", history_length=made.history_length
     )
-    asked = next(
-        each for each in questions(made.shop, made.store, made.transform, "test")
-        if each.name == TASK
-    )  # fmt: skip
-    return asked.judge(answers[TASK]), seconds
+    asked = {each.name: each for each in questions(made.shop, made.store, made.transform, "test")}
+    return asked[TASK].judge(answers[TASK]), seconds
 
 
 def measured(kappa: float, number: int, seeds: int) -> Line:

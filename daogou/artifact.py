@@ -126,7 +126,7 @@ def save(
         }
         document = plain(document)
         document["digest"] = _digest(document)
-        write_whole(folder / "manifest.json", json.dumps(document, ensure_ascii=False, indent=1))
+        write_document(folder / "manifest.json", document)
     except (OSError, SafetensorError) as error:  # the latter is how a full disk shows
         raise ArtifactError(
             f"{folder}: saving the run failed ({error}); the run is not whole, "
@@ -234,6 +234,21 @@ def _files(folder: Path) -> list[Path]:
 def _digest(document: Mapping[str, Any]) -> str:
     text = json.dumps(document, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def legal_name(text: str) -> str:
+    """A file's name that says ``text``; what a file system may refuse is written in hex.
+
+    >>> legal_name("profile.gender"), legal_name("add/cart")
+    ('profile.gender', 'add%2fcart')
+    """
+    refused = '/\\:*?"<>|%'
+    return "".join(c if c.isprintable() and c not in refused else f"%{ord(c):02x}" for c in text)
+
+
+def write_document(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a document of plain values, as JSON that people can read; what is NaN is null."""
+    write_whole(path, json.dumps(plain(document), ensure_ascii=False, indent=1))
 
 
 def write_whole(path: Path, text: str) -> None:

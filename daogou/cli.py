@@ -494,17 +494,12 @@ def _report_run(folder: Path, lang: str) -> _Report:
     if (folder / "manifest.json").exists():
         manifest = artifact.read_manifest(folder)
         evaluation = _evaluated(folder)
-    lines = {
-        name: read_records(folder / name) if (folder / name).exists() else []
-        for name in ("events.jsonl", "probes.jsonl")
-    }
-    by_epoch = {record["epoch"]: record for record in lines["events.jsonl"]}
     found = Found(
         folder.resolve().name,
         manifest,
         evaluation,
-        [by_epoch[epoch] for epoch in sorted(by_epoch)],
-        lines["probes.jsonl"],
+        read_records(folder / "events.jsonl"),
+        read_records(folder / "probes.jsonl"),
         _read(folder / "prepared.json"),
         _read(folder / "receipt.json"),
     )
@@ -557,7 +552,7 @@ def _report_relate(folder: Path, lang: str) -> _Report:
 
     document = _read(folder / "relate.json")
     probes = folder / "probes.jsonl"
-    moved = over_time(read_records(probes) if probes.exists() else [], lang=lang)
+    moved = over_time(read_records(probes), lang=lang)
     page = relation(document, [moved] if moved else [], lang=lang)
     return terminal.relations(document, lang=lang), sentences(document, lang=lang), page
 

@@ -1,6 +1,5 @@
 """A shop to a receipt: whether learning its tasks together helps each, by how much, how surely."""
 
-import copy
 import json
 import math
 import shutil
@@ -19,24 +18,18 @@ from safetensors.torch import load_file
 
 from daogou import artifact
 from daogou.artifact import Artifact
-from daogou.config import shop_of
 from daogou.errors import ArtifactError, ConfigError, MissingExtra, unknown
 from daogou.features.batch import Batch, make_batch
 from daogou.features.store import Store
 from daogou.features.transform import Transform
 from daogou.learn.calibrate import calibrate
 from daogou.learn.differences import SINGLE, SPLIT, Asked, Contender, document_of
-from daogou.learn.fit import each_path, finished, fit, started_as
-from daogou.learn.judge import (
-    Array,
-    answers_from,
-    answers_of,
-    chain_of,
-    chained,
-)
+from daogou.learn.fit import each_path, finished, fit, open_folder, started_as
+from daogou.learn.judge import Array, answers_from, answers_of, chained
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.rivals import RIVALS, rival_scores
 from daogou.learn.settings import settings_of
+from daogou.learn.variant import twin_of, varied
 from daogou.model.build import Counts, Shape, build
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import JointModel
@@ -76,9 +69,7 @@ def compare(
     folder = Path(folder)
     candidates = _candidates(shop, asked)
     _check(shop, asked, candidates)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not resume:
-        raise ArtifactError(f"{folder}: not empty; add --resume to go on, or give another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    open_folder(folder, resume=resume)
     seeds = range(shop.seed, shop.seed + asked.seeds)
     named = asked.rivals if asked.rivals is not None else tuple(RIVALS)
     own = next(iter(candidates))
@@ -94,10 +85,8 @@ def compare(
     document = document_of(shop, asked, base, [*contenders, *found], progress)
     document["absent"] = absent
     document["cost"] = _cost(folder, shop, document, seeds[0])
-    text = json.dumps(artifact.plain(document), ensure_ascii=False, indent=1)
-    artifact.write_whole(folder / "compare.json", text)
-    text = json.dumps(artifact.plain(receipt_of(document)), ensure_ascii=False, indent=1)
-    artifact.write_whole(folder / "receipt.json", text)
+    artifact.write_document(folder / "compare.json", document)
+    artifact.write_document(folder / "receipt.json", receipt_of(document))
     return document
 
 
@@ -141,55 +130,6 @@ class _Bar:
         self.progress("run", self.total, self.total, "done")
 
 
-def varied(
-    shop: Shop,
-    *,
-    seed: int | None = None,
-    model: Mapping[str, Any] | None = None,
-    training: Mapping[str, Any] | None = None,
-    tasks: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Shop:
-    """The shop with other words in its TOML; a setting of None is left out of it."""
-    document = copy.deepcopy(dict(shop.document))
-    if seed is not None:
-        document["seed"] = seed
-    for section, given in (("model", model), ("fit", training)):
-        table = {**document.get(section, {}), **(given or {})}
-        document[section] = {key: value for key, value in table.items() if value is not None}
-    tables = document.setdefault("tasks", {})
-    for name, given in (tasks or {}).items():
-        column = name.removeprefix("profile.")
-        nested = tables.get("profile", {}).get(column, {}) if column != name else {}
-        table = {**nested, **tables.get(name, {}), **given}
-        tables[name] = {key: value for key, value in table.items() if value is not None}
-        if nested:
-            del tables["profile"][column]
-    return shop_of(document, shop.root)
-
-
-def twin_of(shop: Shop, name: str, widths: Mapping[str, Any] | None = None) -> Shop:
-    """The shop as if it had this task alone, and the stages that it is learnt after at weight 0."""
-    chain = chain_of(shop.tasks, name)
-    tasks: dict[str, dict[str, Any]] = {}
-    for task in shop.tasks:
-        if task.name == name:
-            tasks[task.name] = {"weight": 1.0, "own": None}
-        elif task.name in chain:
-            tasks[task.name] = {"weight": 0.0, "own": None}
-        else:
-            tasks[task.name] = {"enabled": False}
-    options = dict(shop.model.get("mixer_options", {}))
-    options.pop("groups", None)  # it counts the tasks
-    return varied(
-        shop,
-        model={**(widths or {}), "mixer_options": options or None},
-        training={
-            "balancer": None, "balancer_options": None, "sampling": None, "watch": name,
-        },
-        tasks=tasks,
-    )  # fmt: skip
-
-
 def _candidates(shop: Shop, asked: Asked) -> dict[str, Shop]:
     """Multi-task shops by name, the shop's own first."""
     mixer = shop.model.get("mixer", Shape().mixer)
@@ -228,14 +168,14 @@ def _narrow(shop: Shop, base: Artifact) -> dict[str, Any]:
     """Widths with which the twins together have about as many parameters as the joint model."""
     counts = artifact.counts_of(base.transform, base.store)
     _, shape = settings_of(shop)
-    wanted = _size(shop, base.transform, counts, shape)
+    wanted = size_of(shop, base.transform, counts, shape)
     twins = [twin_of(shop, task.name) for task in shop.tasks]
     full = shape.widths()[0]
 
     def total(width: int) -> int:
         narrow = _scaled(shape, width)
         return sum(
-            _size(twin, base.transform, counts, replace(settings_of(twin)[1], **narrow))
+            size_of(twin, base.transform, counts, replace(settings_of(twin)[1], **narrow))
             for twin in twins
         )
 
@@ -265,7 +205,7 @@ def _scaled(shape: Shape, width: int) -> dict[str, Any]:
     }
 
 
-def _size(shop: Shop, transform: Transform, counts: Counts, shape: Shape) -> int:
+def size_of(shop: Shop, transform: Transform, counts: Counts, shape: Shape) -> int:
     """Parameters of a shop's model; none of them is made."""
     with torch.device("meta"):
         model = build(transform, shop.tasks, counts, shape)
@@ -276,14 +216,13 @@ def _size(shop: Shop, transform: Transform, counts: Counts, shape: Shape) -> int
 
 
 def folder_of(folder: Path, contender: str, seed: int, task: str = "") -> Path:
-    """Where a contender's run is; what a file system may refuse is written in hex.
+    """Where a contender's run is.
 
     >>> folder_of(Path("x"), "single", 3, "add/cart").name
     'single-add%2fcart-3'
     """
     name = "-".join(part for part in (contender, task, str(seed)) if part)
-    legal = (c if c.isprintable() and c not in '/\\:*?"<>|%' else f"%{ord(c):02x}" for c in name)
-    return folder / "".join(legal)
+    return folder / artifact.legal_name(name)
 
 
 def _trained(

@@ -160,6 +160,13 @@ def finished(run: Path, shop: Shop) -> bool:
     return True
 
 
+def open_folder(folder: Path, *, resume: bool) -> None:
+    """Make a folder for several runs; ArtifactError if it holds anything and is not resumed."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not resume:
+        raise ArtifactError(f"{folder}: not empty; add --resume to go on, or give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def claim(run: Path, shop: Shop, resume: bool) -> None:
     """Make the run folder ours, or say why it cannot be."""
     started = run / "started.json"

@@ -1,6 +1,5 @@
 """A shop to a run in which no stage is worse off for sharing, and the evidence for it."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,26 +7,23 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from daogou import artifact
 from daogou.artifact import Artifact
 from daogou.errors import ConfigError
-from daogou.learn.compare import twin_of, varied
+from daogou.learn.compare import size_of
 from daogou.learn.fit import claim, finished, fit, link_or_copy
-from daogou.learn.judge import groups_of
+from daogou.learn.judge import answers_of, questions
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.onto import Onto
 from daogou.learn.settings import settings_of
+from daogou.learn.variant import twin_of, varied, without
 from daogou.metrics.anytime import Bet
-from daogou.metrics.binary import auc
-from daogou.model import predict
-from daogou.model.build import build
-from daogou.model.heads.funnel import FunnelHead
 from daogou.schema import OWN, Shop, Task
 
 ALPHA: Final = 0.05
+SPLIT: Final = "validation"
 MOST_MEMORY: Final = 1.3  # parameters with what stages keep to themselves, over those without
 _BLOCK: Final = 50  # users between two looks
 Floats = NDArray[np.float64]
@@ -112,7 +108,7 @@ def guard(
             break
         apart.append(min(hurt, key=lambda name: hurt[name].difference))
         places = "-".join(str([task.name for task in stages].index(name)) for name in apart)
-        base = runs.fit(f"without-{places}", _silenced(shop, apart))
+        base = runs.fit(f"without-{places}", without(shop, *apart))
     levels = dict.fromkeys(apart, OWN[1])
     final = base
     while apart:
@@ -138,21 +134,20 @@ def weigh_up(joint: Path, alone: Path, task: str, *, margin: float) -> Evidence:
     positives these differences add up to that of the AUCs). Users come one after the other, in an
     order drawn from the seed, and three bets are laid on them (`Bet`): that the mean is above 0,
     below 0, and above ``-margin``. Whoever stops looking when a bet is won at `ALPHA` is wrong no
-    more often than that.
+    more often than that, of one verdict: a guard asks the same users anew, with fresh bets, for
+    each stage and each run that it tries, and nothing corrects for how often.
     """
     ours, theirs = (artifact.load(path, verify=False) for path in (joint, alone))
-    first, last = ours.store.ranges["validation"]
-    scores, labels, weight = _scores(ours, task)
-    other, _, _ = _scores(theirs, task)
-    known = (labels >= 0) & (weight > 0)
-    yes = labels[known] == 1
-    mass = weight[known]
-    pair = [given[known].astype(np.float64) for given in (scores, other)]
-    multi, single = (auc(given, yes, mass) for given in pair)
-    keys = ours.store.exposure_keys("validation")["user"].to_pylist()
-    users = groups_of(keys, last - first)[known]
-    placed = [placements(given, yes, mass) for given in pair]
-    values = _by_user(placed[0] - placed[1], users[yes], mass[yes])
+    given = ours.shop.task(task).given
+    names = (task, f"{task}|{given}")  # the latter is asked where the former is learnt
+    asked = [each for each in questions(ours.shop, ours.store, ours.transform, SPLIT)
+             if each.name in names][-1]  # fmt: skip
+    asked = asked.only(asked.weight > 0)
+    answers = [_answers(run)[asked.name] for run in (ours, theirs)]
+    multi, single = (asked.judge(answer).value for answer in answers)
+    yes, mass = asked.target > 0, asked.weight
+    placed = [placements(answer[asked.at].astype(np.float64), yes, mass) for answer in answers]
+    values = _by_user(placed[0] - placed[1], asked.groups[yes], mass[yes])
     values = np.random.default_rng(ours.shop.seed).permutation(values)
     bets = {
         "better": (Bet(0.0, low=-1.0, high=1.0), 1.0),
@@ -168,9 +163,7 @@ def weigh_up(joint: Path, alone: Path, task: str, *, margin: float) -> Evidence:
         if bets["better"][0].rejects(ALPHA) or bets["worse"][0].rejects(ALPHA):
             break
     won = {name: bet.rejects(ALPHA) for name, (bet, _) in bets.items()}
-    verdict = next(
-        (said for name, said in _SAID if won[name]), "UNDECIDED"
-    )  # the first that was won
+    verdict = next((said for name, said in _SAID if won[name]), "UNDECIDED")
     return Evidence(
         verdict, single, multi, bets["better"][0].interval(ALPHA),
         {name: bet.e_value for name, (bet, _) in bets.items()}, seen, len(values),
@@ -221,11 +214,6 @@ class _Runs:
         return run
 
 
-def _silenced(shop: Shop, names: list[str]) -> Shop:
-    """The shop with stages that teach nothing shared, and have no say in the epoch."""
-    return varied(shop, tasks={name: {"weight": 0.0} for name in names})
-
-
 def _taught(
     runs: _Runs,
     shop: Shop,
@@ -253,8 +241,8 @@ def _own_width(shop: Shop, tasks: Mapping[str, Any], base: Path, shared_size: in
     widest, _, _ = settings_of(shop)[1].widths()
     for width in range(widest, 1, -1):
         variant = varied(shop, model={"own_width": width}, tasks=tasks)
-        model = build(loaded.transform, variant.tasks, counts, settings_of(variant)[1])
-        if sum(weight.numel() for weight in model.parameters()) <= MOST_MEMORY * shared_size:
+        size = size_of(variant, loaded.transform, counts, settings_of(variant)[1])
+        if size <= MOST_MEMORY * shared_size:
             return width
     return 1
 
@@ -305,7 +293,7 @@ def _receipt(
         }
     return {
         "kind": "guard",
-        "split": "validation",
+        "split": SPLIT,
         "margin": margin,
         "tasks": tasks,
         "cost": {
@@ -332,8 +320,7 @@ def _finish(run: Path, base: Path, final: Path, receipt: Mapping[str, Any]) -> d
     epochs = {name: taught[name] for name in ("epochs", "best_epoch", "seconds")}
     answer = {**made.manifest["fit"], **epochs, "run": str(run), "guard": dict(receipt)}
     record = {name: made.manifest[name] for name in kept} | {"fit": answer}
-    text = json.dumps(artifact.plain(receipt), ensure_ascii=False, indent=1)
-    artifact.write_whole(run / "receipt.json", text)
+    artifact.write_document(run / "receipt.json", receipt)
     artifact.save(
         run,
         shop=made.shop,
@@ -360,20 +347,12 @@ def _check(shop: Shop, stages: list[Task], margin: float) -> None:
         raise ConfigError(f"tasks.{given[0]}.own: the guard decides that; leave it out")
 
 
-def _scores(run: Artifact, task: str) -> tuple[Array, Array, Array]:
-    """Chances where the stage is defined, its labels (-1 elsewhere) and weights, ``[n]`` each."""
-    store = run.store
-    first, last = store.ranges["validation"]
-    place = [each.name for each in run.shop.of_family("funnel")].index(task)
-    head = run.model.heads["funnel"]
-    assert isinstance(head, FunnelHead)
-    labels = np.asarray(store["exposures/labels"][first:last])[:, head.columns]
-    defined = head.defined(torch.from_numpy(labels), place).numpy()
-    scores = predict.funnel_scores(
-        run.model, store, "validation", history_length=run.history_length
-    ).conditional[:, place]
-    weight = np.asarray(store["exposures/weight"][first:last], dtype=np.float64)
-    return scores, np.where(defined, labels[:, place], -1), weight
+def _answers(run: Artifact) -> Mapping[str, Array]:
+    """A run's chances on the split that decides, by the names of `questions`."""
+    return answers_of(
+        run.model, run.store, run.transform, SPLIT,
+        history_length=run.history_length, families={"funnel"},
+    )  # fmt: skip
 
 
 def _by_user(values: Floats, users: Array, mass: Floats) -> Floats:

@@ -18,8 +18,13 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records in order; a line that is none was cut by a kill, and what it said came again."""
-    found = []
+    """The records in order, none without a file.
+
+    A line that is no record was cut by a kill, and what it said came again.
+    """
+    found: list[dict[str, Any]] = []
+    if not path.exists():
+        return found
     for line in path.read_bytes().splitlines():
         try:
             found.append(json.loads(line))

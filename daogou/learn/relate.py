@@ -1,10 +1,8 @@
 """A shop to which of its tasks help which: looked ahead along one run, and by leaving each out."""
 
-import copy
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daogou import artifact
-from daogou.errors import ArtifactError, ConfigError
-from daogou.learn.fit import finished, fit
+from daogou.errors import ConfigError
+from daogou.learn.fit import finished, fit, open_folder
 from daogou.learn.journal import read_records
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.probe import Probe, Probed, read_probes
 from daogou.learn.settings import Settings, settings_of
+from daogou.learn.variant import varied, without
 from daogou.metrics import spearman
 from daogou.metrics.paired import student_quantile
 from daogou.schema import Shop
@@ -58,9 +57,7 @@ def relate(
             f"{shop.name}: {', '.join(names) or 'no task'}; two tasks at least can be related"
         )
     _relatable(settings)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not resume:
-        raise ArtifactError(f"{folder}: not empty; add --resume to go on, or give another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    open_folder(folder, resume=resume)
     wanted = _runs(shop, folder, leave_out)
     probe = Probe(
         folder / "probes.jsonl", shop.seed, per_epoch=max(1, round(PROBES / settings.epochs))
@@ -81,8 +78,7 @@ def relate(
     curves = {run.name: losses_of(run, names) for run in wanted}
     probes = read_probes(folder / "probes.jsonl", names)
     document = document_of(shop, curves, probes, leave_out=leave_out)
-    text = json.dumps(artifact.plain(document), ensure_ascii=False, indent=1)
-    artifact.write_whole(folder / "relate.json", text)
+    artifact.write_document(folder / "relate.json", document)
     return document
 
 
@@ -172,7 +168,7 @@ def _runs(shop: Shop, folder: Path, leave_out: bool) -> dict[Path, Shop]:
     wanted = {folder / "all": shop}
     if leave_out:
         wanted |= {
-            folder / f"seed-{seed}": _with_seed(shop, seed)
+            folder / f"seed-{seed}": varied(shop, seed=seed)
             for seed in range(shop.seed + 1, shop.seed + 1 + SEEDS)
         }
         wanted |= {
@@ -184,31 +180,12 @@ def _runs(shop: Shop, folder: Path, leave_out: bool) -> dict[Path, Shop]:
 
 
 def run_name(task: str) -> str:
-    """The folder of the run without a task; what a file system may refuse is written in hex.
+    """The folder of the run without a task.
 
     >>> run_name("profile.gender"), run_name("add/cart")
     ('without-profile.gender', 'without-add%2fcart')
     """
-    legal = (c if c.isprintable() and c not in '/\\:*?"<>|%' else f"%{ord(c):02x}" for c in task)
-    return "without-" + "".join(legal)
-
-
-def without(shop: Shop, name: str) -> Shop:
-    """The shop with a task at weight 0: its own layers learn, what is shared does not hear it."""
-    tasks = tuple(replace(task, weight=0.0) if task.name == name else task for task in shop.tasks)
-    document = copy.deepcopy(dict(shop.document))
-    tables = document.setdefault("tasks", {})
-    column = name.removeprefix("profile.")
-    nested = tables.get("profile", {})
-    if column != name and isinstance(nested.get(column), dict):
-        nested[column]["weight"] = 0.0  # [tasks.profile.gender]; else it is [tasks."profile.x"]
-    else:
-        tables.setdefault(name, {})["weight"] = 0.0
-    return replace(shop, tasks=tasks, document=document)
-
-
-def _with_seed(shop: Shop, seed: int) -> Shop:
-    return replace(shop, seed=seed, document={**shop.document, "seed": seed})
+    return "without-" + artifact.legal_name(task)
 
 
 def losses_of(run: Path, names: Sequence[str]) -> Matrix:

@@ -294,18 +294,10 @@ class _Watch:
 # ---- what a run says of itself ------------------------------------------------------------
 
 
-def _records(run: Path) -> list[dict[str, Any]]:
-    """One record per epoch; of one that was taught again after a kill, the last."""
-    path = run / "events.jsonl"
-    told = read_records(path) if path.exists() else []
-    by_epoch = {record["epoch"]: record for record in told}
-    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
-
-
 def _least_by_epoch(run: Path) -> dict[int, float]:
     """The least score until each epoch; infinite ones are left out."""
     found: dict[int, float] = {}
-    for record in _records(run):
+    for record in read_records(run / "events.jsonl"):
         score = math.inf if record["score"] is None else record["score"]
         least = min([score, *found.values()])
         if math.isfinite(least):
@@ -315,11 +307,14 @@ def _least_by_epoch(run: Path) -> dict[int, float]:
 
 def _best_record(run: Path) -> dict[str, Any]:
     """The record of the epoch that the run kept: the first of the least score."""
-    return min(_records(run), key=lambda one: math.inf if one["score"] is None else one["score"])
+    return min(
+        read_records(run / "events.jsonl"),
+        key=lambda one: math.inf if one["score"] is None else one["score"],
+    )
 
 
 def _notes(search: Search, run: Path, best: Mapping[str, Any]) -> dict[str, Any]:
-    records = _records(run)
+    records = read_records(run / "events.jsonl")
     return {
         "score": best["score"],
         "relative": {
@@ -383,8 +378,7 @@ def _concluded(search: Search) -> dict[str, Any]:
         _keep(search, best)
     _tidy(search, told)
     document = artifact.plain(_document(search, told, best))
-    text = json.dumps(document, ensure_ascii=False, indent=1)
-    artifact.write_whole(search.folder / "tune.json", text)
+    artifact.write_document(search.folder / "tune.json", document)
     return dict(document)
 
 

@@ -20,7 +20,7 @@ from daogou.errors import ArtifactError, ConfigError, MissingExtra
 from daogou.features.batch import Batch, make_batch
 from daogou.features.columns import Columns
 from daogou.learn import compare as compare_module
-from daogou.learn.compare import compare, folder_of, receipt_of, twin_of, varied
+from daogou.learn.compare import compare, folder_of, receipt_of
 from daogou.learn.differences import Asked, Contender, document_of
 from daogou.learn.evaluate import evaluate
 from daogou.learn.fit import each_path, fit
@@ -28,6 +28,7 @@ from daogou.learn.judge import questions, truth_of
 from daogou.learn.loop import quiet
 from daogou.learn.settings import settings_of
 from daogou.learn.step import backward
+from daogou.learn.variant import twin_of, varied
 from daogou.schema import Shop
 from tests.learn.conftest import QUICK
 

@@ -77,16 +77,15 @@ def test_a_run_that_says_the_opposite_is_found_out(
     joint: Path, shop_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Signs: the joint run's scores are the labels, the other's their opposite, and vice versa."""
-    real = guard_module._scores
 
-    def fake(run: Artifact, task: str) -> Any:
-        _, labels, weight = real(run, task)
-        sign = 1.0 if run.folder == joint else -1.0
-        return sign * labels.astype(np.float64), labels, weight
+    def fake(run: Artifact) -> Any:
+        first, last = run.store.ranges["validation"]
+        labels = np.asarray(run.store["exposures/labels"])[first:last, 0].astype(np.float64)
+        return {"click": labels if run.folder == joint else -labels}
 
     other = tmp_path / "other"
     fit(read_shop(shop_folder, [*SETS, "seed=1"]), other, like=joint)
-    monkeypatch.setattr(guard_module, "_scores", fake)
+    monkeypatch.setattr(guard_module, "_answers", fake)
     helps, hurts = (weigh_up(*pair, "click", margin=0.005)
                     for pair in ((joint, other), (other, joint)))  # fmt: skip
     assert (helps.verdict, hurts.verdict) == ("HELPS", "HURTS")

@@ -47,8 +47,8 @@ from daogou.learn.relate import (
     losses_of,
     relate,
     run_name,
-    without,
 )
+from daogou.learn.variant import without
 from tests.learn.conftest import QUICK
 
 NAN = math.nan

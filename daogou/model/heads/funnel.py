@@ -195,16 +195,15 @@ class FunnelHead(nn.Module):
         below = self.below(encoded, batch)
         towers = self.read(below, batch, weights)
         seen = self.seen(towers, batch.exposures)
-        if any(loss.teaches_before for loss in self.learnt):
+        reaching = [
+            at for at, (loss, stage) in enumerate(zip(self.learnt, self.stages, strict=True))
+            if loss.teaches_before and not stage.own_rows
+        ]  # fmt: skip
+        if reaching:
             before = self.log_chained(self.log_conditional(self.read(below, batch)))
-            seen = [
-                replace(each, log_before=weigh(before[stage.given][None], weights[at : at + 1])[0])
-                if loss.teaches_before and not stage.own_rows
-                else each
-                for at, (each, stage, loss) in enumerate(
-                    zip(seen, self.stages, self.learnt, strict=True)
-                )
-            ]
+            for at in reaching:
+                reached = weigh(before[self.given[at]][None], weights[at : at + 1])[0]
+                seen[at] = replace(seen[at], log_before=reached)
         found = [loss(each) for loss, each in zip(self.learnt, seen, strict=True)]
         return TaskLosses(torch.stack(found), towers.shared)
 
@@ -227,14 +226,15 @@ class FunnelHead(nn.Module):
         for stage, (asked, loss) in enumerate(zip(self.stages, self.learnt, strict=True)):
             before = asked.given
             logit = towers.logits[stage]
-            everywhere = torch.ones_like(logit, dtype=torch.bool)
             found.append(
                 Seen(
                     logit=logit,
                     further=towers.further[stage, :, : loss.n_further],
                     log_before=log_chances[before] if before >= 0 else torch.zeros_like(logit),
                     label=labels[:, stage],
-                    happened=labels[:, before] == 1 if before >= 0 else everywhere,
+                    happened=labels[:, before] == 1
+                    if before >= 0
+                    else torch.ones_like(logit, dtype=torch.bool),
                     weight=exposures["weight"],
                     window_h=asked.window_h,
                     delay_h=delays[:, asked.column] if delays is not None else None,
