@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,6 +59,26 @@ class Evidence:
         return self.verdict == "HURTS" or (self.verdict == "UNDECIDED" and self.difference < 0)
 
 
+@dataclass(frozen=True)
+class Tried:
+    """A whole model: what was learnt jointly, and what the stages in ``own`` were given on top."""
+
+    base: Path
+    run: Path
+    own: Mapping[str, str]  # what each stage that went keeps to itself
+    found: Mapping[str, Evidence]  # of every stage
+
+    def worth(self, margin: float) -> tuple[float, float]:
+        """What models are chosen by, the greater the better.
+
+        First how far stages fall short by more than half the margin, together: the other half is
+        left to what the validation split cannot see. Then the sum of all differences. A stage that
+        cannot be judged has no say.
+        """
+        gaps = [found.difference for found in self.found.values() if not isnan(found.difference)]
+        return sum(min(gap + margin / 2, 0.0) for gap in gaps), sum(gaps)
+
+
 def guard(
     shop: Shop,
     run: Path | str,
@@ -66,17 +87,20 @@ def guard(
     resume: bool = False,
     progress: Progress = quiet,
 ) -> dict[str, Any]:
-    """Fit a shop jointly, and give each stage that sharing hurts layers of its own.
+    """Fit a shop jointly, and give stages layers of their own where sharing hurts one.
 
     1. All tasks are learnt jointly, and each stage of the funnel once more by a twin that learns
        it alone, of the same width and on the same tables (``RUN/guard/``).
     2. Held-out users decide (`weigh_up`): the validation split, whose labels also picked both
        sides' epochs. No label of the test split is read.
-    3. The stage that is hurt most stops teaching what is shared, the rest learns again without it,
-       and is judged again, until none is hurt or one is left to share alone.
+    3. If a stage is hurt, whichever it is, the sparsest of those that still share stops teaching
+       what is shared, and the rest learns again without it: the others live on what the dense one
+       knows, and the dense one, alone in the end, is as good as its twin.
     4. The stages that went are taught last, on what the others made and without changing it, first
-       by an expert of their own; one that is still worse than its twin gets rows of its own too,
-       as wide as `MOST_MEMORY` allows. Each stage keeps its own best epoch in one model.
+       by an expert of their own; where that is no better than the twin and than sharing was, with
+       rows of their own too, as wide as `MOST_MEMORY` allows. Each stage keeps its own best epoch
+       in one model. All stages are judged again, until none that shares is hurt.
+    5. Of all models tried the best is kept (`Tried.worth`), which may be the shared one.
 
     What was found is in ``RUN/receipt.json``, in the manifest, and in the answer. Matching,
     profiles, titles and amounts are not guarded; ``daogou compare`` judges them.
@@ -90,40 +114,50 @@ def guard(
     work = run / "guard"
     work.mkdir(exist_ok=True)
     runs = _Runs(shop, work, progress)
+    tried = _tried(runs, shop, [task.name for task in stages], margin)
+    chosen = max(tried, key=lambda each: each.worth(margin))
+    receipt = _receipt(chosen, tried, stages, margin, runs.seconds)
+    return _finish(run, chosen, receipt)
+
+
+def _tried(runs: "_Runs", shop: Shop, names: list[str], margin: float) -> list[Tried]:
+    """The shared model, then those in which ever more of the sparsest stages went their way."""
     base = runs.fit("shared", shop)
-    alone = {task.name: runs.fit(f"alone-{place}", twin_of(shop, task.name))
-             for place, task in enumerate(stages)}  # fmt: skip
-    told: dict[str, list[dict[str, Any]]] = {task.name: [] for task in stages}
+    alone = {name: runs.fit(f"alone-{place}", twin_of(shop, name))
+             for place, name in enumerate(names)}  # fmt: skip
+
+    def judged(base: Path, made: Path, own: Mapping[str, str]) -> Tried:
+        found = {name: weigh_up(made, alone[name], name, margin=margin) for name in names}
+        return Tried(base, made, own, found)
+
+    tried = [judged(base, base, {})]
+    # A stage's own expert has to be as good as its twin, and as sharing was.
+    least = {name: max(found.difference, 0.0) for name, found in tried[0].found.items()}
+    largest = MOST_MEMORY * _size(base)
     apart: list[str] = []
-    shared_size = _size(base)
-    while len(apart) < len(stages) - 1:
-        hurt: dict[str, Evidence] = {}
-        for task in stages:
-            if task.name not in apart:
-                found = weigh_up(base, alone[task.name], task.name, margin=margin)
-                told[task.name].append(_told(found, OWN[0], apart))
-                if found.hurts:
-                    hurt[task.name] = found
-        if not hurt:
+    for name in _sparsest_first(base, names)[:-1]:
+        if not any(tried[-1].found[each].hurts for each in names if each not in apart):
             break
-        apart.append(min(hurt, key=lambda name: hurt[name].difference))
-        places = "-".join(str([task.name for task in stages].index(name)) for name in apart)
+        apart.append(name)
+        places = "-".join(str(names.index(each)) for each in apart)
         base = runs.fit(f"without-{places}", without(shop, *apart))
-    levels = dict.fromkeys(apart, OWN[1])
-    final = base
-    while apart:
-        final = _taught(runs, shop, stages, base, levels, shared_size)
-        unmet = []
-        for name, level in levels.items():
-            found = weigh_up(final, alone[name], name, margin=margin)
-            told[name].append(_told(found, level, apart))
-            if found.difference < 0 and level != OWN[-1]:
-                unmet.append(name)
-        if not unmet:
-            break
-        levels |= dict.fromkeys(unmet, OWN[-1])
-    receipt = _receipt(final, stages, told, levels, margin, shared_size, runs.seconds)
-    return _finish(run, base, final, receipt)
+        own, lacking = dict.fromkeys(apart, OWN[1]), apart
+        while lacking:
+            made = _taught(runs, shop, names, base, own, largest)
+            tried.append(judged(base, made, own))
+            gaps = {each: found.difference for each, found in tried[-1].found.items()}
+            lacking = [each for each in own if own[each] == OWN[1] and gaps[each] < least[each]]
+            own = {**own, **dict.fromkeys(lacking, OWN[-1])}
+    return tried
+
+
+def _sparsest_first(run: Path, names: list[str]) -> list[str]:
+    """Stages by how often they happened in training; of equals the later one first."""
+    made = artifact.load(run, verify=False)
+    first, last = made.store.ranges["train"]
+    labels = np.asarray(made.store["exposures/labels"][first:last])
+    happened = dict(zip(made.transform.stages, (labels == 1).sum(0).tolist(), strict=True))
+    return sorted(reversed(names), key=lambda name: happened[name])
 
 
 def weigh_up(joint: Path, alone: Path, task: str, *, margin: float) -> Evidence:
@@ -217,15 +251,14 @@ class _Runs:
 def _taught(
     runs: _Runs,
     shop: Shop,
-    stages: list[Task],
+    names: list[str],
     base: Path,
     levels: Mapping[str, str],
-    shared_size: int,
+    largest: float,
 ) -> Path:
     """The base run with each stage of ``levels`` taught on top of it, one after the other."""
-    names = [task.name for task in stages]
     tasks = {name: {"weight": 0.0, "own": level} for name, level in levels.items()}
-    width = {"own_width": _own_width(shop, tasks, base, shared_size)}
+    width = {"own_width": _own_width(shop, tasks, base, largest)}
     key = "-".join(f"{names.index(name)}{level}" for name, level in levels.items())
     run = base
     for name in levels:
@@ -234,15 +267,15 @@ def _taught(
     return run
 
 
-def _own_width(shop: Shop, tasks: Mapping[str, Any], base: Path, shared_size: int) -> int:
-    """The widest rows of their own under which the model stays within `MOST_MEMORY`."""
+def _own_width(shop: Shop, tasks: Mapping[str, Any], base: Path, largest: float) -> int:
+    """The widest rows of their own under which the model has ``largest`` parameters at most."""
     loaded = artifact.load(base, verify=False)
     counts = artifact.counts_of(loaded.transform, loaded.store)
     widest, _, _ = settings_of(shop)[1].widths()
     for width in range(widest, 1, -1):
         variant = varied(shop, model={"own_width": width}, tasks=tasks)
         size = size_of(variant, loaded.transform, counts, settings_of(variant)[1])
-        if size <= MOST_MEMORY * shared_size:
+        if size <= largest:
             return width
     return 1
 
@@ -254,10 +287,8 @@ def _size(run: Path) -> int:
 # ---- what is told -------------------------------------------------------------------------
 
 
-def _told(found: Evidence, own: str, apart: list[str]) -> dict[str, Any]:
+def _told(found: Evidence) -> dict[str, Any]:
     return {
-        "own": own,
-        "apart": list(apart),
         "verdict": found.verdict,
         "single": found.single,
         "multi": found.multi,
@@ -270,27 +301,35 @@ def _told(found: Evidence, own: str, apart: list[str]) -> dict[str, Any]:
 
 
 def _receipt(
-    final: Path,
+    chosen: Tried,
+    tried: list[Tried],
     stages: list[Task],
-    told: Mapping[str, list[dict[str, Any]]],
-    levels: Mapping[str, str],
     margin: float,
-    shared_size: int,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
+    """What held-out users say of the chosen model, and under ``steps`` of each that was tried."""
     tasks = {}
     for task in stages:
-        last = told[task.name][-1]
+        found = chosen.found[task.name]
         tasks[task.name] = {
-            **{key: value for key, value in last.items() if key not in ("own", "apart")},
-            "own": levels.get(task.name, OWN[0]),
+            **_told(found),
+            "own": chosen.own.get(task.name, OWN[0]),
             "metric": "auc",
             "given": task.given,  # rows where this happened are the ones that were judged
             "margin": margin,
             "smallest_detectable": None,
-            "met": last["difference"] >= -margin,
-            "steps": told[task.name],
+            "met": found.difference >= -margin,
+            "steps": [
+                {
+                    "own": each.own.get(task.name, OWN[0]),
+                    "apart": list(each.own),
+                    "chosen": each is chosen,
+                    **_told(each.found[task.name]),
+                }
+                for each in tried
+            ],
         }
+    size, shared_size = _size(chosen.run), _size(tried[0].run)
     return {
         "kind": "guard",
         "split": SPLIT,
@@ -298,25 +337,25 @@ def _receipt(
         "tasks": tasks,
         "cost": {
             "seconds": dict(seconds),
-            "parameters": _size(final),
+            "parameters": size,
             "parameters_shared": shared_size,
-            "memory": _size(final) / shared_size,
+            "memory": size / shared_size,
         },
     }
 
 
-def _finish(run: Path, base: Path, final: Path, receipt: Mapping[str, Any]) -> dict[str, Any]:
-    """The final weights as those of ``run``, with the receipt beside and in the manifest.
+def _finish(run: Path, chosen: Tried, receipt: Mapping[str, Any]) -> dict[str, Any]:
+    """The chosen weights as those of ``run``, with the receipt beside and in the manifest.
 
-    Epochs are those of the ``base``, in which all tasks but those that went were taught.
+    Epochs are those of its base, in which all tasks but those that went were taught.
     """
     for name in ("events.jsonl", "prepared.json"):
-        artifact.write_whole(run / name, (base / name).read_text("utf-8"))
+        artifact.write_whole(run / name, (chosen.base / name).read_text("utf-8"))
     shutil.rmtree(run / "store", ignore_errors=True)
-    shutil.copytree(final / "store", run / "store", copy_function=link_or_copy)
-    made = artifact.load(final, verify=False)
+    shutil.copytree(chosen.run / "store", run / "store", copy_function=link_or_copy)
+    made = artifact.load(chosen.run, verify=False)
     kept = ("history_length", "settings", "fit", "prepared")
-    taught = artifact.read_manifest(base)["fit"]
+    taught = artifact.read_manifest(chosen.base)["fit"]
     epochs = {name: taught[name] for name in ("epochs", "best_epoch", "seconds")}
     answer = {**made.manifest["fit"], **epochs, "run": str(run), "guard": dict(receipt)}
     record = {name: made.manifest[name] for name in kept} | {"fit": answer}

@@ -14,7 +14,15 @@ from daogou.config import read_shop
 from daogou.errors import ConfigError
 from daogou.learn import guard as guard_module
 from daogou.learn.fit import fit
-from daogou.learn.guard import MOST_MEMORY, Evidence, guard, placements, weigh_up
+from daogou.learn.guard import (
+    MOST_MEMORY,
+    Evidence,
+    Tried,
+    _sparsest_first,
+    guard,
+    placements,
+    weigh_up,
+)
 from daogou.learn.onto import Onto, own_parts
 from daogou.metrics import auc
 from daogou.model import predict
@@ -123,31 +131,81 @@ def test_a_stage_taught_on_top_changes_no_other_answer(
 # ---- the guard ----------------------------------------------------------------------------
 
 
-def test_a_hurt_stage_gets_experts_then_rows_and_the_others_share_on(
+def test_the_sparser_stage_goes_first_and_experts_come_before_rows(
     shop_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Cart is hurt: purchase goes, which does not mend it, then cart goes and wants rows."""
+
     def fake(joint: Path, alone: Path, task: str, *, margin: float) -> Evidence:
-        is_cart_shared = task == "cart" and "rows" not in joint.name
-        return said("HURTS", -0.02) if is_cart_shared else said("HELPS", 0.02)
+        hurt = task == "cart" and "rows" not in joint.name
+        return said("HURTS", -0.02) if hurt else said("HELPS", 0.02)
 
     monkeypatch.setattr(guard_module, "weigh_up", fake)
     run = tmp_path / "run"
     document = guard(read_shop(shop_folder, SETS), run)
     tasks = document["guard"]["tasks"]
     assert {name: task["own"] for name, task in tasks.items()} == {
-        "click": "nothing", "cart": "rows", "purchase": "nothing",
+        "click": "nothing", "cart": "rows", "purchase": "experts",
     }  # fmt: skip
-    assert [step["own"] for step in tasks["cart"]["steps"]] == ["nothing", "experts", "rows"]
+    steps = tasks["cart"]["steps"]
+    assert [step["own"] for step in steps] == ["nothing", "nothing", "experts", "rows"]
+    assert [step["apart"] for step in steps] == [
+        [], ["purchase"], ["purchase", "cart"], ["purchase", "cart"],
+    ]  # fmt: skip
+    assert [step["chosen"] for step in steps] == [False, False, False, True]
     assert tasks["cart"]["verdict"] == "HELPS" and tasks["cart"]["met"]
     assert document["guard"]["cost"]["memory"] <= MOST_MEMORY
     made = artifact.load(run)
     assert made.manifest["fit"]["guard"]["tasks"]["cart"]["own"] == "rows"
     assert json.loads((run / "receipt.json").read_text("utf-8"))["tasks"].keys() == tasks.keys()
     assert (run / "events.jsonl").read_bytes() == (
-        run / "guard" / "without-1" / "events.jsonl"
+        run / "guard" / "without-2-1" / "events.jsonl"
     ).read_bytes()
-    rest = artifact.load(run / "guard" / "without-1")
-    assert (chances(rest)[:, [0, 2]] == chances(made)[:, [0, 2]]).all()
+    rest = artifact.load(run / "guard" / "without-2-1")
+    assert (chances(rest)[:, 0] == chances(made)[:, 0]).all()
+
+
+def test_a_model_that_is_worse_apart_stays_shared(
+    shop_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Click is a little hurt, but what goes loses more than click gains."""
+
+    def fake(joint: Path, alone: Path, task: str, *, margin: float) -> Evidence:
+        if joint.name == "shared":
+            return said("UNDECIDED", -0.004) if task == "click" else said("HELPS", 0.02)
+        return said("HURTS", -0.01) if task == "purchase" else said("NEUTRAL", 0.0)
+
+    monkeypatch.setattr(guard_module, "weigh_up", fake)
+    run = tmp_path / "run"
+    tasks = guard(read_shop(shop_folder, SETS), run)["guard"]["tasks"]
+    assert {task["own"] for task in tasks.values()} == {"nothing"}
+    assert tasks["click"]["difference"] == pytest.approx(-0.004)
+    assert [step["own"] for step in tasks["purchase"]["steps"]] == ["nothing", "experts", "rows"]
+    shared = artifact.load(run / "guard" / "shared")
+    assert (chances(artifact.load(run)) == chances(shared)).all()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"click": 0.0, "cart": 0.0}, {"click": -0.003, "cart": 0.09}),  # no gain pays for a harm
+        ({"click": -0.002, "cart": 0.05}, {"click": 0.0, "cart": 0.01}),  # within half the margin
+        ({"click": -0.02, "cart": 0.0}, {"click": -0.02, "cart": -0.02}),
+        ({"click": float("nan"), "cart": 0.02}, {"click": float("nan"), "cart": 0.01}),
+    ],
+)
+def test_of_two_models_the_one_that_harms_less_is_worth_more(
+    first: dict[str, float], second: dict[str, float]
+) -> None:
+    worth = [
+        Tried(Path(), Path(), {}, {name: said("UNDECIDED", gap) for name, gap in gaps.items()})
+        .worth(0.005) for gaps in (first, second)
+    ]  # fmt: skip
+    assert worth[0] > worth[1]
+
+
+def test_stages_go_from_the_one_that_happens_least(joint: Path) -> None:
+    assert _sparsest_first(joint, ["click", "cart", "purchase"]) == ["purchase", "cart", "click"]
 
 
 def test_where_sharing_helps_the_run_is_the_shared_one_and_a_kill_loses_nothing(
