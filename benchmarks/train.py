@@ -67,7 +67,7 @@ class Racer:
         self.pipe = pipe
 
     def ask(self, what: str, first: int = 0, last: int = 0) -> Any:
-        """Seconds of training, metrics of a test, or peak memory in GB."""
+        """Seconds of training (``train``, ``train_cpu``), metrics of a test, peak memory in GB."""
         self.pipe.send((what, first, last))
         return self.pipe.recv()
 
@@ -220,19 +220,33 @@ def tables(out: Path, threads: int, rounds: int) -> dict[str, Any]:
 
 
 def balancers(out: Path, threads: int, rounds: int) -> dict[str, Any]:
-    """What each balancer's step takes over the plain sum's, with a million table rows."""
+    """What each balancer's step takes over the plain sum's, with a million table rows.
+
+    In processor seconds, against the plain sum on the same rows right before or right after.
+    """
     sizes = scaled(10**6)
     n = (rounds + 1) * _STEPS * STEP
     data = {"": (table(out, n, sizes, "balancers"), ("mmoe", sizes))}
-    names = ["fixed", *(name for name in BALANCERS if name != "fixed")]
-    with racing([("daogou", "", {"balancer": name}) for name in names], data, threads) as racers:
-        seconds = _rounds(racers, rounds, _STEPS)
+    names = [name for name in BALANCERS if name != "fixed"]
+    every = [("daogou", "", {"balancer": name}) for name in ("fixed", *names)]
+    over: dict[str, list[float]] = {name: [] for name in names}
+    with racing(every, data, threads) as racers:
+        for turn in range(rounds + 1):
+            at = turn * _STEPS * STEP
+            rows = ("train_cpu", at, at + _STEPS * STEP)
+            for k, name in enumerate(names):
+                pair = (racers[0], racers[1 + k])
+                seconds = {racer: racer.ask(*rows) for racer in pair[:: 1 - 2 * ((turn + k) % 2)]}
+                over[name].append(seconds[pair[1]] / seconds[pair[0]])
+            print(f"round {turn}: {[round(each[-1], 3) for each in over.values()]}")
     return {
         name: {
             "needs_gram": BALANCERS[name](2).needs_gram,
-            "over_fixed": statistics.median(row[k] / row[0] for row in seconds),
+            "over_fixed": statistics.median(over[name][1:]),
+            "least": min(over[name][1:]),
+            "most": max(over[name][1:]),
         }
-        for k, name in enumerate(names)
+        for name in names
     }
 
 
