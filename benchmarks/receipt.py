@@ -43,7 +43,7 @@ DRAWS: Final = 200
 SIZE: Final = {"users": 400, "items": 200, "exposures": 200_000}
 SETTINGS: Final = (
     "split.test=0.4", "fit.epochs=5", "fit.row_learning_rate=0.2", "fit.row_l2=0.003",
-    "model.width=8", "model.expert_widths=[32, 16]", "model.mixer=shared_bottom",
+    "model.width=4", "model.expert_widths=[32, 16]", "model.mixer=shared_bottom",
 )  # fmt: skip
 VERDICTS: Final = ("HELPS", "NEUTRAL", "HURTS", "UNDECIDED")
 
