@@ -145,19 +145,19 @@ def main(arguments: Sequence[str]) -> int:
     log, ours = given.out / "lines.jsonl", given.out / "guard.jsonl"
     static = {(x.shared, x.seed, x.model): x for x in kept_lines(log, transfer_map.Line)}
     lines = {(x.shared, x.seed): x for x in kept_lines(ours, Guarded)}
+    shops = [(shared, seed) for seed in range(given.seeds) for shared in given.shared]
     with fast_memory():
-        for seed in range(given.seeds):
-            for shared in given.shared:
-                folder = folder_of(given.out, shared, seed)
-                if (shared, seed) not in lines:
-                    lines[shared, seed] = measured(folder, shared, seed)
-                    keep_line(ours, lines[shared, seed])
-                    print(lines[shared, seed], file=sys.stderr)
-                for model in STATIC:
-                    if (shared, seed, model) not in static:
-                        made = transfer_map.line(folder, shared, seed, model)
-                        static[shared, seed, model] = made
-                        keep_line(log, made)
+        for shop in shops:
+            if shop not in lines:
+                lines[shop] = measured(folder_of(given.out, *shop), *shop)
+                keep_line(ours, lines[shop])
+                print(lines[shop], file=sys.stderr)
+        for shared, seed in shops:
+            for model in STATIC:
+                if (shared, seed, model) not in static:
+                    folder = folder_of(given.out, shared, seed)
+                    static[shared, seed, model] = transfer_map.line(folder, shared, seed, model)
+                    keep_line(log, static[shared, seed, model])
     every, means = rows_of(list(lines.values()), list(static.values()))
     heading = [
         "shop", "task", "twin", "shared", "verdict", "own", "guarded", "less twin", "best static",
