@@ -386,6 +386,10 @@ def compare(  # noqa: PLR0913 - one parameter per flag of the contract
     seeds: Annotated[int, typer.Option(min=1, help="Paired runs of each contender.")] = 5,
     mixers: Annotated[str, typer.Option(help="Further mixers, with commas between.")] = "",
     balancers: Annotated[str, typer.Option(help="Further balancers, likewise.")] = "",
+    controls: Annotated[
+        str,
+        typer.Option(help="Further ways of learning one task each, likewise: aux, pretrained."),
+    ] = "",
     rivals: Annotated[
         str | None,
         typer.Option(help="Other methods, likewise; all that are installed if not given."),
@@ -411,6 +415,7 @@ def compare(  # noqa: PLR0913 - one parameter per flag of the contract
         seeds=seeds,
         mixers=_names(mixers),
         balancers=_names(balancers),
+        controls=_names(controls),
         rivals=None if rivals is None else _names(rivals),
         margin=margin,
     )

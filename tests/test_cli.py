@@ -301,9 +301,9 @@ def test_compare_writes_a_receipt_in_the_language_asked_for_and_goes_on(
     assert document(again)["margin"] == 0.5
     assert 'lang="zh-Hans"' in (tmp_path / "out" / "receipt.html").read_text("utf-8")
     assert "联合训练" in again[2]
-    wrong = ("--mixers", "plee,mmoe", "--margin", "0")
+    wrong = ("--mixers", "plee,mmoe", "--margin", "0", "--controls", "auxx")
     message = refused(call(*words[:3], tmp_path / "no", *wrong), 2)
-    assert "'ple'" in message and "margin: 0.0" in message
+    assert "'ple'" in message and "margin: 0.0" in message and "'aux'" in message
 
 
 def test_tune_keeps_the_best_run_and_can_be_made_longer(

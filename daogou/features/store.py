@@ -21,7 +21,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -153,11 +153,8 @@ def compile_store(engine: Engine, shop: Shop, transform: Transform, folder: Path
 
     Written beside and renamed when whole, so a half-written store is never taken for one.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    writer = _Writer(partial)
-    try:
-        (partial / "keys").mkdir(parents=True)
+    with _written(folder) as writer:
+        (writer.folder / "keys").mkdir(parents=True)
         _number_rows(engine, shop)
         _write_texts(engine, shop, transform, writer)
         _write_items(engine, shop, transform, writer)
@@ -166,7 +163,48 @@ def compile_store(engine: Engine, shop: Shop, transform: Transform, folder: Path
         ranges = _write_exposures(engine, shop, transform, writer)
         writer.finish()
         document = {"arrays": writer.arrays, "ranges": ranges}
-        (partial / "store.json").write_text(json.dumps(document, indent=1))
+        (writer.folder / "store.json").write_text(json.dumps(document, indent=1))
+    return open_store(folder)
+
+
+def link_store(folder: Path, into: Path) -> None:
+    """A store a second time; its files have two names where the disk can: none is written again."""
+    shutil.copytree(folder, into, copy_function=_link_or_copy)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def rewrite_store(store: Store, folder: Path, arrays: Mapping[str, Iterable[Array]]) -> Store:
+    """A store under ``folder`` like another, but that some arrays are these, in pieces of rows."""
+    with _written(folder) as writer:
+        link_store(store.folder, writer.folder)
+        listed = writer.folder / "store.json"
+        document = json.loads(listed.read_text())
+        # Away with the second names first: what is written through one is written for both.
+        listed.unlink()
+        for name, pieces in arrays.items():
+            (writer.folder / f"{name}.npy").unlink(missing_ok=True)
+            for piece in pieces:
+                writer.append(name, piece)
+        writer.finish()
+        document["arrays"] |= writer.arrays
+        listed.write_text(json.dumps(document, indent=1))
+    return open_store(folder)
+
+
+@contextlib.contextmanager
+def _written(folder: Path) -> Iterator["_Writer"]:
+    """A writer of a store beside ``folder``, which becomes it when the block ends well."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    writer = _Writer(partial)
+    try:
+        yield writer
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     except OSError as error:
@@ -177,7 +215,6 @@ def compile_store(engine: Engine, shop: Shop, transform: Transform, folder: Path
     finally:
         writer.close()
         shutil.rmtree(partial, ignore_errors=True)  # gone already if all went well
-    return open_store(folder)
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,15 @@
 """A shop to a receipt: whether learning its tasks together helps each, by how much, how surely."""
 
 import json
-import math
-import shutil
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file
 
 from daogou import artifact
 from daogou.artifact import Artifact
@@ -22,10 +17,19 @@ from daogou.errors import ArtifactError, ConfigError, MissingExtra, unknown
 from daogou.features.batch import Batch, make_batch
 from daogou.features.store import Store
 from daogou.features.transform import Transform
-from daogou.learn.calibrate import calibrate
+from daogou.learn.contenders import (
+    ANSWERS,
+    Runs,
+    folder_of,
+    multi,
+    read_answers,
+    twins,
+    write_answers,
+)
+from daogou.learn.controls import AUX, CONTROLS
 from daogou.learn.differences import SINGLE, SPLIT, Asked, Contender, document_of
-from daogou.learn.fit import each_path, finished, fit, open_folder, started_as
-from daogou.learn.judge import Array, answers_from, answers_of, chained
+from daogou.learn.fit import open_folder, started_as
+from daogou.learn.judge import answers_from
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.rivals import RIVALS, rival_scores
 from daogou.learn.settings import settings_of
@@ -57,6 +61,8 @@ def compare(
     candidate that the receipt is about, is made by the validation split; no number of the test
     split is read by anything but the receipt.
 
+    More single-task models are trained if they are ``asked`` for, see `daogou.learn.controls`.
+
     A twin of a stage keeps the stages that it is learnt after, at weight 0: they say where the
     stage is defined, train their own layers and reach nothing that is shared but the length to
     which gradients are clipped. Over all exposures the twins' chances are multiplied, each stage's
@@ -72,16 +78,18 @@ def compare(
     open_folder(folder, resume=resume)
     seeds = range(shop.seed, shop.seed + asked.seeds)
     named = asked.rivals if asked.rivals is not None else tuple(RIVALS)
-    own = next(iter(candidates))
-    total = len(seeds) * (len(candidates) + 2 * len(shop.tasks)) + len(named)
-    bar = _Bar(progress, total)
-    first = _trained(folder, own, candidates[own], seeds[0], bar, like=None)
+    own = next(iter(candidates))  # its first run compiles the tables
+    a_seed = len(candidates) + 2 * len(shop.tasks)
+    a_seed += sum(CONTROLS[name].runs(shop) for name in asked.controls)
+    runs = Runs(folder, seeds, progress, len(seeds) * a_seed + len(named))
+    first = runs.judged(own, candidates[own], seeds[0], like=None)
     base = artifact.load(first, verify=False)
-    contenders = [*_multi(folder, candidates, seeds, bar, base)]
-    for name, widths in ((SINGLE, {}), (SMALL, _narrow(shop, base))):
-        contenders.append(_twins(folder, shop, seeds, bar, (name, widths), base))
-    found, absent = _rivals(folder, shop, named, bar, base)
-    bar.end()
+    contenders = [*multi(runs, candidates, base)]
+    contenders.append(twins(runs, SINGLE, shop, base, {}))
+    contenders.append(twins(runs, SMALL, shop, base, _narrow(shop, base)))
+    contenders += [CONTROLS[name].contender(runs, shop, base) for name in asked.controls]
+    found, absent = _rivals(runs, shop, named, base)
+    runs.end()
     document = document_of(shop, asked, base, [*contenders, *found], progress)
     document["absent"] = absent
     document["cost"] = _cost(folder, shop, document, seeds[0])
@@ -96,14 +104,24 @@ def receipt_of(document: Mapping[str, Any]) -> dict[str, Any]:
         "verdict", "difference", "interval", "smallest_detectable", "single", "multi", "metric",
         "n", "positives", "more_positives",
     )  # fmt: skip
+    beside = ("verdict", "difference", "interval", "smallest_detectable", "single")
     chosen = document["candidates"][document["chosen"]]
+    twins = [who for who, each in document["contenders"].items() if each["kind"] == "single"]
     return {
         "shop": document["shop"],
         "candidate": document["chosen"],
         "seeds": document["seeds"],
         "margin": document["margin"],
         "tasks": {
-            name: {key: entry[key] for key in kept} for name, entry in chosen["tasks"].items()
+            name: {key: entry[key] for key in kept}
+            | {
+                "against": {
+                    who: {key: entry["against"][who][key] for key in beside}
+                    for who in twins
+                    if who in entry["against"]
+                }
+            }
+            for name, entry in chosen["tasks"].items()
         },
         "delta_m": chosen["delta_m"],
         "cost": document["cost"],
@@ -111,23 +129,6 @@ def receipt_of(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # ---- who takes part -----------------------------------------------------------------------
-
-
-@dataclass
-class _Bar:
-    """How many of the runs are done."""
-
-    progress: Progress
-    total: int
-    begun: set[str] = field(default_factory=set)
-
-    def step(self, run: str) -> None:
-        if run not in self.begun:
-            self.progress("run", len(self.begun), self.total, run)
-            self.begun.add(run)
-
-    def end(self) -> None:
-        self.progress("run", self.total, self.total, "done")
 
 
 def _candidates(shop: Shop, asked: Asked) -> dict[str, Shop]:
@@ -152,6 +153,11 @@ def _check(shop: Shop, asked: Asked, candidates: Mapping[str, Shop]) -> None:
         problems.append(f"seeds: {asked.seeds}; give 1 or more, 5 tell luck from effect")
     if not 0 < asked.margin < 1:
         problems.append(f"margin: {asked.margin}; give a difference above 0 that would matter")
+    problems += [
+        f"controls: {unknown(name, CONTROLS)}" for name in asked.controls if name not in CONTROLS
+    ]
+    if AUX in asked.controls and len(shop.of_family("funnel")) < 2:
+        problems.append(f"controls: {AUX!r} tells a stage of another, and there are not two")
     problems += [
         f"rivals: {unknown(name, RIVALS)}" for name in asked.rivals or () if name not in RIVALS
     ]
@@ -212,176 +218,35 @@ def size_of(shop: Shop, transform: Transform, counts: Counts, shape: Shape) -> i
     return sum(weight.numel() for weight in model.parameters())
 
 
-# ---- what they are trained to ---------------------------------------------------------------
-
-
-def folder_of(folder: Path, contender: str, seed: int, task: str = "") -> Path:
-    """Where a contender's run is.
-
-    >>> folder_of(Path("x"), "single", 3, "add/cart").name
-    'single-add%2fcart-3'
-    """
-    name = "-".join(part for part in (contender, task, str(seed)) if part)
-    return folder / artifact.legal_name(name)
-
-
-def _trained(
-    folder: Path, name: str, shop: Shop, seed: int, bar: _Bar, *, like: Path | None, task: str = ""
-) -> Path:
-    """The finished run of a contender, its answers beside it."""
-    run = folder_of(folder, name, seed, task)
-    variant = varied(shop, seed=seed)
-    bar.step(run.name)
-    if not finished(run, variant):
-        fit(
-            variant, run, resume=run.exists(), progress=bar.progress, like=like,
-            keep_each=not task,
-        )  # fmt: skip
-    if not (run / "scores.safetensors").exists():
-        _judge(run)
-    return run
-
-
-def _judge(run: Path) -> None:
-    """Write a finished run's answers about the test split, and those of each task's own epoch."""
-    loaded = artifact.load(run, verify=False)
-    found = {f"joint/{name}": each for name, each in _answers(loaded).items()}
-    settings, _ = settings_of(loaded.shop)
-    for place, task in enumerate(loaded.model.tasks):
-        kept = each_path(run, place)
-        if not kept.exists():
-            continue
-        loaded.model.load_state_dict(load_file(kept))
-        calibrate(
-            loaded.model, loaded.store, settings.calibration, history_length=loaded.history_length
-        )
-        own = _answers(loaded, {task.family})
-        found |= {
-            f"best/{name}": each
-            for name, each in own.items()
-            if name == task.name or name.startswith(f"{task.name}|")
-        }
-    _save_answers(run / "scores.safetensors", found)
-    shutil.rmtree(run / "each", ignore_errors=True)
-
-
-def _answers(run: Artifact, families: set[str] | None = None) -> dict[str, Array]:
-    return answers_of(
-        run.model, run.store, run.transform, SPLIT,
-        history_length=run.history_length, families=families,
-    )  # fmt: skip
-
-
-def _save_answers(path: Path, found: Mapping[str, Array], about: str = "") -> None:
-    partial = path.with_name(path.name + ".partial")
-    whole = {name: np.ascontiguousarray(each) for name, each in found.items()}
-    save_arrays(whole, partial, metadata={"about": about})
-    partial.replace(path)
-
-
-def _read_answers(path: Path, prefix: str) -> dict[str, Array]:
-    return {
-        name.removeprefix(prefix): each
-        for name, each in load_arrays(path).items()
-        if name.startswith(prefix)
-    }
-
-
-def _multi(
-    folder: Path, candidates: Mapping[str, Shop], seeds: Sequence[int], bar: _Bar, base: Artifact
-) -> Iterator[Contender]:
-    for name, shop in candidates.items():
-        runs = [_trained(folder, name, shop, seed, bar, like=base.folder) for seed in seeds]
-        yield Contender(
-            name,
-            "multi",
-            [_read_answers(run / "scores.safetensors", "joint/") for run in runs],
-            [_read_answers(run / "scores.safetensors", "best/") for run in runs],
-            **_measured([runs]),
-            validation=[_joint_score(run) for run in runs],
-        )
-
-
-def _twins(
-    folder: Path,
-    shop: Shop,
-    seeds: Sequence[int],
-    bar: _Bar,
-    kind: tuple[str, Mapping[str, Any]],
-    base: Artifact,
-) -> Contender:
-    """The twins of every task; of each one only what it was taught is an answer."""
-    name, widths = kind
-    runs = [
-        [
-            _trained(
-                folder, name, twin_of(shop, task.name, widths), seed, bar,
-                like=base.folder, task=task.name,
-            )
-            for seed in seeds
-        ]
-        for task in shop.tasks
-    ]  # fmt: skip
-    answers = []
-    for place in range(len(seeds)):
-        taught: dict[str, Array] = {}
-        for task, of_task in zip(shop.tasks, runs, strict=True):
-            said = _read_answers(of_task[place] / "scores.safetensors", "joint/")
-            key = f"{task.name}|{task.given}"
-            key = key if key in said else task.name
-            taught[key] = said[key]
-        answers.append(chained(shop.tasks, taught))
-    return Contender(name, "single", answers, **_measured(runs), widths=widths or None)
-
-
-def _measured(runs: Sequence[Sequence[Path]]) -> dict[str, Any]:
-    """Seconds, parameters and epochs over the runs of each seed, ``runs[task][seed]``."""
-    manifests = [[artifact.read_manifest(run)["fit"] for run in some] for some in runs]
-    per_seed = list(zip(*manifests, strict=True))
-    return {
-        "seconds": [sum(each["seconds"] for each in some) for some in per_seed],
-        "parameters": sum(each["parameters"] for each in per_seed[0]),
-        "epochs": [statistics.fmean(each["epochs"] for each in some) for some in per_seed],
-    }
-
-
-def _joint_score(run: Path) -> float:
-    """Mean over tasks of validation loss over the best constant's, of the epoch that was kept."""
-    relative = [
-        loss["loss"] / loss["constant"]
-        for loss in artifact.read_manifest(run)["fit"]["validation"].values()
-        if loss["n"] and loss["loss"] is not None and (loss["constant"] or 0) > 0
-    ]
-    return statistics.fmean(relative) if relative else math.nan
+# ---- rivals -------------------------------------------------------------------------------
 
 
 def _rivals(
-    folder: Path, shop: Shop, names: Sequence[str], bar: _Bar, base: Artifact
+    runs: Runs, shop: Shop, names: Sequence[str], base: Artifact
 ) -> tuple[list[Contender], dict[str, str]]:
     """Each rival's answers, made once: they do not depend on the order of data."""
     found, absent = [], {}
     for name in names:
-        run = folder_of(folder, name, shop.seed)
-        bar.step(run.name)
-        path = run / "scores.safetensors"
+        run = runs.of(name, shop.seed)
+        runs.step(run)
         try:
-            seconds = _rival(path, name, shop, base)
+            seconds = _rival(run, name, shop, base)
         except MissingExtra as error:
             absent[name] = str(error)
             continue
-        answers = _read_answers(path, "joint/")
+        answers = read_answers(run, "joint/")
         found.append(Contender(name, "rival", [answers], seconds=[seconds]))
     return found, absent
 
 
-def _rival(path: Path, name: str, shop: Shop, base: Artifact) -> float:
+def _rival(run: Path, name: str, shop: Shop, base: Artifact) -> float:
     """Write a rival's answers unless they are there; returns the seconds that it took."""
-    record, started_from = path.with_name("rival.json"), started_as(varied(shop, seed=shop.seed))
-    if path.exists() and record.exists():
+    record, started_from = run / "rival.json", started_as(varied(shop, seed=shop.seed))
+    if (run / ANSWERS).exists() and record.exists():
         kept = json.loads(record.read_text("utf-8"))
         if kept["started"] != started_from:
             raise ArtifactError(
-                f"{path.parent}: was made with other settings or another shop; resume with the "
+                f"{run}: was made with other settings or another shop; resume with the "
                 "same, or give another folder"
             )
         return float(kept["seconds"])
@@ -392,8 +257,8 @@ def _rival(path: Path, name: str, shop: Shop, base: Artifact) -> float:
     )
     answers = answers_from(said, shop, base.store, SPLIT)
     seconds = time.perf_counter() - started
-    path.parent.mkdir(exist_ok=True)
-    _save_answers(path, {f"joint/{key}": each for key, each in answers.items()})
+    run.mkdir(exist_ok=True)
+    write_answers(run, {f"joint/{key}": each for key, each in answers.items()})
     text = json.dumps({"started": started_from, "seconds": round(seconds, 1)})
     artifact.write_whole(record, text)
     return round(seconds, 1)

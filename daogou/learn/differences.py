@@ -28,12 +28,14 @@ class Asked:
     """What is compared. ``rivals`` None = all that are installed.
 
     Candidates are the shop's own ``[model]`` and ``[fit]`` and each of ``mixers`` with each of
-    ``balancers``; where one of the two is empty it stays the shop's.
+    ``balancers``; where one of the two is empty it stays the shop's. ``controls`` are single-task
+    models that learn of the other tasks by other ways than together with them.
     """
 
     seeds: int = 5
     mixers: tuple[str, ...] = ()
     balancers: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
     rivals: tuple[str, ...] | None = None
     margin: float = MARGIN
     draws: int = DRAWS

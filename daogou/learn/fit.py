@@ -17,7 +17,7 @@ from torch import Tensor
 
 from daogou import artifact
 from daogou.errors import ArtifactError, ConfigError, DataError
-from daogou.features.store import SPLITS, Store, compile_store, open_store
+from daogou.features.store import SPLITS, Store, compile_store, link_store, open_store
 from daogou.features.transform import Transform, fit_transform
 from daogou.learn.calibrate import calibrate
 from daogou.learn.gates import watching
@@ -75,8 +75,8 @@ def fit(
     on the same tables with the same settings for reading them: its transform and store are used;
     so is a folder that `compile_tables` made. What ``progress`` raises after an epoch leaves the
     fit there, to be resumed.
-    ``onto`` is a finished run of the same tables, tasks and shape, of which one stage is taught
-    anew and all else stays as it is. ``keep_each``
+    ``onto`` is a finished run of the same tables, tasks and shape, whose weights are the start: one
+    stage is taught anew and all else stays as it is, or everything learns on. ``keep_each``
     also keeps, under `each_path`, the weights of each task's own best epoch.
     """
     run = Path(run)
@@ -194,17 +194,9 @@ def _take_over(like: Path, run: Path) -> None:
     if (run / "transform.json").exists():
         return
     shutil.rmtree(run / "store", ignore_errors=True)  # of a try that was killed
-    shutil.copytree(like / "store", run / "store", copy_function=link_or_copy)
+    link_store(like / "store", run / "store")
     for name in ("prepared.json", "transform.json"):  # the last one makes it count
         artifact.write_whole(run / name, (like / name).read_text("utf-8"))
-
-
-def link_or_copy(source: str, target: str) -> None:
-    """One file under two names where the disk can; the store is never written again."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _compiled(

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from daogou import artifact
 from daogou.artifact import Artifact
 from daogou.errors import ConfigError
+from daogou.features.store import link_store
 from daogou.learn.compare import size_of
-from daogou.learn.fit import claim, finished, fit, link_or_copy
+from daogou.learn.fit import claim, finished, fit
 from daogou.learn.judge import answers_of, questions
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.onto import Onto
@@ -352,7 +353,7 @@ def _finish(run: Path, chosen: Tried, receipt: Mapping[str, Any]) -> dict[str, A
     for name in ("events.jsonl", "prepared.json"):
         artifact.write_whole(run / name, (chosen.base / name).read_text("utf-8"))
     shutil.rmtree(run / "store", ignore_errors=True)
-    shutil.copytree(chosen.run / "store", run / "store", copy_function=link_or_copy)
+    link_store(chosen.run / "store", run / "store")
     made = artifact.load(chosen.run, verify=False)
     kept = ("history_length", "settings", "fit", "prepared")
     taught = artifact.read_manifest(chosen.base)["fit"]

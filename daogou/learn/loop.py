@@ -43,8 +43,8 @@ class Learner:
     """A model with its optimisers and balancer: all that a step reads and changes.
 
     ``dense`` are the weights of AdamW, ``rows`` the optimiser of the tables. Batches are made one
-    step ahead in a thread of their own and moved to the model's device. With ``onto`` one stage
-    alone learns, on a finished run's weights.
+    step ahead in a thread of their own and moved to the model's device. With ``onto`` a finished
+    run's weights are the start, and one stage may learn alone.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Learner:
         self.static = torch.tensor([task.weight for task in model.tasks], device=self.device)
         self.held = [] if onto is None else hold(model, onto)
         self.learns: Tensor | None = None
-        if onto is not None:
+        if onto is not None and onto.task is not None:
             own = [float(task.name == onto.task) for task in model.tasks]
             self.learns = torch.tensor(own, device=self.device)
 

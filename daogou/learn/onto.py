@@ -1,4 +1,4 @@
-"""A finished run to one in which a single stage is taught anew, on what the other tasks made."""
+"""A finished run to the start of another: all of it learns on, or a single stage is taught anew."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,10 +18,13 @@ _MIXER: Final = "heads.funnel.mixer."
 
 @dataclass(frozen=True)
 class Onto:
-    """The run whose weights stay as they are, and the stage whose own layers learn."""
+    """The run whose weights are the start, and the stage whose own layers alone learn on them.
+
+    Without a stage all weights learn on.
+    """
 
     run: Path
-    task: str
+    task: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,16 @@ def hold(model: JointModel, onto: Onto) -> list[Held]:
     The model and the run are of one shop and shape, but that the run may be one in which no stage
     has anything of its own. What lies below the task's own layers is
     frozen, so no other task's answers change: each keeps its own best epoch in one model.
+
+    Without a task nothing is held. The run may then have families of tasks that the model lacks,
+    and its calibration, which is no weight, is left behind.
     """
+    weights: Mapping[str, Tensor] = load_file(onto.run / "model.safetensors")
+    if onto.task is None:
+        _begin(model, weights)
+        return []
     place = [task.name for task in model.tasks].index(onto.task)
     own = own_parts(model, place)
-    weights: Mapping[str, Tensor] = load_file(onto.run / "model.safetensors")
     fresh = {name: model.get_parameter(name).detach().clone() for name in own}
     _take(model, weights)
     held: list[Held] = []
@@ -59,6 +68,15 @@ def hold(model: JointModel, onto: Onto) -> list[Held]:
             weight.copy_(torch.where(own[name], fresh[name], weight))
         held.append(Held(weight, own[name], weight.detach().clone()))
     return held
+
+
+@torch.no_grad()
+def _begin(model: JointModel, weights: Mapping[str, Tensor]) -> None:
+    """Every weight of the model as the run has it."""
+    for name, weight in model.named_parameters():
+        if name not in weights or weights[name].shape != weight.shape:
+            raise ArtifactError(f"weights of another shape: {name}")
+        weight.copy_(weights[name])
 
 
 def _take(model: JointModel, weights: Mapping[str, Tensor]) -> None:

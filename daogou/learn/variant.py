@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from daogou.config import shop_of
 from daogou.learn.judge import chain_of
@@ -54,11 +54,32 @@ def twin_of(shop: Shop, name: str, widths: Mapping[str, Any] | None = None) -> S
             tasks[task.name] = {"enabled": False}
     options = dict(shop.model.get("mixer_options", {}))
     options.pop("groups", None)  # it counts the tasks
-    return varied(
-        shop,
-        model={**(widths or {}), "mixer_options": options or None},
-        training={
-            "balancer": None, "balancer_options": None, "sampling": None, "watch": name,
-        },
-        tasks=tasks,
-    )  # fmt: skip
+    model = {**(widths or {}), "mixer_options": options or None}
+    return varied(shop, model=model, training=_ALONE | {"watch": name}, tasks=tasks)
+
+
+# Of a shop in which one task counts there is nothing to weigh or to take turns with.
+_ALONE: Final = {"balancer": None, "balancer_options": None, "sampling": None}
+
+
+def pretraining_of(shop: Shop, name: str) -> Shop:
+    """The shop whose other tasks teach what is shared, as they do jointly; this one only reads it.
+
+    It trains its own layers, so that `finetuning_of` finds all weights there.
+    """
+    tasks: dict[str, dict[str, Any]] = {task.name: {"own": None} for task in shop.tasks}
+    tasks[name]["weight"] = 0.0
+    return varied(shop, training={"watch": None, "calibration": "none"}, tasks=tasks)
+
+
+def finetuning_of(shop: Shop, name: str) -> Shop:
+    """The shop as if it had this task alone, with the shapes of `pretraining_of`.
+
+    Tasks of its family stay, at weight 0; of other families nothing is shared but encoders.
+    """
+    family = shop.task(name).family
+    tasks: dict[str, dict[str, Any]] = {}
+    for task in shop.tasks:
+        kept = {"weight": float(task.name == name), "own": None}
+        tasks[task.name] = kept if task.family == family else {"enabled": False}
+    return varied(shop, training=_ALONE | {"watch": name}, tasks=tasks)

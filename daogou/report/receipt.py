@@ -11,6 +11,8 @@ Document = Mapping[str, Any]
 Words = Mapping[str, str]
 
 VERDICTS: Final = ("HELPS", "HURTS", "NEUTRAL", "UNDECIDED")
+# What a verdict says of a control: the candidate is ... than it.
+_AGAINST: Final = dict(zip(VERDICTS, ("better", "worse", "same", "UNDECIDED"), strict=True))
 DIGITS: Final = 4
 
 WORDS: Final[Mapping[str, Words]] = {
@@ -82,10 +84,19 @@ WORDS: Final[Mapping[str, Words]] = {
         "best": "{name}, best per task",
         "single": "alone, as wide",
         "single_small": "alone, as large in sum",
+        "aux": "alone, told the other stages' predictions",
+        "pretrained": "alone, after the others",
+        "beside": "Against “{control}” learning together is: {said}.",
         "against": "Against every control",
         "against_note": "{candidate} beside every control and every other candidate, by the paired "
         "difference, corrected over the tasks (Holm). Alone, as large in sum: twins so narrow that "
         "all of them together have as many parameters as the joint model.",
+        "against.aux": "Alone, told the other stages' predictions: what other twins predict of the "
+        "other stages is an input; each training row is predicted by a model that it did not "
+        "teach. Where together is the same or worse, the other labels help, and not sharing.",
+        "against.pretrained": "Alone, after the others: learnt alone from where all other tasks "
+        "have led, with a budget of epochs for either. Where together is the same or worse, the "
+        "better start helps, and not sharing until the end.",
         "control": "control",
         "better": "better",
         "worse": "worse",
@@ -193,9 +204,16 @@ WORDS: Final[Mapping[str, Words]] = {
         "best": "{name}，逐任务最佳",
         "single": "单独，同宽",
         "single_small": "单独，总参数相同",
+        "aux": "单独，以其他阶段的预测为输入",
+        "pretrained": "单独，在其他任务之后",
+        "beside": "与“{control}”相比，联合训练：{said}。",
         "against": "与每个对照比较",
         "against_note": "{candidate} 与每个对照及其他候选的配对差值，按任务做 Holm 校正。"
         "单独，总参数相同：把宽度缩小到所有单任务模型的参数之和与联合模型相当。",
+        "against.aux": "单独，以其他阶段的预测为输入：其他单任务模型对其他阶段的预测作为输入；"
+        "每个训练样本由未学过它的模型预测。联合训练相同或更差之处，有用的是其他标签，而不是共用。",
+        "against.pretrained": "单独，在其他任务之后：从所有其他任务学到的权重出发单独训练，"
+        "两段各有一份轮数预算。联合训练相同或更差之处，有用的是更好的起点，而不是始终共用。",
         "control": "对照",
         "better": "更好",
         "worse": "更差",
@@ -285,6 +303,7 @@ def sentences(document: Document, *, lang: str = "en") -> list[str]:
         for name, entry in tasks.items()
         if name not in judged
     ]
+    said += _beside_controls(document, words)
     if _is_number(_chosen(document)["delta_m"]):
         said.append(words["delta_m"].format(value=number(_chosen(document)["delta_m"], 2)))
     if len(document["candidates"]) > 1:
@@ -294,6 +313,46 @@ def sentences(document: Document, *, lang: str = "en") -> list[str]:
     if len(document["seeds"]) == 1:
         said.append(words["one_seed"])
     return said
+
+
+def _beside_controls(document: Document, words: Words) -> list[str]:
+    """A sentence for each control that was asked for."""
+    said = []
+    for control, listed in beside(document).items():
+        if f"against.{control}" in words:
+            parts = [
+                f"{words[_AGAINST[verdict]]} ({words['and'].join(tasks)})"
+                for verdict, tasks in listed.items()
+                if tasks
+            ]
+            about = {"control": words[control], "said": words["and"].join(parts)}
+            said.append(words["beside"].format(**about))
+    return said
+
+
+def beside(document: Document) -> dict[str, dict[str, list[str]]]:
+    """Of each other contender on which tasks the candidate helps, hurts and so on against it."""
+    found: dict[str, dict[str, list[str]]] = {}
+    tasks = _chosen(document)["tasks"]
+    for control in document["contenders"]:
+        listed: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
+        for task, whole in tasks.items():
+            entry = whole["against"].get(control)
+            if entry is not None and _is_number(entry["difference"]):
+                listed[entry["verdict"]].append(task)
+        if any(listed.values()):
+            found[control] = listed
+    return found
+
+
+def beside_rows(document: Document, words: Words) -> tuple[list[str], list[list[str]]]:
+    """The same as the head and the rows of a table."""
+    heads = [words["control"], *(words[_AGAINST[verdict]] for verdict in VERDICTS)]
+    rows = [
+        [words.get(control, control), *(words["and"].join(each) or "–" for each in listed.values())]
+        for control, listed in beside(document).items()
+    ]
+    return heads, rows
 
 
 def _sentence(name: str, entry: Document, words: Words) -> str:
@@ -428,30 +487,24 @@ def _everyone(document: Document, words: Words) -> str:
 
 def _against(document: Document, words: Words) -> str:
     """On which tasks the candidate is better and worse than each other contender."""
-    said = dict(zip(VERDICTS, ("better", "worse", "same", "UNDECIDED"), strict=True))
+    heads, rows = beside_rows(document, words)
+    if not rows:
+        return ""
     found = [
         (control, task, entry)
         for task, whole in _chosen(document)["tasks"].items()
         for control, entry in whole["against"].items()
         if _is_number(entry["difference"])
     ]
-    if not found:
-        return ""
-    rows = []
-    for control in document["contenders"]:
-        listed = [
-            words["and"].join(
-                task for who, task, entry in found if who == control and entry["verdict"] == verdict
-            )
-            for verdict in VERDICTS
-        ]
-        if any(listed):
-            rows.append([words.get(control, control), *(each or "–" for each in listed)])
-    heads = [words["control"], *(words[said[verdict]] for verdict in VERDICTS)]
+    notes = [
+        paragraph(words[f"against.{control}"], note=True)
+        for control in document["contenders"]
+        if f"against.{control}" in words
+    ]
     keys = ("task", "control", "verdict", "its", "difference", "interval")
     every = [
         [
-            task, words.get(control, control), words[said[entry["verdict"]]],
+            task, words.get(control, control), words[_AGAINST[entry["verdict"]]],
             plain(entry["single"]), number(entry["difference"], DIGITS), interval(entry),
         ]
         for control, task, entry in found
@@ -459,6 +512,7 @@ def _against(document: Document, words: Words) -> str:
     return section(
         words["against"],
         paragraph(words["against_note"].format(candidate=document["chosen"]), note=True),
+        *notes,
         table(heads, rows, numbers_from=9),
         folded(
             words["against_all"].format(n=len(every)),

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from daogou.report.receipt import WORDS as RECEIPT_WORDS
+from daogou.report.receipt import beside_rows
 from daogou.report.relate import AFFINITY, TRANSFER
 
 Document = Mapping[str, Any]
@@ -178,7 +179,7 @@ def trials(document: Document, *, lang: str = "en", most: int = 10) -> Table:
 
 
 def verdicts(document: Document, *, lang: str = "en") -> list[Table]:
-    """A comparison's receipt: the tasks, then the slices that show something, then the cost."""
+    """A comparison's receipt: tasks, slices that show something, other contenders, the cost."""
     words = RECEIPT_WORDS[lang]
     chosen = document["candidates"][document["chosen"]]
     keys = ("task", "metric", "verdict", "together", "alone", "difference", "interval",
@@ -201,7 +202,11 @@ def verdicts(document: Document, *, lang: str = "en") -> list[Table]:
         _row(cost, words.get(name, name),
              *("-" if value is None else f"{value:,.{digits}f}"
                for value, digits in zip(spent, (1, 0, 1), strict=True)))  # fmt: skip
-    return [tasks, slices, cost] if slices.row_count else [tasks, cost]
+    heads, rows = beside_rows(document, words)
+    against = _table(heads, words["against"])
+    for cells in rows:
+        _row(against, *cells)
+    return [tasks, *(each for each in (slices, against) if each.row_count), cost]
 
 
 def _verdict_row(

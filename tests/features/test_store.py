@@ -22,7 +22,14 @@ from hypothesis import strategies as st
 
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features import store as store_module
-from daogou.features.store import NO_SPLIT, Store, compile_store, open_store, split_code
+from daogou.features.store import (
+    NO_SPLIT,
+    Store,
+    compile_store,
+    open_store,
+    rewrite_store,
+    split_code,
+)
 from daogou.features.transform import Transform
 from daogou.schema import Shop
 from daogou.tables import Engine, prepare
@@ -698,3 +705,18 @@ def test_delays_are_kept_where_a_loss_asks_for_them(tmp_path: Path, made: Made) 
         watched, [[nan, hours] for hours in (24, 24, 24, 24, 20, *[24] * 3)]
     )
     assert not {"exposures/delay_h", "exposures/watched_h"} & set(made[1].arrays)
+
+
+def test_a_store_like_another_shares_its_files_and_leaves_it_as_it_was(
+    made: Made, tmp_path: Path
+) -> None:
+    store = made[1]
+    before = {name: np.array(array) for name, array in store.arrays.items()}
+    wide = np.arange(3 * N_EXPOSURES, dtype=np.int32).reshape(N_EXPOSURES, 3)
+    other = rewrite_store(store, tmp_path / "other", {"exposures/fields": [wide[:5], wide[5:]]})
+    assert other["exposures/fields"].tolist() == wide.tolist() and other.ranges == store.ranges
+    again = open_store(store.folder)
+    assert all((again[name] == array).all() for name, array in before.items())
+    labels = (each.folder / "exposures" / "labels.npy" for each in (store, other))
+    assert next(labels).samefile(next(labels))
+    assert not list(tmp_path.glob("*.partial"))

@@ -20,7 +20,8 @@ from daogou.errors import ArtifactError, ConfigError, MissingExtra
 from daogou.features.batch import Batch, make_batch
 from daogou.features.columns import Columns
 from daogou.learn import compare as compare_module
-from daogou.learn.compare import compare, folder_of, receipt_of
+from daogou.learn.compare import compare, receipt_of
+from daogou.learn.contenders import folder_of, read_answers
 from daogou.learn.differences import Asked, Contender, document_of
 from daogou.learn.evaluate import evaluate
 from daogou.learn.fit import each_path, fit
@@ -28,7 +29,7 @@ from daogou.learn.judge import questions, truth_of
 from daogou.learn.loop import quiet
 from daogou.learn.settings import settings_of
 from daogou.learn.step import backward
-from daogou.learn.variant import twin_of, varied
+from daogou.learn.variant import finetuning_of, pretraining_of, twin_of, varied
 from daogou.schema import Shop
 from tests.learn.conftest import QUICK
 
@@ -104,10 +105,10 @@ def test_a_twin_is_not_balanced_and_samples_nothing(shop_folder: Path) -> None:
     assert shape.mixer_options is None
 
 
-def relabelled(batch: Batch) -> Batch:
-    """The batch with clicks that did not happen unknown: cart is defined on the same rows."""
+def without_no(batch: Batch, stage: int) -> Batch:
+    """The batch where the stage did not happen unknown: what it is given to has the same rows."""
     labels = batch.exposures["labels"].clone()
-    labels[:, 0] = torch.where(labels[:, 0] == 1, 1, -1)
+    labels[:, stage] = torch.where(labels[:, stage] == 1, 1, -1)
     exposures = Columns({**batch.exposures.tensors, "labels": labels})
     return Batch(exposures, batch.users, batch.items, batch.texts, batch.titles, batch.extra)
 
@@ -127,14 +128,20 @@ def shared_gradients(shop: Shop, base: Artifact, batch: Batch) -> dict[str, Tens
     }
 
 
-def test_nothing_of_the_stages_before_reaches_what_a_twin_learns(
+def test_nothing_of_the_tasks_that_do_not_count_reaches_what_is_shared(
     shop: Shop, base: Artifact
 ) -> None:
     rows = np.arange(*base.store.ranges["train"])[:200]
     batch = make_batch(base.store, rows, history_length=20)
-    for asked, same in ((twin_of(shop, "cart"), True), (shop, False)):
+    for asked, stage, same in (
+        (twin_of(shop, "cart"), 0, True),
+        (finetuning_of(shop, "cart"), 0, True),
+        (pretraining_of(shop, "cart"), 1, True),
+        (pretraining_of(shop, "click"), 1, False),
+        (shop, 0, False),
+    ):
         before = shared_gradients(asked, base, batch)
-        after = shared_gradients(asked, base, relabelled(batch))
+        after = shared_gradients(asked, base, without_no(batch, stage))
         moved = [name for name in before if not torch.equal(before[name], after[name])]
         assert len(before) > 10 and any(grad.any() for grad in before.values())
         assert (moved == []) is same, moved
@@ -187,10 +194,7 @@ def test_over_all_exposures_each_stage_is_of_its_own_twin(
     compared: tuple[Path, dict[str, Any], list[str]],
 ) -> None:
     folder, document, _ = compared
-    said = [
-        compare_module._read_answers(folder / f"single-{task}-0" / "scores.safetensors", "joint/")
-        for task in ("click", "cart")
-    ]
+    said = [read_answers(folder / f"single-{task}-0", "joint/") for task in ("click", "cart")]
     whole = artifact.load(folder / "ple+fixed-0")
     question = next(
         each
@@ -363,11 +367,16 @@ def test_what_cannot_be_compared_is_said_before_anything_is_trained(
     alone = varied(shop, tasks={"cart": {"enabled": False}})
     with pytest.raises(ConfigError, match="click; it takes two tasks to share anything"):
         compare(alone, tmp_path / "out")
-    asked = Asked(seeds=0, mixers=("plee",), balancers=("fixd",), rivals=("lightgbn",), margin=0.0)
+    asked = Asked(
+        seeds=0, mixers=("plee",), balancers=("fixd",), controls=("auxx",), rivals=("lightgbn",),
+        margin=0.0,
+    )  # fmt: skip
     with pytest.raises(ConfigError) as refusal:
         compare(shop, tmp_path / "out", asked)
-    for part in ("seeds: 0", "'ple'", "'fixed'", "'lightgbm'", "margin: 0.0"):
+    for part in ("seeds: 0", "'ple'", "'fixed'", "'aux'", "'lightgbm'", "margin: 0.0"):
         assert part in str(refusal.value)
+    with pytest.raises(ConfigError, match="controls: 'aux' tells a stage of another"):
+        compare(alone, tmp_path / "out", Asked(controls=("aux",)))
     assert not (tmp_path / "out").exists()
 
 

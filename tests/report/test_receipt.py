@@ -9,7 +9,7 @@ import pytest
 
 from daogou.report import terminal
 from daogou.report.receipt import VERDICTS, WORDS, interval, plain, receipt, sentences
-from tests.report.test_terminal import drawn
+from tests.report.test_terminal import cells, drawn
 
 NAMES = ("click", "buy", "buy|click", "<b>&", "match")
 
@@ -31,8 +31,17 @@ def document() -> dict[str, Any]:
     """A comparison of five answers: one of each verdict, and one that cannot be judged."""
     tasks = {
         "click": entry("NEUTRAL", 0.0, ceiling=0.8, gap_closed=0.0),
-        "buy": entry("HELPS", 0.03, against={"popularity": entry("HELPS", 0.2)}),
-        "buy|click": entry("UNDECIDED", 0.004, more_positives=2500),
+        "buy": entry(
+            "HELPS",
+            0.03,
+            against={
+                "popularity": entry("HELPS", 0.2),
+                "aux": entry("HURTS", -0.1),
+            },
+        ),
+        "buy|click": entry(
+            "UNDECIDED", 0.004, more_positives=2500, against={"aux": entry("NEUTRAL", 0.0)}
+        ),
         "<b>&": entry("HURTS", -0.02),
         "match": entry("UNDECIDED", None, metric="recall@50", n=3, positives=0),
     }
@@ -42,7 +51,7 @@ def document() -> dict[str, Any]:
     ]
     values = {name: [0.7, 0.71] for name in NAMES}
     kinds = {"ple+fixed": "multi", "mmoe+fixed": "multi", "single": "single",
-             "single_small": "single", "popularity": "rival"}  # fmt: skip
+             "single_small": "single", "aux": "single", "popularity": "rival"}  # fmt: skip
     return {
         "shop": "tiny <shop>", "seed": 0, "seeds": [0, 1], "margin": 0.001, "split": "test",
         "chosen": "ple+fixed", "absent": {"lightgbm": "pip install 'daogou[baselines]'"},
@@ -102,6 +111,17 @@ def test_one_seed_is_a_warning() -> None:
     assert not any("With one seed" in line for line in sentences(document()))
 
 
+def test_a_control_that_was_asked_for_is_said_in_a_sentence_and_explained() -> None:
+    control = "alone, told the other stages' predictions"
+    (said,) = [line for line in sentences(document()) if line.startswith("Against")]
+    assert said == (f"Against “{control}” learning together is: worse (buy), the same (buy|click).")
+    assert "the other labels help, and not sharing" in receipt(document())
+    found = document()
+    del found["contenders"]["aux"]
+    assert not [line for line in sentences(found) if line.startswith("Against")]
+    assert "the other labels help" not in receipt(found)
+
+
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_the_page_needs_nothing_and_hides_nothing(lang: str) -> None:
     page = receipt(document(), lang=lang)
@@ -150,10 +170,12 @@ def test_numbers_are_written_as_people_do() -> None:
 
 def test_the_terminal_shows_tasks_slices_and_cost() -> None:
     said = [drawn(table) for table in terminal.verdicts(document())]
-    assert len(said) == 3
+    assert len(said) == 4
     assert "helps" in said[0] and "+0.0300" in said[0] and "2,500" in said[0]
     assert "buy: cold users" in said[1] and "domain" not in said[1]
-    assert "231,600" in said[2] and "alone, as wide" in said[2]
+    assert cells(said[2], "popularity")[1:] == ["buy", "–", "–", "–"]
+    assert cells(said[2], "alone, told the other stages' predictions")[2:4] == ["buy", "buy|click"]
+    assert "231,600" in said[3] and "alone, as wide" in said[3]
     quiet = copy.deepcopy(document())
     quiet["candidates"]["ple+fixed"]["slices"] = []
-    assert len(terminal.verdicts(quiet, lang="zh")) == 2
+    assert len(terminal.verdicts(quiet, lang="zh")) == 3
