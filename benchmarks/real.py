@@ -28,7 +28,8 @@ from daogou.artifact import Artifact
 from daogou.config import read_shop
 from daogou.errors import DaogouError
 from daogou.features.store import SPLITS
-from daogou.features.text import Span, spans_of, tokenise
+from daogou.features.text import spans_of
+from daogou.features.tokens import Span, tokenise
 from daogou.learn.fit import fit
 from daogou.learn.flat import event_counts, inputs_of_shop
 from daogou.learn.learners import linear_of_users, trees
@@ -331,7 +332,7 @@ def _titles(run: Artifact) -> tuple[list[list[Span]], list[list[Span]], list[Any
         [texts[i] for i in learnt], [gold[i] for i in learnt], [annotated[i] for i in learnt]
     )
     said: list[list[Span]] = []
-    for found, tags, sure, _ in predict.title_tags(run.model, store, rows):
+    for found, tags, sure in predict.title_tags(run.model, store, rows):
         for i, row in enumerate(found):
             spans = spans_of(
                 texts[row], tokenise(texts[row]), tags[i], run.transform.attributes, sure[i]

@@ -690,18 +690,55 @@ def extract(
     run: Run,
     text: Annotated[str | None, typer.Option("--text", help="One title.")] = None,
     titles: Annotated[Path | None, typer.Option("--in", help="JSONL of titles.")] = None,
+    products: Annotated[
+        Path | None, typer.Option("--fill", help="A table of products with values missing.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="JSONL of proposals to write, with --fill.")
+    ] = None,
 ) -> None:
     """The attributes that a product title names.
 
     Example: daogou extract runs/easy --text "云栖 秋季 雾霾蓝 羊毛 宽松毛衣"
     """
-    if (text is None) == (titles is None):
-        raise ConfigError("extract: give either --text or --in")
+    if sum(given is not None for given in (text, titles, products)) != 1:
+        raise ConfigError("extract: give one of --text, --in and --fill")
+    if (products is None) != (out is None):
+        raise ConfigError("extract: --fill and --out go together")
+    if products is not None and out is not None:
+        _fill(run, products, out)
+        return
     guide = _guide(run)
     if titles is not None:
         _answer_lines(titles, "text", lambda asked: list(guide.extract_many(asked)))
     else:
         answer(guide.extract(text))
+
+
+def _fill(run: Path, products: Path, out: Path) -> None:
+    """Write the proposals for a table of products; the table is not touched."""
+    from daogou.guide.fill import Filled, proposals
+
+    if out.exists():
+        raise ConfigError(f"--out: {out} is there already; nothing is overwritten")
+    guide = _guide(run)
+    filled = Filled()
+    partial = out.with_name(out.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            for proposal in proposals(guide, products, filled):
+                file.write(json.dumps(proposal, ensure_ascii=False) + "\n")
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    answer(
+        {
+            "out": str(out),
+            "items": filled.n_items,
+            "missing": dict(filled.missing),
+            "proposed": dict(filled.proposed),
+        }
+    )
 
 
 @app.command()

@@ -143,7 +143,10 @@ def test_a_wrong_call_is_exit_2(call: Call, words: list[str]) -> None:
         (["evaluate", "run", "--lang", "de"], "--lang: no 'de' here"),
         (["recommend", "run"], "give either --user or --users"),
         (["recommend", "run", "--user", "1", "--users", "f"], "give either --user or --users"),
-        (["extract", "run"], "give either --text or --in"),
+        (["extract", "run"], "give one of --text, --in and --fill"),
+        (["extract", "run", "--text", "a", "--in", "b"], "give one of --text, --in and --fill"),
+        (["extract", "run", "--fill", "a"], "--fill and --out go together"),
+        (["extract", "run", "--text", "a", "--out", "b"], "--fill and --out go together"),
         (["match", "run", "--user", "1", "--items", " , "], "names no product"),
         (["import", "adlt", "here", "--out", "there"], "'adult'"),
     ],
@@ -432,6 +435,21 @@ def test_a_file_of_titles_keeps_every_character(
     code, out, _ = call("extract", made_run, "--in", path)
     assert code == 0
     assert [json.loads(line)["text"] for line in out.strip("\n").split("\n")] == titles
+
+
+def test_missing_values_are_proposed_into_a_new_file(
+    call: Call, made_run: Path, made_shop: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "proposals.jsonl"
+    told = document(call("extract", made_run, "--fill", made_shop / "items.parquet", "--out", out))
+    lines = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert told["items"] == 80
+    assert sum(told["proposed"].values()) == len(lines)
+    assert list(tmp_path.iterdir()) == [out]
+    message = refused(
+        call("extract", made_run, "--fill", made_shop / "items.parquet", "--out", out), 2
+    )
+    assert "is there already; nothing is overwritten" in message
 
 
 def test_a_file_that_is_not_there_is_exit_1(call: Call, made_run: Path, tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ from numpy.typing import NDArray
 
 from daogou.errors import ArtifactError, DataError
 from daogou.features.numeric import Numeric
-from daogou.features.text import tags_of, tokenise
+from daogou.features.text import tags_of
+from daogou.features.tokens import tokenise
 from daogou.features.transform import Fields, Transform, text_of
 from daogou.features.vocab import Vocab
 from daogou.schema import Shop

@@ -1,8 +1,5 @@
 """Product titles to tokens and table rows, and gold spans to tags and back."""
 
-import re
-import unicodedata
-import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,58 +11,24 @@ import numpy as np
 import numpy.typing as npt
 
 from daogou.errors import ArtifactError, ConfigError, DataError
+from daogou.features.gazetteer import MATCHES, Gazetteer
+from daogou.features.tokens import (
+    Span,
+    Token,
+    hash_of,
+    is_single,
+    normalised,
+    pieces_of,
+    title_hash,
+    tokenise,
+)
 
 PADDING: Final = 0  # the row of every channel where there is no token or nothing to say
 UNKNOWN: Final = 1  # the word row that unseen words share
-CHANNELS: Final = ("word", "left", "right", "prefix", "suffix", "shape", "listed")
+CHANNELS: Final = ("word", "left", "right", "prefix", "suffix", "shape", *["listed"] * MATCHES)
+LISTED: Final = CHANNELS.index("listed")  # the first of its channels, which are the last
 
 OUTSIDE, BEGIN, INSIDE, MASKED = 0, 1, 2, -1
-
-# Scripts written without spaces: each character is a token of its own.
-_SINGLE = "々-〇〡-〩ぁ-ゖゝ-ゟァ-ヺー-ヿㄅ-ㄯㇰ-ㇿ㐀-䶿一-鿿가-힯豈-﫿ｦ-ﾟ\U00020000-\U0003ffff"
-_LETTER = rf"[^\W\d_{_SINGLE}]"
-_MARKS = "[\u0300-\u036f\u3099\u309a]*"  # accents typed after their letter stay with it
-# Digits and the letters of their unit are apart ("250ml" is two tokens), and so are the parts of
-# a code or a list ("cz50,128"): a gold value may begin or end at any of these borders.
-_TOKEN: Final = re.compile(
-    rf"[{_SINGLE}]{_MARKS}|\d+(?:\.\d{{1,2}}(?!\d))?|(?:{_LETTER}{_MARKS})+"
-    rf"(?:['’](?:{_LETTER}{_MARKS})+)*|\S"
-)
-
-
-class Token(NamedTuple):
-    """A piece of a title: ``raw[start:end]``, and its normalised text."""
-
-    start: int
-    end: int
-    text: str
-
-
-Span = tuple[int, int, str]  # start, end (exclusive) in code points of the raw text, attribute
-
-
-def normalised(text: str) -> str:
-    """The text in compatibility form (NFKC), lower-cased.
-
-    >>> normalised("Ｔ恤 ５０％")
-    't恤 50%'
-    """
-    return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).lower()
-
-
-def tokenise(raw: str) -> list[Token]:
-    """The tokens of a title, in order, with offsets into ``raw``.
-
-    A token is one character of a script written without spaces (Han, kana, Hangul), a run of other
-    letters (an apostrophe inside stays), a number, or one other character; space is dropped.
-
-    >>> [token.text for token in tokenise("Men's 纯棉T恤 250ml 15.6寸")]
-    ["men's", '纯', '棉', 't', '恤', '250', 'ml', '15.6', '寸']
-    """
-    return [
-        Token(match.start(), match.end(), normalised(match.group()))
-        for match in _TOKEN.finditer(raw)
-    ]
 
 
 @dataclass(frozen=True)
@@ -74,19 +37,15 @@ class TextVocab:
 
     Every token becomes one row of one table for each of `CHANNELS`: the word; the pairs it makes
     with its left and with its right neighbour; its first and its last three letters (words of four
-    letters and more); its shape (script, length, capitals); and its place in the longest listed
-    value that covers it. The channels' rows do not overlap. Pairs and affixes are known by hash.
-
-    A listed value that one title alone taught is not looked up in that title: there it would only
-    repeat the gold, and a model that learns from such titles trusts the list too much.
+    letters and more); its shape (script, length, capitals); and what it matches of the gazetteer.
+    The rows of different channels do not overlap. Pairs and affixes are known by hash.
     """
 
     words: Mapping[str, int]  # word -> row, from 2 on
     pairs: tuple[int, ...]  # hashes of the frequent pairs, ascending
     affixes: tuple[int, ...]  # hashes of the frequent first and last letters, ascending
     length: int  # tokens kept of a title
-    # attribute -> value -> hash of the one title that taught it, 0 if several did
-    listed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    gazetteer: Gazetteer = field(default_factory=Gazetteer)
 
     @property
     def n_channels(self) -> int:
@@ -96,7 +55,12 @@ class TextVocab:
     @property
     def n_rows(self) -> int:
         """Rows of the table that serves all channels."""
-        return self._offsets[-1] + _PLACES * len(self.listed)
+        return self.first_match + self.gazetteer.n_rows
+
+    @property
+    def first_match(self) -> int:
+        """The row of the gazetteer's first match; those before are of the other channels."""
+        return self._offsets[-1]
 
     @cached_property
     def _offsets(self) -> tuple[int, ...]:
@@ -111,18 +75,6 @@ class TextVocab:
     @cached_property
     def _known_affixes(self) -> Mapping[int, int]:
         return {code: number for number, code in enumerate(self.affixes)}
-
-    @cached_property
-    def _trie(self) -> dict[str, Any]:
-        """Nested dicts, token by token; at the key "" a value's attribute number and title."""
-        root: dict[str, Any] = {}
-        for number, values in enumerate(self.listed.values()):
-            for value, title in values.items():
-                node = root
-                for token in tokenise(value):
-                    node = node.setdefault(token.text, {})
-                node.setdefault("", (number, title))
-        return root
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.int32]:
         """Rows of the titles' tokens, int32 ``[N, L, F]``; `PADDING` beyond a title's end.
@@ -140,8 +92,8 @@ class TextVocab:
         left, right = _pairs(laid, words)
         found[:, 1] = self._pair_rows(left, self._offsets[1])
         found[:, 2] = self._pair_rows(right, self._offsets[2])
-        if self.listed:
-            found[:, 6] = self._listed_rows(texts, laid, words)
+        if self.gazetteer.names:
+            self._match(found[:, LISTED:], texts, laid, words)
         ids[laid.title, laid.place] = found
         return ids
 
@@ -166,35 +118,24 @@ class TextVocab:
         rows: npt.NDArray[np.int64] = np.where(known[number] == codes, first + number, PADDING)
         return rows
 
-    def _listed_rows(self, texts: Sequence[str], laid: "_Laid", words: Sequence[str]) -> list[int]:
-        """For each token its row in the channel of listed values: longest match, left to right."""
-        rows = [PADDING] * len(laid.piece)
+    def _match(
+        self,
+        found: npt.NDArray[np.int64],
+        texts: Sequence[str],
+        laid: "_Laid",
+        words: Sequence[str],
+    ) -> None:
+        """Put the rows of each token's matches into ``found [P, MATCHES]``."""
         line = [words[each] for each in laid.piece.tolist()]
+        before = self.first_match - 1  # matches are numbered from 1
         end = 0
         for text, count in zip(texts, laid.counts.tolist(), strict=True):
             start, end = end, end + count
-            title = _hash(normalised(text))
-            place = start
-            while place < end:
-                after, number = self._longest(line, place, end, title)
-                first = self._offsets[6] + _PLACES * number
-                for k in range(place, after):
-                    rows[k] = first + (k == place) + 2 * (k == after - 1)
-                place = max(after, place + 1)
-        return rows
-
-    def _longest(self, line: Sequence[str], start: int, end: int, title: int) -> tuple[int, int]:
-        """Where the longest value at ``start`` ends, or ``start``; and its attribute's number."""
-        after, number = start, 0
-        node = self._trie.get(line[start])
-        place = start + 1
-        while node is not None:
-            value = node.get("")
-            if value is not None and value[1] != title:
-                after, number = place, value[0]
-            node = node.get(line[place]) if place < end else None
-            place += 1
-        return after, number
+            for place, codes in enumerate(
+                self.gazetteer.matches(line[start:end], title_hash(text)), start
+            ):
+                for column, code in enumerate(codes):
+                    found[place, column] = before + code
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` needs to make an equal vocabulary."""
@@ -203,13 +144,13 @@ class TextVocab:
             "pairs": list(self.pairs),
             "affixes": list(self.affixes),
             "length": self.length,
-            "listed": {name: dict(values) for name, values in self.listed.items()},
+            "gazetteer": self.gazetteer.to_json(),
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "TextVocab":
         """The vocabulary that `to_json` wrote. Raises ArtifactError if a part is missing."""
-        missing = {"words", "pairs", "affixes", "length", "listed"} - set(document)
+        missing = {"words", "pairs", "affixes", "length", "gazetteer"} - set(document)
         if missing:
             raise ArtifactError(f"text vocabulary: no {', '.join(sorted(missing))}; fit again")
         return cls(
@@ -217,7 +158,7 @@ class TextVocab:
             pairs=tuple(document["pairs"]),
             affixes=tuple(document["affixes"]),
             length=int(document["length"]),
-            listed={name: dict(values) for name, values in document["listed"].items()},
+            gazetteer=Gazetteer.from_json(document["gazetteer"]),
         )
 
 
@@ -228,16 +169,13 @@ def fit_text(
     min_count: int = 2,
     pair_count: int = 4,
     n_pairs: int = 65536,
-    gold: Iterable[tuple[str, Iterable[Span]]] = (),
-    gazetteer: Mapping[str, Iterable[str]] | None = None,
+    gazetteer: Gazetteer | None = None,
 ) -> TextVocab:
     """Give rows to the words, pairs and affixes that are frequent enough in ``texts``.
 
     A word is kept if seen at least ``min_count`` times, a pair or an affix ``pair_count`` times,
     and of pairs the ``n_pairs`` most frequent: what is seen once or twice is learnt by heart and
-    never met again. Values are listed from ``gold``, training titles (as they will be encoded) with
-    their spans, and from ``gazetteer``, values by attribute of a catalogue; both must be free of
-    validation and test. A value of several attributes is listed for the one it is gold for most.
+    never met again.
 
     >>> vocab = fit_text(["red boot", "red hat"], length=4)
     >>> dict(vocab.words), vocab.encode(["Red coat"])[0, :, 0].tolist()
@@ -269,40 +207,13 @@ def fit_text(
         pairs=pairs.frequent(pair_count, n_pairs),
         affixes=tuple(sorted(code for code, n in affixes.items() if n >= pair_count)),
         length=length,
-        listed=_list_values(gold, gazetteer or {}),
+        gazetteer=gazetteer or Gazetteer(),
     )
 
 
 def _often(counts: Mapping[str, int]) -> Callable[[str], tuple[int, str]]:
     """A sort key: most frequent first, then by spelling."""
     return lambda word: (-counts[word], word)
-
-
-def _list_values(
-    gold: Iterable[tuple[str, Iterable[Span]]], gazetteer: Mapping[str, Iterable[str]]
-) -> dict[str, dict[str, int]]:
-    """Attribute -> value -> the hash of the one title that taught it, 0 if several did."""
-    taught: dict[str, Counter[str]] = {}  # value -> attribute -> titles
-    only: dict[str, int] = {}
-    for text, spans in gold:
-        title = _hash(normalised(text))
-        for attribute, value in {(name, _spelt(text[start:end])) for start, end, name in spans}:
-            taught.setdefault(value, Counter())[attribute] += 1
-            only[value] = title if only.get(value, title) == title else 0
-    for attribute, values in gazetteer.items():
-        for value in values:
-            taught.setdefault(_spelt(value), Counter())[attribute] += 1
-            only[_spelt(value)] = 0
-    listed: dict[str, dict[str, int]] = {}
-    for value in sorted(taught.keys() - {""}):
-        names = taught[value]
-        attribute = min(names, key=_often(names))
-        listed.setdefault(attribute, {})[value] = only[value]
-    return dict(sorted(listed.items()))
-
-
-def _spelt(value: str) -> str:
-    return " ".join(token.text for token in tokenise(value))
 
 
 def tags_of(
@@ -351,19 +262,30 @@ def spans_of(
     that follows nothing begins a span; -1 reads as outside.
     """
     found: list[tuple[int, int, str, float]] = []
-    n_tokens = min(len(tokens), tags.shape[1])
-    for row in np.flatnonzero((tags[:, :n_tokens] > OUTSIDE).any(axis=1)).tolist():
-        line = tags[row, :n_tokens].tolist()
+    for row, first, after in runs_of(tags[:, : len(tokens)]):
+        sure = float(np.prod(confidence[row, first:after]))
+        end = min(tokens[after - 1].end, len(raw))
+        found.append((tokens[first].start, end, attributes[row], sure))
+    return sorted(found)
+
+
+def runs_of(tags: npt.NDArray[np.integer[Any]]) -> list[tuple[int, int, int]]:
+    """Row, first token and the one after the last of each span that tags ``[A, L]`` say.
+
+    >>> runs_of(np.array([[0, 1, 2, 1], [0, 0, 0, 0]]))
+    [(0, 1, 3), (0, 3, 4)]
+    """
+    found: list[tuple[int, int, int]] = []
+    for row in np.flatnonzero((tags > OUTSIDE).any(axis=1)).tolist():
+        line = tags[row].tolist()
         for first, tag in enumerate(line):
             if tag <= OUTSIDE or (tag == INSIDE and first > 0 and line[first - 1] > OUTSIDE):
                 continue
             after = first + 1
-            while after < n_tokens and line[after] == INSIDE:
+            while after < len(line) and line[after] == INSIDE:
                 after += 1
-            sure = float(np.prod(confidence[row, first:after]))
-            end = min(tokens[after - 1].end, len(raw))
-            found.append((tokens[first].start, end, attributes[row], sure))
-    return sorted(found)
+            found.append((row, first, after))
+    return found
 
 
 def find_values(text: str, values_by_attribute: Mapping[str, str | Iterable[str]]) -> list[Span]:
@@ -393,7 +315,6 @@ def find_values(text: str, values_by_attribute: Mapping[str, str | Iterable[str]
 
 
 _CHUNK = 65536  # titles whose pairs are counted at a time
-_PLACES = 4  # inside, first, last, whole
 _LENGTHS = 6
 _KINDS = ("han", "kana", "hangul", "letter", "digit", "other")
 _CASES = 3
@@ -412,7 +333,7 @@ class _Laid(NamedTuple):
 
 def _lay_out(texts: Sequence[str], length: int) -> _Laid:
     numbers = _Numbers()
-    titles = [[numbers[each] for each in _TOKEN.findall(text)[:length]] for text in texts]
+    titles = [[numbers[each] for each in pieces_of(text)[:length]] for text in texts]
     counts = np.fromiter(map(len, titles), dtype=np.int64, count=len(titles))
     piece = np.fromiter((each for title in titles for each in title), np.int64, counts.sum())
     title = np.repeat(np.arange(len(titles)), counts)
@@ -448,16 +369,11 @@ class _Tally:
         return tuple(np.sort(self.codes[kept]).tolist())
 
 
-def _hash(text: str) -> int:
-    """The same on every machine and in every run, unlike `hash`; never 0."""
-    return zlib.crc32(text.encode("utf-8", "surrogatepass")) + 1
-
-
 def _pairs(
     laid: _Laid, words: Sequence[str]
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Each token's hashed pairs with its left and with its right neighbour, ``[P]`` each."""
-    codes = np.fromiter(map(_hash, words), dtype=np.uint64, count=len(words))[laid.piece]
+    codes = np.fromiter(map(hash_of, words), dtype=np.uint64, count=len(words))[laid.piece]
     before = np.where(laid.place > 0, np.roll(codes, 1), np.uint64(0))
     last = laid.place == laid.counts[laid.title] - 1
     after = np.where(last, np.uint64(0), np.roll(codes, -1))
@@ -476,7 +392,7 @@ def _affixes(word: str) -> tuple[int, ...]:
     """Hashes of a word's first and last three letters; none of a short word or a number."""
     if len(word) < 4 or not word[0].isalpha():
         return ()
-    return _hash("^" + word[:3]), _hash("$" + word[-3:])
+    return hash_of("^" + word[:3]), hash_of("$" + word[-3:])
 
 
 def _shape(piece: str, text: str) -> int:
@@ -496,7 +412,4 @@ def _kind(character: str) -> int:
         return 1
     if "\uac00" <= character <= "\ud7af":
         return 2
-    return 0 if _TOKEN_SINGLE.match(character) else 3
-
-
-_TOKEN_SINGLE: Final = re.compile(f"[{_SINGLE}]")
+    return 0 if is_single(character) else 3

@@ -1,6 +1,6 @@
 """Relations to a fitted transform: what every column of a shop becomes, decided once on train."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -9,14 +9,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from daogou.errors import ArtifactError, DataError
+from daogou.features.gazetteer import Gazetteer, Taught, fit_gazetteer
 from daogou.features.numeric import Numeric, fit_numeric
 from daogou.features.order import in_order
-from daogou.features.text import TextVocab, fit_text, tokenise
+from daogou.features.text import TextVocab, fit_text
+from daogou.features.tokens import tokenise
 from daogou.features.vocab import Vocab, fit_vocab
 from daogou.schema import Events, Shop
 from daogou.tables.engine import Engine, name_of
 
-VERSION: Final = 3
+VERSION: Final = 4
+MOST_VALUES: Final = 50_000  # of a column that are looked for in titles
 MAX_TOKENS: Final = 64  # a title is cut here unless text_length says otherwise
 _NUMBERS: Final = (
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT",
@@ -420,20 +423,52 @@ def _fit_text(engine: Engine, shop: Shop, length: int, word_count: int) -> TextV
     if not length:
         sizes = [len(tokenise(text)) for text in texts] or [1]
         length = min(max(int(np.quantile(sizes, 0.99)), 1), MAX_TOKENS)
-    gold = _gold_titles(engine, shop)
-    return fit_text(texts, length=length, min_count=word_count, gold=gold)
+    return fit_text(texts, length=length, min_count=word_count, gazetteer=_lists_of(engine, shop))
 
 
-def _gold_titles(engine: Engine, shop: Shop) -> list[tuple[str, list[tuple[int, int, str]]]]:
-    """Training titles, as they will be encoded, with their gold spans: what values look like."""
-    if not (shop.items and shop.items.spans):
-        return []
+def _lists_of(engine: Engine, shop: Shop) -> Gazetteer | None:
+    """The values of training titles' gold spans and of their products' columns."""
+    if not shop.of_family("extract"):
+        return None
+    return fit_gazetteer(
+        _gold_titles(engine, shop), _catalogue_values(engine, shop), attributes=shop.attributes
+    )
+
+
+def _gold_titles(engine: Engine, shop: Shop) -> Iterator[Taught]:
+    """Training titles, as they will be encoded, with what was annotated in them."""
+    assert shop.items is not None
+    if not shop.items.spans:
+        return
     key, spans = name_of(shop.items.key), name_of(shop.items.spans)
+    annotated = name_of(shop.items.annotated) if shop.items.annotated else "NULL"
     rows = engine.rows(
-        f"SELECT {text_of(shop.items.text, 'items')}, {spans} FROM items "
+        f"SELECT {text_of(shop.items.text, 'items')}, {spans}, {annotated} FROM items "
         f"WHERE {key} IN (SELECT item FROM title_split WHERE split = 'train') ORDER BY {key}"
     )
-    return [
-        (text, [(span["start"], span["end"], span["attribute"]) for span in found or ()])
-        for text, found in rows
-    ]
+    for text, found, looked_for in rows:
+        gold = [(span["start"], span["end"], span["attribute"]) for span in found or ()]
+        names = (looked_for or ()) if shop.items.annotated else shop.attributes
+        yield Taught(text, gold, frozenset(names))
+
+
+def _catalogue_values(engine: Engine, shop: Shop) -> Iterator[tuple[str, str, str]]:
+    """(column, value, title) of training titles' products: of each value two titles, or its one.
+
+    Columns of texts alone, and of each the `MOST_VALUES` values that most products have.
+    """
+    assert shop.items is not None
+    types = engine.columns("items")
+    key, text = name_of(shop.items.key), text_of(shop.items.text, "items")
+    for name in dict.fromkeys((*shop.attributes, *shop.items.columns)):
+        if types.get(name) != "VARCHAR":
+            continue
+        rows = engine.rows(
+            f"SELECT {name_of(name)}, min({text}), max({text}) FROM items WHERE "
+            f"{name_of(name)} IS NOT NULL AND {key} IN "
+            f"(SELECT item FROM title_split WHERE split = 'train') "
+            f"GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {MOST_VALUES}"
+        )
+        for value, first, last in rows:
+            yield name, value, first
+            yield name, value, last

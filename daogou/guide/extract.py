@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from daogou.artifact import Artifact
-from daogou.features.text import PADDING, Token, spans_of, tokenise
+from daogou.features.text import PADDING, spans_of
+from daogou.features.tokens import Token, tokenise
 from daogou.model.heads.extract import ExtractHead
 
 _MOST_OVERLAP: Final = 16  # tokens that neighbouring windows share
@@ -47,7 +48,7 @@ def spans(artifact: Artifact, titles: Sequence[str]) -> list[list[Span]]:
         longest = max(len(w.tokens) for w in some)
         rows = torch.from_numpy(vocab.encode(texts)[:, :longest].astype(np.int64))
         with torch.inference_mode():
-            tags, sure = head.decode(head(model.text(rows)[0]), rows[..., 0] != PADDING)
+            tags, sure = head.decode(head(model.text(rows)[0], rows), rows[..., 0] != PADDING)
         for place, (window, text) in enumerate(zip(some, texts, strict=True)):
             shift = window.tokens[0].start
             read = spans_of(
@@ -57,9 +58,10 @@ def spans(artifact: Artifact, titles: Sequence[str]) -> list[list[Span]]:
                 artifact.transform.attributes,
                 sure[place].numpy(),
             )
+            chances = head.sure([span[3] for span in read])
             found[window.title] += [
                 (start + shift, end + shift, attribute, chance)
-                for start, end, attribute, chance in read
+                for (start, end, attribute, _), chance in zip(read, chances, strict=True)
                 if window.own[0] <= start + shift < window.own[1]
             ]
     return [_apart(each) for each in found]

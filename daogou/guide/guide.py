@@ -4,6 +4,7 @@ import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -21,6 +22,7 @@ from daogou.guide import profile as profiles
 from daogou.guide.catalogue import Catalogue, fit_catalogue
 from daogou.guide.index import Index
 from daogou.guide.score import Scorer, Shoppers, fit_scorer
+from daogou.guide.values import Vocabulary, fit_vocabularies
 from daogou.model.heads.match import MatchHead
 
 Document = dict[str, Any]
@@ -237,14 +239,16 @@ class Guide:
     def extract(self, text: str) -> Document:
         """The attribute values in a title: ``[start, end, attribute, confidence]`` each.
 
-        Offsets are code points of the text as given, end exclusive. Any text will do; one longer
-        than the model reads at once is read in overlapping windows.
+        ``values`` has for each of them ``attribute``, ``value`` (the catalogue's word for it, see
+        `Vocabulary.normal`), ``confidence`` that this is so, ``from`` ("span"), ``text``, ``span``
+        and ``how`` the word was found. Offsets are code points of the text as given, end exclusive.
+        Any text will do; one longer than the model reads at once is read in overlapping windows.
         """
         self._needs("extract", "extract")
         if not isinstance(text, str):
             raise ConfigError(f"text: a text is wanted, found {text!r}")
-        (spans,) = titles.spans(self.artifact, [text])
-        return {"text": text, "spans": [list(span) for span in spans]}
+        (answer,) = self.extract_many([text])
+        return answer
 
     def extract_many(self, texts: Iterable[object]) -> list[Document]:
         """`extract` for each text, in order; what is no text is answered ``{"error"}``."""
@@ -253,11 +257,25 @@ class Guide:
         readable = [line for line in lines if isinstance(line, str)]
         spans = iter(titles.spans(self.artifact, readable))
         return [
-            {"text": line, "spans": [list(span) for span in next(spans)]}
+            self._read(line, next(spans))
             if isinstance(line, str)
             else {"error": f"text: a text is wanted, found {line!r}"}
             for line in lines
         ]
+
+    def _read(self, text: str, spans: Sequence[titles.Span]) -> Document:
+        values = []
+        for start, end, attribute, chance in spans:
+            raw = text[start:end]
+            normal = self.vocabularies[attribute].normal(raw)
+            sure = chance * (normal.sure if normal.how != "raw" else 1.0)
+            values.append(
+                {
+                    "attribute": attribute, "value": normal.value, "confidence": sure,
+                    "from": "span", "text": raw, "span": [start, end], "how": normal.how,
+                }
+            )  # fmt: skip
+        return {"text": text, "spans": [list(span) for span in spans], "values": values}
 
     def explain(
         self,
@@ -307,6 +325,11 @@ class Guide:
                 self.catalogue.name(row), last, by_stage[last], _sides(lines), lang
             ),
         }
+
+    @cached_property
+    def vocabularies(self) -> Mapping[str, Vocabulary]:
+        """The words that the catalogue has for each attribute's values."""
+        return fit_vocabularies(self.artifact)
 
     def _needs(self, family: str, method: str) -> None:
         if family not in self.artifact.model.heads:

@@ -9,9 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from daogou.errors import ConfigError, unknown
 from daogou.features.store import SPLITS, Store
+from daogou.features.text import MASKED, runs_of
 from daogou.metrics import calibration_error, log_loss
 from daogou.model import predict
 from daogou.model.calibrated import N_KNOTS, Calibrated, Curve, logits_of
+from daogou.model.heads.extract import ExtractHead
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.heads.profile import Listed, ProfileHead
 from daogou.model.joint import JointModel
@@ -39,7 +41,8 @@ def calibrate(
     rows as they came would take back what the loss put right. It gets a line ("platt", see
     `fit_line`) or a rising curve ("isotonic", see `fit_curve`), and something simpler, or nothing,
     where the labels do not bear it (`choose_curve`). A profile column gets one temperature under
-    either method. Amounts, matching and titles have no chance to mend.
+    either method. The spans of titles get one curve together, of the chance that a span that
+    is said is there. Amounts and matching have no chance to mend.
 
     The answer has for each stage and profile column its ``method`` (``why`` if it is not the one
     asked for), parameters, ``n`` rows, ``positives`` of a stage, and ``nats`` and ``ece`` before
@@ -62,6 +65,10 @@ def calibrate(
         profile = cast(ProfileHead, model.heads["profile"])
         profile.sharpness.fill_(1.0)
         said |= _profile(model, profile, store, method, history_length)
+    if "extract" in model.heads:
+        extract = cast(ExtractHead, model.heads["extract"])
+        extract.calibrated.used.fill_(False)
+        said |= _extract(model, extract, store, method)
     return said
 
 
@@ -279,6 +286,37 @@ def _profile(
         for name, judge in (("nats", _nats), ("ece", _off)):
             found[task.name][name] = [judge(each, actual, is_list) for each in both]
     return found
+
+
+def _extract(
+    model: JointModel, head: ExtractHead, store: Store, method: str
+) -> dict[str, dict[str, Any]]:
+    """One curve for the confidence of a span: the chance that it is there, to the token."""
+    titles = np.flatnonzero(store["titles/split"] == SPLITS.index("validation"))
+    if method == "none" or not len(titles):
+        return {}
+    chances: list[float] = []
+    right: list[bool] = []
+    for rows, tags, sure in predict.title_tags(model, store, titles):
+        gold = store["titles/tags"][rows][..., : tags.shape[-1]]
+        for said, true, chance in zip(tags, gold, sure, strict=True):
+            there = set(runs_of(true))
+            for run in runs_of(said):
+                attribute, first, after = run
+                if true[attribute, 0] != MASKED:
+                    chances.append(float(np.prod(chance[attribute, first:after])))
+                    right.append(run in there)
+    p, happened = np.array(chances), np.array(right, dtype=bool)
+    mass = np.ones(len(p))
+    curve, told = choose_curve(method, logits_of(torch.from_numpy(p)).numpy(), happened, mass)
+    if curve is not None:
+        head.calibrated.set(0, curve)
+    found = {**told, "n": len(p), "positives": int(happened.sum())}
+    if len(p):
+        both = (p, head.sure(chances))
+        found["nats"] = [log_loss(each, happened) for each in both]
+        found["ece"] = [calibration_error(each, happened) for each in both]
+    return {_tasks(model, "extract")[0].name: found}
 
 
 def _nats(chances: Floats, actual: NDArray[np.int64], is_list: bool) -> float:

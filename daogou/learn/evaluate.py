@@ -1,7 +1,7 @@
 """A run and a split to the report: one entry per task, exact, with intervals, never pooled."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from daogou.artifact import Artifact
 from daogou.errors import DataError, unknown
 from daogou.features.store import SPLITS, Store, compile_store
+from daogou.features.tokens import Span
 from daogou.learn.judge import gold_spans, groups_of, said_spans, truth_of
 from daogou.metrics import (
     auc,
@@ -395,7 +396,8 @@ def _extract(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
     titles = np.flatnonzero(store["titles/split"] == SPLITS.index(asked.split))
     texts = store.titles["text"].take(titles).to_pylist()
     gold, annotated = gold_spans(store, titles)
-    said = said_spans(run.model, store, run.transform, titles)
+    sure = said_spans(run.model, store, run.transform, titles)
+    said = [[span[:3] for span in spans] for spans in sure]
     spans_found = span_f1(said, gold, annotated)
     values_found = value_f1(said, gold, texts, annotated)
     numbers = np.arange(len(texts))
@@ -410,6 +412,7 @@ def _extract(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
         "precision": spans_found.precision,
         "recall": spans_found.recall,
         "value_f1": values_found.f1,
+        **confidence(sure, gold, annotated),
         "by_attribute": {
             name: {
                 "f1": one.f1,
@@ -426,6 +429,27 @@ def _extract(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
         "value_counts": [values_found.correct, values_found.predicted, values_found.gold],
     }
     return {tasks[0].name: entry}
+
+
+def confidence(
+    said: Sequence[Sequence[tuple[int, int, str, float]]],
+    gold: Sequence[Sequence[Span]],
+    annotated: Sequence[Collection[str] | None],
+) -> Entry:
+    """How far the confidence of a span is the chance that it is right."""
+    chances: list[float] = []
+    right: list[bool] = []
+    for spans, true, names in zip(said, gold, annotated, strict=True):
+        for *span, chance in spans:
+            if span[2] in (names or ()):
+                chances.append(chance)
+                right.append(tuple(span) in set(true))
+    if not chances:
+        return {"ece": float("nan")}
+    return {
+        "ece": calibration_error(chances, right),
+        "log_loss": log_loss(chances, right),
+    }
 
 
 def _tensor(array: Array) -> torch.Tensor:

@@ -3,18 +3,20 @@
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from daogou.features.store import SPLITS, Store
-from daogou.features.text import Span, spans_of, tokenise
+from daogou.features.text import spans_of
+from daogou.features.tokens import Span, tokenise
 from daogou.features.transform import Transform
 from daogou.features.vocab import Vocab
 from daogou.metrics import f1_of, fit_ranks, mean_of, normalised_gini, span_f1
 from daogou.metrics.binary import fit_auc_order
 from daogou.model import predict
+from daogou.model.heads.extract import ExtractHead
 from daogou.model.joint import JointModel
 from daogou.schema import Shop, Task
 from daogou.tables.truth import Truth, read_truth
@@ -416,20 +418,23 @@ def recalls(blocks: Any, relevant: Sequence[Array]) -> Floats:
 def _span_counts(model: JointModel, store: Store, transform: Transform, split: str) -> Rows:
     titles = np.flatnonzero(store["titles/split"] == SPLITS.index(split))
     gold, annotated = gold_spans(store, titles)
-    return span_f1(said_spans(model, store, transform, titles), gold, annotated).by_text
+    said = [[span[:3] for span in spans] for spans in said_spans(model, store, transform, titles)]
+    return span_f1(said, gold, annotated).by_text
 
 
 def said_spans(
     model: JointModel, store: Store, transform: Transform, titles: Rows
-) -> list[list[Span]]:
-    """The spans that a model finds in each of these titles."""
+) -> list[list[tuple[int, int, str, float]]]:
+    """The spans that a model finds in each of these titles, with how sure it is."""
+    head = cast(ExtractHead, model.heads["extract"])
     texts = store.titles["text"].take(titles).to_pylist()
-    said: list[list[Span]] = []
-    for rows, tags, sure, _ in predict.title_tags(model, store, titles):
+    said: list[list[tuple[int, int, str, float]]] = []
+    for rows, tags, sure in predict.title_tags(model, store, titles):
         for i in range(len(rows)):
             text = texts[len(said)]
             spans = spans_of(text, tokenise(text), tags[i], transform.attributes, sure[i])
-            said.append([span[:3] for span in spans])
+            chances = head.sure([span[3] for span in spans])
+            said.append([(*span[:3], chance) for span, chance in zip(spans, chances, strict=True)])
     return said
 
 

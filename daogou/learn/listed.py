@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from daogou.features.text import Span, Token, tokenise
+from daogou.features.tokens import Span, Token, tokenise
 
 _LONGEST: Final = 10  # tokens of a listed value
 

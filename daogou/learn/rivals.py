@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from daogou.errors import ConfigError, DataError, unknown
 from daogou.features.store import SPLITS, Store
-from daogou.features.text import Span
+from daogou.features.tokens import Span
 from daogou.features.transform import Transform
 from daogou.learn.flat import Inputs, habits_of, inputs_of_shop, smoothed
 from daogou.learn.learners import Lesson, linear, linear_of_users, trees

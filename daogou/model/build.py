@@ -128,8 +128,12 @@ def build(
     profile = [task for task in tasks if task.family == "profile"]
     if profile:
         heads["profile"] = _profile(transform, profile, width, counts.tastes)
-    if "extract" in families:
-        heads["extract"] = ExtractHead(shape.text_width, len(transform.attributes))
+    if "extract" in families and transform.text is not None:
+        heads["extract"] = ExtractHead(
+            shape.text_width,
+            transform.attributes,
+            first_match=transform.text.first_match,
+        )
     return JointModel(tasks, heads, text=text, item=item, user=user)
 
 

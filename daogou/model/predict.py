@@ -1,6 +1,6 @@
 """Store rows to predictions, in batches and without gradients: validation, tests and serving."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -156,17 +156,39 @@ def profile_scores(
 @torch.inference_mode()
 def title_tags(
     model: JointModel, store: Store, titles: Array, *, size: int = 256
-) -> Iterator[tuple[Array, Array, Array, float]]:
-    """Title rows of each piece, their tags and confidences ``[g, A, L]``, and their mean loss."""
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Title rows of each piece, and their tags and confidences ``[g, A, L]``."""
+    head = cast(ExtractHead, model.heads["extract"])
+    for rows, batch, logits in _title_logits(model, store, titles, size):
+        tokens = batch.texts["tokens"][batch.titles["text"]]
+        tags, sure = head.decode(logits, tokens[..., 0] != PADDING)
+        yield rows, tags.cpu().numpy(), sure.cpu().numpy()
+
+
+@torch.inference_mode()
+def title_nats(
+    model: JointModel, store: Store, titles: Array, sharpness: Sequence[float], *, size: int = 256
+) -> tuple[Array, int]:
+    """Nats of all annotated tags of these titles under each sharpness ``[S]``, and their number."""
+    head = cast(ExtractHead, model.heads["extract"])
+    total, n = np.zeros(len(sharpness)), 0
+    for _, batch, logits in _title_logits(model, store, titles, size):
+        tags = batch.titles["tags"]
+        known = int((tags >= 0).sum())
+        total += known * np.array([float(head.loss(logits, tags, sharpness=s)) for s in sharpness])
+        n += known
+    return total, n
+
+
+def _title_logits(
+    model: JointModel, store: Store, titles: Array, size: int
+) -> Iterator[tuple[Array, Batch, Tensor]]:
     model.eval()
+    assert model.text is not None
     head = cast(ExtractHead, model.heads["extract"])
     for start in range(0, len(titles), size):
         rows = titles[start : start + size]
         batch = make_batch(store, titles=rows).to(model.device)
-        assert model.text is not None
         states, _ = model.text(batch.texts["tokens"])
-        logits = head(states[batch.titles["text"]])
-        loss = head.loss(logits, batch.titles["tags"])
-        tokens = batch.texts["tokens"][batch.titles["text"]]
-        tags, sure = head.decode(logits, tokens[..., 0] != PADDING)
-        yield rows, tags.cpu().numpy(), sure.cpu().numpy(), float(loss)
+        text = batch.titles["text"]
+        yield rows, batch, head(states[text], batch.texts["tokens"][text])

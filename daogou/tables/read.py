@@ -125,6 +125,21 @@ def read_tables(engine: Engine, shop: Shop) -> Read:
     )
 
 
+def read_items(engine: Engine, items: Items, path: Path) -> tuple[str, ...]:
+    """Read a table of products like the shop's into ``items``: its key, texts and attributes.
+
+    Returns the attributes that it has columns for. Raises `DataError` as `read_tables` does.
+    """
+    if form_of(path) is None:
+        raise DataError(f"{path}: not a table; give a file that ends in one of {', '.join(_FORMS)}")
+    types = glance(engine, path, "glanced", rows=1)
+    _forget(engine, "glanced")
+    there = tuple(name for name in items.attributes if name in types)
+    described = Items(path.name, items.key, text=items.text, attributes=there)
+    read_tables(engine, Shop(path.parent, items=described))
+    return there
+
+
 def _wanted(shop: Shop, table: str) -> tuple[str, list[_Column], set[str]]:
     """The table's path, the columns its settings name, and those that may be absent."""
     section = getattr(shop, table)

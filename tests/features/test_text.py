@@ -11,19 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daogou.errors import ArtifactError, ConfigError, DataError
+from daogou.features.gazetteer import Taught, fit_gazetteer
 from daogou.features.text import (
-    CHANNELS,
+    LISTED,
     PADDING,
     UNKNOWN,
     TextVocab,
-    Token,
     find_values,
     fit_text,
-    normalised,
     spans_of,
     tags_of,
-    tokenise,
 )
+from daogou.features.tokens import Token, normalised, tokenise
 
 TITLES = st.text(
     st.one_of(
@@ -32,7 +31,7 @@ TITLES = st.text(
     ),
     max_size=40,
 )
-WORD, LEFT, RIGHT, PREFIX, SUFFIX, SHAPE, LISTED = range(len(CHANNELS))
+WORD, LEFT, RIGHT, PREFIX, SUFFIX, SHAPE = range(LISTED)
 
 
 def words_of(raw: str) -> list[str]:
@@ -116,13 +115,15 @@ def test_shape_tells_scripts_lengths_and_capitals_apart() -> None:
 def test_rows_of_different_channels_never_meet(
     taught: list[str], read: list[str], length: int
 ) -> None:
-    gold = [(text, [(0, len(text), "kind")]) for text in taught if text]
-    vocab = fit_text(taught, length=length, min_count=1, pair_count=1, gold=gold)
+    gold = [Taught(text, [(0, len(text), "kind")], ["kind"]) for text in taught if text]
+    lists = fit_gazetteer(gold)
+    vocab = fit_text(taught, length=length, min_count=1, pair_count=1, gazetteer=lists)
     ids = vocab.encode([*taught, *read])
     assert ids.dtype == np.int32
     assert ids.shape == (len(taught) + len(read), length, vocab.n_channels)
     assert ids.max(initial=0) < vocab.n_rows
-    rows = [set(ids[..., channel].ravel().tolist()) - {PADDING} for channel in range(len(CHANNELS))]
+    parts = [*range(LISTED), slice(LISTED, None)]  # lists share their rows
+    rows = [set(ids[..., part].ravel().tolist()) - {PADDING} for part in parts]
     assert sum(map(len, rows)) == len(set().union(*rows))
     present = [min(len(tokenise(text)), length) for text in [*taught, *read]]
     assert (ids[..., WORD] != PADDING).sum(axis=1).tolist() == present
@@ -132,49 +133,30 @@ def test_rows_of_different_channels_never_meet(
 
 @given(st.lists(TITLES, min_size=1, max_size=5))
 def test_a_title_is_encoded_the_same_in_any_company(texts: list[str]) -> None:
-    vocab = fit_text(texts, length=8, min_count=1, pair_count=1, gazetteer={"kind": ["纯棉", "a"]})
+    lists = fit_gazetteer([], [("kind", value, title) for value in ("纯棉", "a") for title in "xy"])
+    vocab = fit_text(texts, length=8, min_count=1, pair_count=1, gazetteer=lists)
     alone = [vocab.encode([text])[0].tolist() for text in texts]
     assert vocab.encode(texts).tolist() == alone
 
 
-def test_the_longest_listed_value_is_marked_with_its_attribute_and_its_ends() -> None:
-    vocab = fit_text(
-        ["x"], length=6, gazetteer={"kind": ["Boot", "rain boot"], "brand": ["Rain & Co"]}
-    )
-    first = vocab.n_rows - 8  # attributes in order of their names: brand, kind
-    inside, begin, end, whole = range(4)
-    rows = vocab.encode(["rain boot boot", "Rain & Co rain", "boo"])[..., LISTED]
-    assert rows[0].tolist() == [
-        first + 4 + begin, first + 4 + end, first + 4 + whole, 0, 0, 0,
-    ]  # fmt: skip
-    assert rows[1].tolist() == [first + begin, first + inside, first + end, 0, 0, 0]
-    assert not rows[2].any()
-
-
-def test_a_value_that_one_title_taught_is_not_looked_up_in_that_title() -> None:
-    # Were it, every such value would be gold where it is learnt, and only there.
-    gold = [("Acme boot", [(0, 4, "brand"), (5, 9, "kind")]), ("red boot", [(4, 8, "kind")])]
-    vocab = fit_text([text for text, _ in gold], length=3, gold=gold)
-    listed = vocab.encode(["ACME boot", "acme hat", "red boot"])[..., LISTED] != PADDING
-    assert listed.tolist() == [[False, True, False], [True, False, False], [False, True, False]]
-    # A catalogue's word for it is evidence from elsewhere.
-    vocab = fit_text([], length=3, gold=gold, gazetteer={"brand": ["acme"]})
-    assert vocab.encode(["Acme boot"])[0, 0, LISTED] != PADDING
-
-
-def test_a_value_of_two_attributes_is_listed_for_the_one_it_is_gold_for_most() -> None:
-    gold = [("apple", [(0, 5, "fruit")]), ("apple pie", [(0, 5, "fruit")])]
-    gold += [("apple pc", [(0, 5, "brand")]), ("pc", [(0, 2, "kind")])]
-    assert fit_text([], length=3, gold=gold).listed == {
-        "fruit": {"apple": 0},
-        "kind": {"pc": fit_text([], length=3, gold=gold[3:]).listed["kind"]["pc"]},
-    }
+def test_matches_have_the_last_rows_in_the_order_of_trust() -> None:
+    gold = [Taught("red hat", [(0, 3, "colour")], ["colour"])]
+    lists = fit_gazetteer(gold, [("brand", "Red", "a"), ("brand", "Red", "b")])
+    vocab = fit_text(["x"], length=2, gazetteer=lists)
+    assert lists.names == ("brand", "colour")
+    assert vocab.n_rows - vocab.first_match == lists.n_rows
+    rows = vocab.encode(["red boot"])[0, :, LISTED:]
+    before = vocab.first_match - 1
+    (codes, _) = lists.matches(["red", "boot"], title=1)
+    assert rows[0].tolist() == [before + code for code in codes] + [PADDING]
+    assert not rows[1].any()
 
 
 @given(st.lists(TITLES, max_size=5))
 def test_a_vocabulary_survives_json(texts: list[str]) -> None:
-    gold = [(text, [(0, len(text), "kind")]) for text in texts if text]
-    vocab = fit_text(texts, length=8, min_count=1, pair_count=1, gold=gold)
+    gold = [Taught(text, [(0, len(text), "kind")], ["kind"]) for text in texts if text]
+    lists = fit_gazetteer(gold)
+    vocab = fit_text(texts, length=8, min_count=1, pair_count=1, gazetteer=lists)
     again = TextVocab.from_json(json.loads(json.dumps(vocab.to_json())))
     assert again == vocab
     assert list(again.words) == list(vocab.words)
@@ -183,7 +165,7 @@ def test_a_vocabulary_survives_json(texts: list[str]) -> None:
 
 def test_a_document_without_its_parts_is_refused() -> None:
     with pytest.raises(ArtifactError, match="no length, pairs; fit again"):
-        TextVocab.from_json({"words": [], "affixes": [], "listed": {}})
+        TextVocab.from_json({"words": [], "affixes": [], "gazetteer": {}})
 
 
 def test_sizes_below_one_are_refused() -> None:

@@ -1,27 +1,40 @@
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daogou.features.text import spans_of, tokenise
+from daogou.features.text import BEGIN, spans_of
+from daogou.features.tokens import tokenise
 from daogou.guide import Guide, extract
 from daogou.model import predict
 
 
-def test_a_title_reads_as_it_does_offline(guide: Guide) -> None:
-    store, attributes = guide.artifact.store, guide.artifact.transform.attributes
+@pytest.fixture
+def talkative(guide: Guide) -> Iterator[Guide]:
+    """The guide of a head that sees a value in every other token: one epoch taught few."""
+    head: Any = guide.artifact.model.heads["extract"]
+    kept = head.bias.detach().clone()
+    head.bias.data[:, BEGIN] += 3.5
+    yield guide
+    head.bias.data.copy_(kept)
+
+
+def test_a_title_reads_as_it_does_offline(talkative: Guide) -> None:
+    store, attributes = talkative.artifact.store, talkative.artifact.transform.attributes
     rows = np.arange(len(store["titles/text"]))
     n_spans = 0
-    for piece, tags, sure, _ in predict.title_tags(guide.artifact.model, store, rows):
+    for piece, tags, sure in predict.title_tags(talkative.artifact.model, store, rows):
         for at, row in enumerate(piece):
-            title = guide.catalogue.name(int(store["titles/item"][row]))
+            title = talkative.catalogue.name(int(store["titles/item"][row]))
             tokens = tokenise(title)
             if len(tokens) > tags.shape[-1]:
                 continue  # offline it is cut, here it is read in windows
             expected = spans_of(title, tokens, tags[at], attributes, sure[at])
-            found = guide.extract(title)["spans"]
+            found = talkative.extract(title)["spans"]
             n_spans += len(found)
             assert [span[:3] for span in found] == [list(span[:3]) for span in expected]
             np.testing.assert_allclose(
@@ -49,10 +62,10 @@ def test_odd_texts_are_ordinary(guide: Guide, text: str) -> None:
     assert guide.extract(text)["text"] == text
 
 
-def test_ten_thousand_characters_take_moments(guide: Guide) -> None:
+def test_ten_thousand_characters_take_moments(talkative: Guide) -> None:
     text = ("港屿 宽松 苹果绿 👟 手提包 red wool boot, " * 400)[:10_000]
     started = time.perf_counter()
-    spans = guide.extract(text)["spans"]
+    spans = talkative.extract(text)["spans"]
     assert time.perf_counter() - started < 10
     assert max(span[1] for span in spans) > 9_000, "the end of a long text is read too"
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from daogou.config import read_shop
 from daogou.errors import ArtifactError, ConfigError
 from daogou.guide import Guide
+from daogou.guide.fill import Filled, proposals
 from daogou.learn.fit import fit
 from daogou.model.predict import funnel_scores
 
@@ -98,7 +99,7 @@ def test_answers_have_the_agreed_keys(guide: Guide, regular: str) -> None:
     assert list(explained) == ["user", "item", "score", "p", "contributions", "text"]
     assert list(explained["contributions"][0]) == ["feature", "value", "weight"]
     assert list(guide.match(regular, ["500001"])) == ["user", "known", "items"]
-    assert list(guide.extract("red")) == ["text", "spans"]
+    assert list(guide.extract("red")) == ["text", "spans", "values"]
 
 
 @given(
@@ -324,6 +325,8 @@ def test_a_flat_shop_scores_by_context_alone(flat_guide: Guide) -> None:
         ConfigError, match=r"extract: this run learnt no extract task: \[items\] ne"
     ):
         flat_guide.extract("red")
+    with pytest.raises(ConfigError, match="extract: this run learnt no extract task"):
+        list(proposals(flat_guide, Path("none.parquet"), Filled()))
 
 
 def test_a_flat_shop_serves_its_offline_scores(flat_guide: Guide) -> None:

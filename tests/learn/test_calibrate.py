@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +22,7 @@ from daogou.artifact import Artifact
 from daogou.config import read_shop
 from daogou.errors import ConfigError
 from daogou.features.store import SPLITS, Store, open_store
+from daogou.features.text import BEGIN, INSIDE, MASKED, OUTSIDE
 from daogou.guide.score import fit_scorer
 from daogou.learn.calibrate import (
     LEAST,
@@ -36,10 +38,12 @@ from daogou.learn.settings import settings_of
 from daogou.metrics import auc, calibration_error, log_loss
 from daogou.model import predict
 from daogou.model.calibrated import N_KNOTS, Calibrated, Curve, logits_of
+from daogou.model.heads.extract import ExtractHead
 from daogou.model.heads.funnel import FunnelHead, Towers
 from daogou.model.heads.profile import ProfileHead
 from daogou.model.joint import JointModel
 from daogou.model.stages.escm2 import LEAST_PROPENSITY
+from daogou.schema import Task
 
 Floats = NDArray[np.float64]
 
@@ -246,7 +250,7 @@ def test_a_broken_model_is_mended_and_the_record_says_so(
     assert fresh[1] < 0.1 < 0.4 < held_out[1]  # 500 rows: luck alone makes 0.06
     assert fresh[2] == pytest.approx(held_out[2], abs=1e-6)
     assert {"cart", "purchase", "profile.gender"} < said.keys()
-    assert not {"match", "extract"} & said.keys()
+    assert "match" not in said
 
 
 def test_a_stage_learnt_for_all_exposures_is_mended_for_all_exposures(
@@ -354,3 +358,33 @@ def test_a_fit_records_what_it_did(loaded: Artifact) -> None:
     assert loaded.manifest["settings"]["calibration"] == "platt"
     assert said["click"]["method"] in ("platt", "none")
     assert len(said["click"]["nats"]) == len(said["click"]["ece"]) == 2
+
+
+def test_a_span_is_as_likely_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each title one span of two tokens is said and is there to the token, or one too long."""
+    n = 2000
+    logits, right = drawn(n, seed=0)
+    split = np.where(np.arange(n) % 2, SPLITS.index("validation"), SPLITS.index("test"))
+    said = np.tile(np.array([[BEGIN, INSIDE, OUTSIDE], [OUTSIDE] * 3], dtype=np.int8), (n, 1, 1))
+    gold = np.concatenate([said, np.full((n, 2, 1), MASKED, dtype=np.int8)], axis=2)
+    gold[~right, 0, 2] = INSIDE
+    sure = np.ones((n, 2, 3))
+    sure[:, 0, 0] = sure[:, 0, 1] = np.sqrt(sigmoid(3 * logits + 1))  # what it says is off
+    said[:, 1, 0], gold[:, 1] = BEGIN, MASKED  # another attribute, that nobody annotated
+
+    def title_tags(*asked: Any) -> Iterator[Any]:
+        yield asked[2], said[asked[2]], sure[asked[2]]
+
+    monkeypatch.setattr(predict, "title_tags", title_tags)
+    head = ExtractHead(4, ["kind", "brand"], first_match=1)
+    model: Any = SimpleNamespace(heads={"extract": head}, tasks=[Task("extract", "extract")])
+    store: Any = {"titles/split": split, "titles/tags": gold}
+    told = calibrate(model, store, "platt", history_length=1)["extract"]
+    assert told["method"] == "platt"
+    assert (told["n"], told["positives"]) == (n // 2, int(right[1::2].sum()))
+    assert told["slope"] == pytest.approx(1 / 3, abs=0.05)
+    assert told["nats"][1] < told["nats"][0] and told["ece"][1] < 0.05 < told["ece"][0]
+    mended = np.array(head.sure(np.prod(sure[::2, 0], axis=1).tolist()))
+    assert calibration_error(mended, right[::2]) < 0.06
+    assert calibrate(model, store, "none", history_length=1) == {}
+    assert head.sure([0.3]) == [0.3]  # an earlier curve is forgotten

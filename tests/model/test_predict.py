@@ -1,12 +1,13 @@
 """Answers do not depend on the batch they were computed in, nor on what was computed before."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from daogou.features.batch import full_queries
+from daogou.features.batch import full_queries, make_batch
 from daogou.features.store import SPLITS
 from daogou.model import predict
 from tests.model.conftest import Compiled
@@ -27,7 +28,7 @@ def test_evaluation_is_deterministic_even_after_training(compiled: Compiled) -> 
         model.train()
         profiles = predict.profile_scores(model, store, np.arange(1, 9), history_length=LENGTH)
         model.train()
-        tags = [sure for _, _, sure, _ in predict.title_tags(model, store, np.arange(9))]
+        tags = [sure for _, _, sure in predict.title_tags(model, store, np.arange(9))]
         found.append([scores.chances, vectors.numpy(), *profiles, *tags])
     for first, second in zip(*found, strict=True):
         assert np.array_equal(first, second)
@@ -83,9 +84,9 @@ def test_titles_do_not_depend_on_the_batch_size(compiled: Compiled) -> None:
     whole = list(predict.title_tags(model, store, rows))
     pieces = list(predict.title_tags(model, store, rows, size=1))
     assert len(whole) == 1
-    _, tags, sure, _ = whole[0]
+    _, tags, sure = whole[0]
     lengths = set()
-    for i, (row, own_tags, own_sure, _) in enumerate(pieces):
+    for i, (row, own_tags, own_sure) in enumerate(pieces):
         assert row.tolist() == [rows[i]]
         # A title alone ends with its last token; in company it is padded to the longest.
         length = own_tags.shape[-1]
@@ -93,6 +94,28 @@ def test_titles_do_not_depend_on_the_batch_size(compiled: Compiled) -> None:
         assert np.array_equal(own_tags[0], tags[i, :, :length])
         np.testing.assert_allclose(own_sure[0], sure[i, :, :length], rtol=0, atol=1e-5)
     assert len(lengths) > 1, "or this test would show nothing"
+
+
+def test_nats_of_titles_are_the_loss_of_their_tags_at_each_sharpness(compiled: Compiled) -> None:
+    model, store = compiled.model, compiled.store
+    rows = np.flatnonzero(store["titles/split"] == SPLITS.index("train"))
+    nats, n = predict.title_nats(model, store, rows, (1.0, 0.5, 0.0))
+    assert n == (store["titles/tags"][rows] >= 0).sum()
+    # In pieces the padding differs, and padding has no tag.
+    again, _ = predict.title_nats(model, store, rows, (1.0, 0.5, 0.0), size=3)
+    np.testing.assert_allclose(again, nats, rtol=1e-5)
+    head: Any = model.heads["extract"]
+    batch = make_batch(store, titles=rows)
+    assert model.text is not None
+    with torch.inference_mode():
+        states, _ = model.text(batch.texts["tokens"])
+        text = batch.titles["text"]
+        logits = head(states[text], batch.texts["tokens"][text])
+        loss = head.loss(logits, batch.titles["tags"])
+        softer = head.loss(logits, batch.titles["tags"], sharpness=0.5)
+    assert nats[:2] == pytest.approx([float(loss) * n, float(softer) * n], rel=1e-5)
+    # With no score left every legal sequence is as likely, however long.
+    assert nats[2] > 0 and nats[2] != pytest.approx(nats[0])
 
 
 def test_match_scores_are_the_inner_products_of_the_whole_catalogue(compiled: Compiled) -> None:

@@ -1,5 +1,6 @@
 """Token states to tags: which tokens of a title name which attribute's value."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -7,66 +8,110 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from daogou.features.batch import Batch
-from daogou.features.text import INSIDE, MASKED, OUTSIDE
+from daogou.features.gazetteer import N_CODES
+from daogou.features.text import INSIDE, LISTED, MASKED, OUTSIDE
+from daogou.features.tokens import hash_of, normalised
+from daogou.model.calibrated import Calibrated
 from daogou.model.encoded import Encoded, TaskLosses, weigh
 
 N_TAGS: Final = 3
+LIST_PACE: Final = 8.0  # how much faster than other dense weights the few of lists learn
 NEVER: Final = -1e4  # the score of a forbidden step: finite, so that 0 * NEVER is no NaN
 
 
 class ExtractHead(nn.Module):
-    """Tags begin / inside / outside for every attribute at once, as a chain per attribute.
+    """Tags begin / inside / outside for every attribute, each asking one shared layer its question.
 
-    Lafferty et al., "Conditional Random Fields", ICML 2001, with three tags and a transition matrix
-    per attribute; the step outside -> inside is forbidden. Attributes are tagged apart, so that
-    their spans may overlap.
+    An attribute is a query: a learnt row, and an encoding of its name's letters, so that attributes
+    of like names start alike. The layer that reads tokens for an attribute is its query times one
+    shared map (Yan et al., "AdaTag: Multi-Attribute Value Extraction from Product Profiles with
+    Adaptive Decoding", ACL 2021; unlike there the map is one product of low rank and no mixture).
+    What the gazetteer says of a token adds to the logits of the attribute that it says it of, by a
+    table that all attributes share: how far a list is to be trusted is learnt once.
 
-    Shapes: ``[N, L, D]`` -> ``[N, A, L, 3]``, with N titles, L tokens, A attributes.
+    Tags are a chain per attribute (Lafferty et al., "Conditional Random Fields", ICML 2001) with a
+    transition matrix each; the step outside -> inside is forbidden. Attributes are tagged apart,
+    so that their spans may overlap.
+
+    Shapes: ``[N, L, D]`` and ``[N, L, F]`` -> ``[N, A, L, 3]``, with N titles, L tokens, D width,
+    F channels, A attributes.
     """
 
     forbidden: Tensor
+    names: Tensor
 
     def __init__(
         self,
         width: int,
-        n_attributes: int,
+        names: Sequence[str],
         *,
+        first_match: int,
         hidden: int = 128,
+        query: int = 64,
         dropout: float = 0.3,
+        list_dropout: float = 0.3,
     ) -> None:
         super().__init__()
-        self.n_attributes = n_attributes
+        self.n_attributes, self.first_match = len(names), first_match
+        self.list_dropout = list_dropout
         self.own = nn.Linear(width, hidden)
         self.dropout = nn.Dropout(dropout)
-        self.out = nn.Linear(hidden, n_attributes * N_TAGS)
-        self.steps = nn.Parameter(torch.zeros(n_attributes, N_TAGS, N_TAGS))
+        self.register_buffer("names", name_features(names), persistent=False)
+        self.query = nn.Parameter(torch.randn(len(names), query))
+        self.named = nn.Linear(self.names.shape[1], query, bias=False)
+        self.out = nn.Linear(query, N_TAGS * hidden, bias=False)
+        nn.init.normal_(self.out.weight, std=(query * hidden) ** -0.5)
+        self.bias = nn.Parameter(torch.zeros(len(names), N_TAGS))
+        self.listed = nn.Parameter(torch.zeros(N_CODES, N_TAGS))
+        self.steps = nn.Parameter(torch.zeros(len(names), N_TAGS, N_TAGS))
+        self.calibrated = Calibrated(1)  # of the chance that a span is right
         forbidden = torch.zeros(N_TAGS, N_TAGS)
         forbidden[OUTSIDE, INSIDE] = NEVER
         self.register_buffer("forbidden", forbidden, persistent=False)
 
-    def forward(self, states: Tensor) -> Tensor:
-        """Logits ``[N, A, L, 3]`` of token states ``[N, L, D]``."""
+    def forward(self, states: Tensor, rows: Tensor) -> Tensor:
+        """Logits ``[N, A, L, 3]`` of token states ``[N, L, D]`` and rows ``[N, L, F]``."""
         n_titles, length, _ = states.shape
         hidden = self.dropout(functional.silu(self.own(states)))
-        logits: Tensor = self.out(hidden).view(n_titles, length, self.n_attributes, N_TAGS)
-        return logits.transpose(1, 2)
+        weights = self.out(self.query + self.named(self.names)).view(-1, hidden.shape[-1])
+        logits = functional.linear(hidden, weights, self.bias.flatten())
+        logits = logits.view(n_titles, length, self.n_attributes, N_TAGS)
+        return (logits + self.matched(rows[..., LISTED:])).transpose(1, 2)
+
+    def matched(self, matches: Tensor) -> Tensor:
+        """What the gazetteer's matches ``[N, L, M]`` add to the logits, ``[N, L, A, 3]``.
+
+        Lists of columns that are no attribute add nothing here. In training some matches are
+        dropped, so that the title has a say where a list knows the answer.
+        """
+        number = matches - self.first_match
+        known = (number >= 0) & (number < self.n_attributes * N_CODES)
+        if self.training and self.list_dropout > 0:
+            known &= torch.rand(number.shape, device=number.device) >= self.list_dropout
+        title, token, column = known.nonzero(as_tuple=True)
+        code = number[title, token, column]
+        said = self.listed.new_zeros(*number.shape[:2], self.n_attributes, N_TAGS)
+        added = LIST_PACE * self.listed[code % N_CODES]
+        return said.index_put((title, token, code // N_CODES), added, accumulate=True)
 
     def transitions(self) -> Tensor:
         """Scores ``[A, 3, 3]`` of stepping from a tag (rows) to the next (columns)."""
         return self.steps + self.forbidden
 
-    def loss(self, logits: Tensor, tags: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, tags: Tensor, *, sharpness: float = 1.0) -> Tensor:
         """Negative log-likelihood per annotated tag; 0 where nothing is annotated.
 
         ``tags`` is integer ``[N, A, L]``; -1 is not annotated and adds nothing. The sum over
         annotated tags is divided by their number, so attributes annotated more often count more.
+        All scores are multiplied by ``sharpness``, the inverse of a temperature.
         """
         known = tags != MASKED
         n_known = known.sum().clamp(min=1)
         rows = known.any(dim=-1)  # [N, A]
         attribute = rows.nonzero()[:, 1]
-        lines, gold, known = logits[rows], tags[rows].long().clamp(min=0), known[rows]
-        steps = self.transitions()[attribute]  # [R, 3, 3]
+        gold, known = tags[rows].long().clamp(min=0), known[rows]
+        lines = logits[rows] * sharpness
+        steps = self.transitions()[attribute] * sharpness  # [R, 3, 3]
         total = (log_partition(lines, steps, known) - score(lines, steps, gold, known)).sum()
         return total / n_known
 
@@ -75,8 +120,17 @@ class ExtractHead(nn.Module):
         assert encoded.tokens is not None
         if not len(batch.titles):
             return TaskLosses((encoded.tokens.sum() * 0)[None])
-        states = weigh(encoded.tokens[None], weights)[0][batch.titles["text"]]
-        return TaskLosses(self.loss(self(states), batch.titles["tags"])[None])
+        text = batch.titles["text"]
+        states = weigh(encoded.tokens[None], weights)[0][text]
+        logits = self(states, batch.texts["tokens"][text])
+        return TaskLosses(self.loss(logits, batch.titles["tags"])[None])
+
+    def sure(self, chances: Sequence[float]) -> list[float]:
+        """Confidences of spans, from the products of their tokens' probabilities."""
+        found: list[float] = self.calibrated(torch.tensor([chances], dtype=torch.float64))[
+            0
+        ].tolist()
+        return found
 
     @torch.no_grad()
     def decode(self, logits: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -95,6 +149,17 @@ class ExtractHead(nn.Module):
         sure = marginals(lines, steps, known).gather(-1, tags[..., None])[..., 0]
         shape = (n_titles, n_attributes, length)
         return tags.view(shape), sure.view(shape)
+
+
+def name_features(names: Sequence[str]) -> Tensor:
+    """Names as the letters they are made of, ``[A, F]``: hashed runs of one to three, length 1."""
+    found = torch.zeros(len(names), 256)
+    for row, name in enumerate(names):
+        word = f"^{normalised(name)}$"
+        for n in (1, 2, 3, 4):
+            for at in range(len(word) - n + 1):
+                found[row, hash_of(word[at : at + n]) % 256] += 1
+    return functional.normalize(found, dim=1)
 
 
 def _start(lines: Tensor) -> Tensor:
