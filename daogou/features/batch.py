@@ -63,29 +63,48 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Events:
+    """Events that no store holds, ``[E]`` each, in any order.
+
+    Catalogue rows, places in the transform's actions, microseconds.
+    """
+
+    item: Rows
+    action: Rows
+    time: Rows
+
+
+@dataclass(frozen=True)
 class Queries:
-    """Users at moments: ``user`` rows, ``end`` of the history that may be read, ``time`` in us."""
+    """Users at moments: ``user`` rows, ``end`` of the history that may be read, ``time`` in us.
+
+    ``live`` are further events of the one user that is asked about; those of several users need
+    a query each.
+    """
 
     user: Rows
     end: Rows
     time: Rows
+    live: Events | None = None
 
     def __len__(self) -> int:
         return len(self.user)
 
     def __getitem__(self, rows: Rows | slice) -> "Queries":
-        return Queries(self.user[rows], self.end[rows], self.time[rows])
+        return Queries(self.user[rows], self.end[rows], self.time[rows], self.live)
 
     @staticmethod
     def joined(pieces: Iterable["Queries"]) -> "Queries":
         """The queries of all pieces, in order."""
         whole = [NOBODY, *pieces]
         columns = zip(*((each.user, each.end, each.time) for each in whole), strict=True)
-        return Queries(*(np.concatenate(column) for column in columns))
+        user, end, time = (np.concatenate(column) for column in columns)
+        return Queries(user, end, time)
 
 
 NOBODY: Final = Queries(NO_ROWS, NO_ROWS, NO_ROWS)
-_UNKNOWN: Final = Queries(*(np.zeros(1, dtype=np.int64) for _ in range(3)))  # nothing to read
+_NOUGHT: Final = np.zeros(1, dtype=np.int64)
+_UNKNOWN: Final = Queries(_NOUGHT, _NOUGHT, _NOUGHT)  # nothing to read
 
 
 def make_batch(
@@ -107,11 +126,13 @@ def make_batch(
     user_of = np.full(len(exposures), -1, dtype=np.int64)
     if queries is None:
         queries, user_of = queries_of(store, exposures)
-    split = store["users/split"][queries.user]
+    n_asked = len(queries)
     if taught is not None:
-        split = np.concatenate([np.full_like(split, NO_SPLIT), store["users/split"][taught.user]])
         queries = Queries.joined([queries, taught])
-    history, action, age = _histories(store, queries, history_length)
+    users = users_of(store, queries, history_length)
+    if taught is not None:
+        users["split"][:n_asked] = NO_SPLIT
+    history = users["history"].numpy()
     items, place = _distinct(
         store.n_items + 1, candidate, history.ravel(), np.asarray(extra_items, dtype=np.int64)
     )
@@ -130,18 +151,7 @@ def make_batch(
             numbers=store["exposures/numbers"][exposures],
             **_where_present(store, exposures),
         ),
-        users=_columns(
-            row=queries.user,
-            id=store["users/id"][queries.user],
-            fields=store["users/fields"][queries.user],
-            numbers=store["users/numbers"][queries.user],
-            profile=store["users/profile"][queries.user],
-            **_lists(store, queries.user),
-            split=split,
-            history=place[history],
-            action=action,
-            age=age,
-        ),
+        users=Columns({**users.tensors, "history": torch.from_numpy(place[history])}),
         items=_columns(
             row=items,
             id=store["items/id"][items],
@@ -154,6 +164,23 @@ def make_batch(
             text=text_place[title_text], tags=store["titles/tags"][titles, :, :longest]
         ),
         extra=torch.from_numpy(place[extra_items]),
+    )
+
+
+def users_of(store: Store, queries: Queries, history_length: int) -> Columns:
+    """The ``users`` of a batch, but that their ``history [Q, L]`` holds rows of the catalogue."""
+    history, action, age = _histories(store, queries, history_length)
+    return _columns(
+        row=queries.user,
+        id=store["users/id"][queries.user],
+        fields=store["users/fields"][queries.user],
+        numbers=store["users/numbers"][queries.user],
+        profile=store["users/profile"][queries.user],
+        **_lists(store, queries.user),
+        split=store["users/split"][queries.user],
+        history=history,
+        action=action,
+        age=age,
     )
 
 
@@ -311,8 +338,35 @@ def _cut(order: Rows, size: int, n_steps: int) -> list[Rows]:
     return [order[step * size : (step + 1) * size] for step in range(n_steps)]
 
 
+def recent_events(store: Store, queries: Queries, place: int, length: int) -> Events:
+    """The last ``length`` events that one query may read, newest first, live ones among them.
+
+    Events of one moment stand as the store sorts them, by product and then by action.
+    """
+    row, end = int(queries.user[place]), int(queries.end[place])
+    first = max(int(store["users/start"][row]), end - length)
+    names = ("item", "action", "time")
+    stored = [np.array(store[f"history/{name}"][first:end], dtype=np.int64) for name in names]
+    if queries.live is not None:
+        before = queries.live.time < queries.time[place]
+        live = [getattr(queries.live, name)[before].astype(np.int64) for name in names]
+        stored = [np.concatenate(pair) for pair in zip(stored, live, strict=True)]
+        item, action, time = stored
+        in_order = np.lexsort((action, item, time))
+        stored = [array[in_order] for array in stored]
+    return Events(*(array[::-1][:length] for array in stored))
+
+
 def _histories(store: Store, queries: Queries, length: int) -> tuple[Rows, Rows, Rows]:
     """Item rows, actions and ages ``[Q, length]`` of the last events before each query's end."""
+    if queries.live is not None:
+        events = recent_events(store, queries, 0, length)
+        known = np.arange(length) < len(events.item)
+        item, action, time = (
+            np.pad(array, (0, length - len(array)))[None]
+            for array in (events.item, events.action, events.time)
+        )
+        return _read(queries, known[None], item, action, time)
     start = store["users/start"][queries.user]
     at = queries.end[:, None] - 1 - np.arange(length)
     known = at >= start[:, None]
@@ -320,11 +374,21 @@ def _histories(store: Store, queries: Queries, length: int) -> tuple[Rows, Rows,
     if not len(store["history/item"]):
         nothing = np.zeros(at.shape, dtype=np.int64)
         return nothing, nothing, nothing
-    item = np.where(known, store["history/item"][at], 0).astype(np.int64)
-    action = np.where(known, store["history/action"][at] + 1, 0).astype(np.int64)
-    hours = np.maximum(queries.time[:, None] - store["history/time"][at], 0) / _HOUR_US
+    history = (store[f"history/{name}"][at] for name in ("item", "action", "time"))
+    return _read(queries, known, *history)
+
+
+def _read(
+    queries: Queries, known: Rows, item: Rows, action: Rows, time: Rows
+) -> tuple[Rows, Rows, Rows]:
+    """Events ``[Q, L]`` as the model reads them; all 0 where they are not known."""
+    hours = np.maximum(queries.time[:, None] - time, 0) / _HOUR_US
     age = np.clip(np.log1p(hours * 60) / np.log(3.0), 0, N_AGES - 1).astype(np.int64)
-    return item, action, np.where(known, age, 0)
+    return (
+        np.where(known, item, 0).astype(np.int64),
+        np.where(known, action.astype(np.int64) + 1, 0),
+        np.where(known, age, 0),
+    )
 
 
 def _distinct(n: int, *rows: Rows) -> tuple[Rows, Rows]:

@@ -163,7 +163,7 @@ def _from_values(
 def contributions(
     scorer: Scorer,
     catalogue: Catalogue,
-    asked: tuple[str, Queries],
+    asked: tuple[str | None, Queries],
     row: int,
     given: Mapping[str, object] | None,
 ) -> tuple[Tensor, list[Contribution]]:
@@ -261,7 +261,7 @@ def _item_variants(
 
 
 def _user_variants(
-    scorer: Scorer, columns: Columns, user: str
+    scorer: Scorer, columns: Columns, user: str | None
 ) -> tuple[Columns, list[tuple[str, object]]]:
     """A user as they are and without each of their inputs, their history on rows of its own."""
     transform = scorer.artifact.transform

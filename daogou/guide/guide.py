@@ -23,9 +23,11 @@ from daogou.guide.catalogue import Catalogue, fit_catalogue
 from daogou.guide.index import Index
 from daogou.guide.score import Scorer, Shoppers, fit_scorer
 from daogou.guide.values import Vocabulary, fit_vocabularies
+from daogou.guide.visit import Visit, visit
 from daogou.model.heads.match import MatchHead
 
 Document = dict[str, Any]
+LiveEvents = Iterable[Mapping[str, Any]] | None
 CANDIDATES: Final = 500  # products that matching hands to ranking
 STAGE_WORTH: Final = 10.0  # a stage counts so many times the one before it
 _FAINT: Final = 0.1  # of the strongest effect; weaker ones are not worth a word
@@ -43,6 +45,11 @@ class Guide:
     Ids go in as text or whole numbers and come out as text. A user or product that the run does
     not know is answered all the same, from what an average newcomer would get, and marked
     ``"known": false``. A method whose task the run lacks raises ConfigError and says why.
+
+    ``events`` are what a user did since the run was fitted, read together with the history that
+    the run has; user None is an anonymous session, which has only them. ``at`` is the moment of the
+    answer. An answer then has ``"events"``: how many were read, and why others were not (see
+    `visit`).
 
     ``score`` is the weighted mean of the funnel's chances, in [0, 1]. Unless ``weights`` says
     otherwise a stage counts ten times the one before it, since it is rarer and worth more: the
@@ -105,7 +112,7 @@ class Guide:
         """
         return replace(self, weights=_checked(weights, self.scorer.stages))
 
-    def recommend(
+    def recommend(  # noqa: PLR0913 - one parameter per wish of the contract
         self,
         user: object,
         *,
@@ -114,6 +121,8 @@ class Guide:
         price_max: float | None = None,
         where: Mapping[str, object] | None = None,
         context: Mapping[str, object] | None = None,
+        events: LiveEvents = None,
+        at: int | None = None,
         lang: str = "en",
     ) -> Document:
         """The ``k`` best products for a user, best first, with reasons (see `explain.reasons`).
@@ -128,21 +137,18 @@ class Guide:
         self._needs("funnel", "recommend")
         words.check_language(lang)
         _check_count(k)
-        name = _id_of(user, "user")
-        row = self._user_row(name)
-        queries = self.scorer.queries([row])
+        asks = self._visit(user, events, at)
         kept = self.catalogue.keep(category, price_max, where)
-        shoppers = self.scorer.shoppers(queries)
+        shoppers = self.scorer.shoppers(asks.queries)
         rows = self._candidates(shoppers, kept, max(k, CANDIDATES))
         scores, chances = self._score(shoppers, rows, context)
         best = np.lexsort((rows, -scores))[:k]
         why = explain.reasons(
-            self.scorer, self.catalogue, queries, shoppers, rows[best].tolist(),
+            self.scorer, self.catalogue, asks.queries, shoppers, rows[best].tolist(),
             popularity=self.popularity, lang=lang,
         )  # fmt: skip
         return {
-            "user": name,
-            "known": row > 0,
+            **asks.head,
             "request_id": self.new_id(),
             "items": [
                 {
@@ -154,8 +160,9 @@ class Guide:
                 }
                 for place, reasons in zip(best.tolist(), why, strict=True)
             ],
-            "fallback": "popular" if not row and shoppers is None else None,
+            "fallback": "popular" if not asks.row and shoppers is None else None,
             "degraded": False,
+            **asks.told,
         }
 
     def recommend_many(self, users: Iterable[object], **wishes: Any) -> list[Document]:
@@ -171,6 +178,7 @@ class Guide:
         items: Sequence[object],
         *,
         context: Mapping[str, object] | None = None,
+        events: LiveEvents = None,
         at: int | None = None,
     ) -> Document:
         """Score and chances of given products, in the order given.
@@ -179,17 +187,13 @@ class Guide:
         is read. None is now, after everything in the log.
         """
         self._needs("funnel", "score")
-        if at is not None and (not isinstance(at, int) or isinstance(at, bool)):
-            raise ConfigError(f"at: {at!r}; give microseconds since 1970, a whole number")
-        name = _id_of(user, "user")
-        row = self._user_row(name)
+        asks = self._visit(user, events, at)
         asked = [_id_of(item, "item") for item in items]
         rows = np.array([self.catalogue.row(item) for item in asked], dtype=np.int64)
-        shoppers = self.scorer.shoppers(self.scorer.queries([row], at))
+        shoppers = self.scorer.shoppers(asks.queries)
         scores, chances = self._score(shoppers, rows, context)
         return {
-            "user": name,
-            "known": row > 0,
+            **asks.head,
             "items": [
                 {
                     "item": item,
@@ -200,19 +204,26 @@ class Guide:
                 }
                 for place, item in enumerate(asked)
             ],
+            **asks.told,
         }
 
-    def match(self, user: object, items: Sequence[object]) -> Document:
+    def match(
+        self,
+        user: object,
+        items: Sequence[object],
+        *,
+        events: LiveEvents = None,
+        at: int | None = None,
+    ) -> Document:
         """How well products fit a user, best first, each once; scores are inner products.
 
         A product that the catalogue lacks has the unknown product's score, ``"known": false``.
         """
         self._needs("match", "match")
-        name = _id_of(user, "user")
-        row = self._user_row(name)
+        asks = self._visit(user, events, at)
         asked = list(dict.fromkeys(_id_of(item, "item") for item in items))
         rows = [self.catalogue.row(item) for item in asked]
-        shoppers = self.scorer.shoppers(self.scorer.queries([row]))
+        shoppers = self.scorer.shoppers(asks.queries)
         assert self.index is not None and shoppers is not None
         with torch.inference_mode():
             query = self._match_query(shoppers)
@@ -222,19 +233,25 @@ class Guide:
             for item, value, known in zip(asked, scores.tolist(), rows, strict=True)
         ]
         return {
-            "user": name,
-            "known": row > 0,
+            **asks.head,
             "items": sorted(lines, key=lambda line: (-line["score"], line["item"])),
+            **asks.told,
         }
 
-    def profile(self, user: object, *, lang: str = "en") -> Document:
+    def profile(
+        self,
+        user: object,
+        *,
+        events: LiveEvents = None,
+        at: int | None = None,
+        lang: str = "en",
+    ) -> Document:
         """Who a user probably is, what they prefer, and which events say so (see `portrait`)."""
         self._needs("profile", "profile")
         words.check_language(lang)
-        name = _id_of(user, "user")
-        row = self._user_row(name)
-        portrait = profiles.portrait(self.scorer, self.catalogue, self.scorer.queries([row]), lang)
-        return {"user": name, "known": row > 0, **portrait}
+        asks = self._visit(user, events, at)
+        portrait = profiles.portrait(self.scorer, self.catalogue, asks.queries, lang)
+        return {**asks.head, **portrait, **asks.told}
 
     def extract(self, text: str) -> Document:
         """The attribute values in a title: ``[start, end, attribute, confidence]`` each.
@@ -283,6 +300,8 @@ class Guide:
         item: object,
         *,
         context: Mapping[str, object] | None = None,
+        events: LiveEvents = None,
+        at: int | None = None,
         lang: str = "en",
     ) -> Document:
         """What each input did to a score, largest effect first (see `explain.contributions`).
@@ -293,11 +312,10 @@ class Guide:
         """
         self._needs("funnel", "explain")
         words.check_language(lang)
-        name, product = _id_of(user, "user"), _id_of(item, "item")
-        queries = self.scorer.queries([self._user_row(name)])
+        asks, product = self._visit(user, events, at), _id_of(item, "item")
         row = self.catalogue.known_row(product)
         chances, found = explain.contributions(
-            self.scorer, self.catalogue, (name, queries), row, context
+            self.scorer, self.catalogue, (asks.user, asks.queries), row, context
         )
         score = self._fused(chances[:, None])[0]
         lines = [
@@ -315,7 +333,7 @@ class Guide:
         last = self.scorer.stages[-1]
         by_stage = self._by_stage(chances)
         return {
-            "user": name,
+            "user": asks.user,
             "item": product,
             "score": float(score),
             "p": by_stage,
@@ -324,6 +342,7 @@ class Guide:
             "text": words.explanation(
                 self.catalogue.name(row), last, by_stage[last], _sides(lines), lang
             ),
+            **asks.told,
         }
 
     @cached_property
@@ -341,8 +360,9 @@ class Guide:
                 "enable a stage under [tasks]"
             )
 
-    def _user_row(self, user: str) -> int:
-        return self.artifact.store.user_rows.get(user, 0)
+    def _visit(self, user: object, events: LiveEvents, at: int | None) -> Visit:
+        name = None if user is None and events is not None else _id_of(user, "user")
+        return visit(self.scorer, self.catalogue, name, events=events, at=at)
 
     def _candidates(
         self, shoppers: Shoppers | None, kept: NDArray[np.bool_] | None, n: int

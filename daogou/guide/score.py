@@ -13,7 +13,15 @@ from torch import Tensor
 
 from daogou.artifact import Artifact
 from daogou.errors import ConfigError, unknown
-from daogou.features.batch import Batch, Queries, full_queries, make_batch, queries_of
+from daogou.features.batch import (
+    Batch,
+    Events,
+    Queries,
+    full_queries,
+    queries_of,
+    recent_events,
+    users_of,
+)
 from daogou.features.columns import Columns
 from daogou.features.vocab import Vocab
 from daogou.model import predict
@@ -70,33 +78,33 @@ class Scorer:
             if task.family == "funnel" and not task.is_value
         )
 
-    def queries(self, users: Sequence[int], at: int | None = None) -> Queries:
+    def queries(
+        self, users: Sequence[int], at: int | None = None, live: Events | None = None
+    ) -> Queries:
         """User rows at moment ``at`` (microseconds), their histories strictly before it.
 
-        None is the end of the log, with everything known.
+        None is the end of the log, with everything known. ``live`` are further events of one user.
         """
         rows = np.asarray(users, dtype=np.int64)
         store = self.artifact.store
         start = store["users/start"]
-        if at is None:
-            return Queries(rows, start[rows + 1], np.full(len(rows), self.now, dtype=np.int64))
+        if at is None or at >= self.now:
+            now = self.now if at is None else at
+            return Queries(rows, start[rows + 1], np.full(len(rows), now, dtype=np.int64), live)
         time = store["history/time"]
         ends = [
             start[row] + np.searchsorted(time[start[row] : start[row + 1]], at, side="left")
             for row in rows.tolist()
         ]
-        return Queries(rows, np.array(ends, dtype=np.int64), np.full(len(rows), at, dtype=np.int64))
+        return Queries(
+            rows, np.array(ends, dtype=np.int64), np.full(len(rows), at, dtype=np.int64), live
+        )
 
     def past(self, queries: Queries, place: int = 0) -> Past:
         """The events of one query that the model reads."""
-        store = self.artifact.store
-        row, end = int(queries.user[place]), int(queries.end[place])
-        first = max(int(store["users/start"][row]), end - self.artifact.history_length)
-        read = {
-            name: np.array(store[f"history/{name}"][first:end][::-1], dtype=np.int64)
-            for name in ("item", "action", "time")
-        }
-        return Past(**read, now=int(queries.time[place]))
+        artifact = self.artifact
+        read = recent_events(artifact.store, queries, place, artifact.history_length)
+        return Past(read.item, read.action, read.time, now=int(queries.time[place]))
 
     @torch.inference_mode()
     def shoppers(self, queries: Queries) -> Shoppers | None:
@@ -106,10 +114,9 @@ class Scorer:
         store = self.artifact.store
         # Padding changes nothing but the time it takes.
         longest = int((queries.end - store["users/start"][queries.user]).max(initial=1))
+        longest += len(queries.live.time) if queries.live is not None else 0
         length = min(max(longest, 1), self.artifact.history_length)
-        batch = make_batch(store, queries=queries, history_length=length)
-        history = batch.items["row"][batch.users["history"]]
-        columns = Columns({**batch.users.tensors, "history": history})
+        columns = users_of(store, queries, length)
         return read_users(self.artifact.model, self.items, columns)
 
     @torch.inference_mode()

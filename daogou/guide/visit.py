@@ -1,0 +1,121 @@
+"""A user or an anonymous session, what they did since the run was fitted, and a moment: a visit."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+
+from daogou.errors import ConfigError, unknown
+from daogou.features.batch import Events, Queries
+from daogou.guide.catalogue import Catalogue
+from daogou.guide.score import Scorer
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_KEYS: Final = ("item", "kind", "time")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Who asks, and what of them may be read. Made by `visit`."""
+
+    user: str | None  # None is an anonymous session
+    row: int  # 0 is nobody that the run knows
+    queries: Queries  # one
+    told: dict[str, Any]  # {"events": {"read", "ignored"}} where live events were given
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """How every answer about somebody begins."""
+        return {"user": self.user, "known": self.row > 0}
+
+
+def visit(
+    scorer: Scorer,
+    catalogue: Catalogue,
+    user: str | None,
+    *,
+    events: Iterable[Mapping[str, Any]] | None = None,
+    at: int | None = None,
+) -> Visit:
+    """One user at a moment, with events that the run's store has not.
+
+    ``events`` are ``{"item", "kind", "time"}``: an id of the catalogue, a kind that histories hold,
+    and when, as microseconds since 1970, a datetime or ISO 8601 text (without a zone: UTC);
+    without a time an event is the newest. ``at`` is now, in microseconds: nothing at or after it is
+    read. None is the end of the log, or just after the newest event if that is later.
+
+    An event that cannot be read is ignored, and told as ``{"event": its place, "reason"}``.
+    Raises ConfigError if ``at`` is no whole number or ``events`` are no list.
+    """
+    if at is not None and (not isinstance(at, int) or isinstance(at, bool)):
+        raise ConfigError(f"at: {at!r}; give microseconds since 1970, a whole number")
+    row = scorer.artifact.store.user_rows.get(user, 0) if user is not None else 0
+    if events is None:
+        return Visit(user, row, scorer.queries([row], at), {})
+    live, at, told = read_events(scorer, catalogue, events, at)
+    return Visit(user, row, scorer.queries([row], at, live), {"events": told})
+
+
+def read_events(
+    scorer: Scorer, catalogue: Catalogue, given: Iterable[Mapping[str, Any]], at: int | None
+) -> tuple[Events, int, dict[str, Any]]:
+    """Events as rows, the moment after which nothing is read, and what became of each event."""
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise ConfigError(f"events: a list of {{item, kind, time}} is wanted, found {given!r}")
+    kinds = scorer.artifact.transform.actions
+    found: list[tuple[int, int, int | None]] = []
+    ignored: list[dict[str, Any]] = []
+    for place, event in enumerate(given):
+        try:
+            found.append(_read(event, catalogue, kinds, at))
+        except ConfigError as error:
+            ignored.append({"event": place, "reason": str(error)})
+    if at is None:
+        at = max([scorer.now, *(time + 1 for _, _, time in found if time is not None)])
+    columns = [(item, kind, at - 1 if time is None else time) for item, kind, time in found]
+    item, action, time = np.array(columns, dtype=np.int64).reshape(-1, 3).T
+    return Events(item, action, time), at, {"read": len(found), "ignored": ignored}
+
+
+def _read(
+    event: Mapping[str, Any], catalogue: Catalogue, kinds: tuple[str, ...], at: int | None
+) -> tuple[int, int, int | None]:
+    """Catalogue row, place of the kind and time of one event; ConfigError says what is wrong."""
+    if not isinstance(event, Mapping):
+        raise ConfigError(f"an object with {', '.join(_KEYS)} is wanted, found {event!r}")
+    kind = event.get("kind")
+    if kind not in kinds:
+        raise ConfigError(f"kind: {unknown(str(kind), kinds)}")
+    row = catalogue.row(event.get("item"))
+    if not row:
+        raise ConfigError(f"item: no {str(event.get('item'))!r} in the catalogue")
+    time = microseconds(event.get("time"))
+    if at is not None and time is not None and time >= at:
+        raise ConfigError(f"time: {event.get('time')!r} is not before the moment of the answer")
+    return row, kinds.index(kind), time
+
+
+def microseconds(time: object) -> int | None:
+    """A time as whole microseconds since 1970 (UTC); None stays None. Else raises ConfigError.
+
+    >>> microseconds("1970-01-01T00:00:01Z"), microseconds("1970-01-01"), microseconds(7)
+    (1000000, 0, 7)
+    """
+    if time is None or (isinstance(time, int) and not isinstance(time, bool)):
+        return time
+    moment = time
+    if isinstance(time, str):
+        try:
+            moment = datetime.fromisoformat(time)
+        except ValueError:
+            moment = None
+    if not isinstance(moment, datetime):
+        raise ConfigError(
+            f"time: {time!r}; give ISO 8601 or microseconds since 1970, a whole number"
+        )
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - EPOCH) // _MICROSECOND
