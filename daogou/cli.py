@@ -395,6 +395,12 @@ def compare(  # noqa: PLR0913 - one parameter per flag of the contract
         typer.Option(help="Other methods, likewise; all that are installed if not given."),
     ] = None,
     margin: Annotated[float, typer.Option(help="A difference below this does not matter.")] = 0.001,
+    cold: Annotated[
+        int, typer.Option(help="Users and items seen less often in training are a slice.")
+    ] = 5,
+    head: Annotated[
+        float, typer.Option(help="Share of the training exposures that head items have.")
+    ] = 0.5,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
     sets: Sets = None,
     seed: Seed = None,
@@ -418,6 +424,8 @@ def compare(  # noqa: PLR0913 - one parameter per flag of the contract
         controls=_names(controls),
         rivals=None if rivals is None else _names(rivals),
         margin=margin,
+        cold=cold,
+        head=head,
     )
     described = _shop(shop, sets, seed)
     with watched() as progress:

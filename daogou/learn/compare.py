@@ -153,6 +153,12 @@ def _check(shop: Shop, asked: Asked, candidates: Mapping[str, Shop]) -> None:
         problems.append(f"seeds: {asked.seeds}; give 1 or more, 5 tell luck from effect")
     if not 0 < asked.margin < 1:
         problems.append(f"margin: {asked.margin}; give a difference above 0 that would matter")
+    if asked.cold < 1:
+        problems.append(
+            f"cold: {asked.cold}; give the events below which a user is cold, 1 or more"
+        )
+    if not 0 < asked.head < 1:
+        problems.append(f"head: {asked.head}; give a share of the exposures between 0 and 1")
     problems += [
         f"controls: {unknown(name, CONTROLS)}" for name in asked.controls if name not in CONTROLS
     ]

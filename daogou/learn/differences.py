@@ -9,7 +9,16 @@ from typing import Any, Final
 import numpy as np
 
 from daogou.artifact import Artifact
-from daogou.learn.judge import Answers, Floats, Question, fit_slices, questions, truth_of
+from daogou.learn.judge import (
+    COLD,
+    HEAD,
+    Answers,
+    Floats,
+    Question,
+    fit_slices,
+    questions,
+    truth_of,
+)
 from daogou.learn.loop import Progress
 from daogou.metrics.ceiling import gap_closed
 from daogou.metrics.interval import LEVEL, replicates
@@ -29,7 +38,8 @@ class Asked:
 
     Candidates are the shop's own ``[model]`` and ``[fit]`` and each of ``mixers`` with each of
     ``balancers``; where one of the two is empty it stays the shop's. ``controls`` are single-task
-    models that learn of the other tasks by other ways than together with them.
+    models that learn of the other tasks by other ways than together with them. ``cold`` and
+    ``head`` are where slices are cut, see `daogou.learn.judge.fit_slices`.
     """
 
     seeds: int = 5
@@ -38,6 +48,8 @@ class Asked:
     controls: tuple[str, ...] = ()
     rivals: tuple[str, ...] | None = None
     margin: float = MARGIN
+    cold: int = COLD
+    head: float = HEAD
     draws: int = DRAWS
 
 
@@ -123,6 +135,8 @@ def document_of(
         "seeds": list(range(shop.seed, shop.seed + asked.seeds)),
         "split": SPLIT,
         "margin": asked.margin,
+        "cold": asked.cold,
+        "head": asked.head,
         "level": LEVEL,
         "draws": asked.draws,
         "chosen": chosen,
@@ -144,7 +158,7 @@ def _cells(
     progress: Progress,
 ) -> Iterator[_Cell]:
     found = questions(shop, base.store, base.transform, SPLIT, truth_of(shop))
-    slices = fit_slices(base.store, base.transform)
+    slices = fit_slices(base.store, base.transform, cold=asked.cold, head=asked.head)
     for number, question in enumerate(found):
         progress("judge", number, len(found), question.name)
         cut = {_UNCUT: question}

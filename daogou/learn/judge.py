@@ -28,7 +28,8 @@ Statistic = Callable[[Floats], float]
 Answers = Mapping[str, Array]
 
 RECALL_AT: Final = 50
-FEW: Final = 5  # training events of a cold user, training exposures of a cold item: fewer
+COLD: Final = 5  # training events of a cold user, training exposures of a cold item: fewer
+HEAD: Final = 0.5  # of the training exposures are of head items
 _SHOWN_DOMAINS: Final = 8
 
 
@@ -445,9 +446,9 @@ def said_spans(
 class Slices:
     """Which users and items are known little or much. Made by `fit_slices` from training alone.
 
-    ``cold_user [U + 1]``: fewer than `FEW` events by the end of training. ``cold_item [I + 1]``:
-    fewer than `FEW` training exposures. ``head [I + 1]``: of the fewest items that together have
-    half of the training exposures; what is neither head nor cold is the tail.
+    ``cold_user [U + 1]``: few events by the end of training. ``cold_item [I + 1]``: few training
+    exposures. ``head [I + 1]``: of the fewest items that together have a given share of the
+    training exposures; what is neither head nor cold is the tail.
     """
 
     cold_user: Array
@@ -470,8 +471,14 @@ class Slices:
         return {name: where for name, where in found.items() if where.any() and not where.all()}
 
 
-def fit_slices(store: Store, transform: Transform) -> Slices:
-    """The slices of a store's users and items by what training saw of them."""
+def fit_slices(
+    store: Store, transform: Transform, *, cold: int = COLD, head: float = HEAD
+) -> Slices:
+    """The slices of a store's users and items by what training saw of them.
+
+    Who has fewer than ``cold`` events or exposures is cold; ``head`` is the share of the training
+    exposures that head items have.
+    """
     first, last = store.ranges["train"]
     times = np.asarray(store["history/time"])
     until = int(store["exposures/time"][first:last].max()) if last > first else 0
@@ -480,14 +487,14 @@ def fit_slices(store: Store, transform: Transform) -> Slices:
     seen = np.bincount(store["exposures/item"][first:last], minlength=store.n_items + 1)
     order = np.argsort(-seen, kind="stable")
     before = np.cumsum(seen[order]) - seen[order]
-    head = np.zeros(len(seen), dtype=bool)
-    head[order] = before < seen.sum() / 2
+    in_head = np.zeros(len(seen), dtype=bool)
+    in_head[order] = before < seen.sum() * head
     domains: tuple[str, ...] = ()
     if transform.domain is not None:
         column = transform.context.names.index(transform.domain)
         coder = transform.context.coders[column]
         domains = ("", *coder.words) if isinstance(coder, Vocab) else ()
-    return Slices(early[start[1:]] - early[start[:-1]] < FEW, seen < FEW, head, domains)
+    return Slices(early[start[1:]] - early[start[:-1]] < cold, seen < cold, in_head, domains)
 
 
 # ---- what it is worth -----------------------------------------------------------------

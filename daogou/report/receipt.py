@@ -105,9 +105,9 @@ WORDS: Final[Mapping[str, Words]] = {
         "its": "control's",
         "slices": "Slices",
         "slices_note": "The same question of some rows only; corrected over all tasks and slices "
-        "together (Holm). Cold users have fewer than 5 events by the end of training, cold items "
-        "fewer than 5 training exposures; head items are the fewest that have half of the training "
-        "exposures.",
+        "together (Holm). Cold users have fewer than {cold} events by the end of training, cold "
+        "items fewer than {cold} training exposures; head items are the fewest that have {head} % "
+        "of the training exposures.",
         "slice": "slice",
         "all_slices": "All {n} slices",
         "slices_none": "No slice shows anything beyond chance.",
@@ -222,8 +222,8 @@ WORDS: Final[Mapping[str, Words]] = {
         "its": "对照值",
         "slices": "分组",
         "slices_note": "同样的问题，只看部分样本；对所有任务与分组一起做 Holm 校正。"
-        "冷启动用户：训练结束前不足 5 个事件；冷启动商品：训练曝光不足 5 次；"
-        "头部商品：占训练曝光一半的最少商品。",
+        "冷启动用户：训练结束前不足 {cold} 个事件；冷启动商品：训练曝光不足 {cold} 次；"
+        "头部商品：占训练曝光 {head}% 的最少商品。",
         "slice": "分组",
         "all_slices": "全部 {n} 个分组",
         "slices_none": "没有分组显示出超过偶然的差别。",
@@ -545,7 +545,10 @@ def _slices(document: Document, words: Words) -> str:
     shown = table(heads, [row(each) for each in clear], numbers_from=2) if clear else ""
     return section(
         words["slices"],
-        paragraph(words["slices_note"], note=True),
+        paragraph(
+            words["slices_note"].format(cold=document["cold"], head=f"{100 * document['head']:g}"),
+            note=True,
+        ),
         shown or paragraph(words["slices_none"]),
         folded(
             words["all_slices"].format(n=len(slices)),

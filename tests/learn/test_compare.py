@@ -369,11 +369,20 @@ def test_what_cannot_be_compared_is_said_before_anything_is_trained(
         compare(alone, tmp_path / "out")
     asked = Asked(
         seeds=0, mixers=("plee",), balancers=("fixd",), controls=("auxx",), rivals=("lightgbn",),
-        margin=0.0,
+        margin=0.0, cold=0, head=1.0,
     )  # fmt: skip
     with pytest.raises(ConfigError) as refusal:
         compare(shop, tmp_path / "out", asked)
-    for part in ("seeds: 0", "'ple'", "'fixed'", "'aux'", "'lightgbm'", "margin: 0.0"):
+    for part in (
+        "seeds: 0",
+        "'ple'",
+        "'fixed'",
+        "'aux'",
+        "'lightgbm'",
+        "margin: 0.0",
+        "cold: 0",
+        "head: 1",
+    ):
         assert part in str(refusal.value)
     with pytest.raises(ConfigError, match="controls: 'aux' tells a stage of another"):
         compare(alone, tmp_path / "out", Asked(controls=("aux",)))

@@ -12,7 +12,7 @@ from daogou.config import read_shop
 from daogou.learn.evaluate import evaluate
 from daogou.learn.fit import fit
 from daogou.learn.judge import (
-    FEW,
+    COLD,
     Question,
     answers_from,
     answers_of,
@@ -163,11 +163,15 @@ def test_slices_are_cut_by_what_training_saw(tmp_path: Path) -> None:
     transform, store = compile_shop(shop)
     slices = fit_slices(store, transform)
     # Nobody has five events by the end of training, no product five exposures.
-    assert FEW == 5 and slices.cold_user.all() and slices.cold_item.all()
+    assert COLD == 5 and slices.cold_user.all() and slices.cold_item.all()
     # Products 10 and 11 have two of five training exposures each and 12 has one: the first has
     # less than half, so that the second belongs to the head too.
     rows = [store.item_rows[key] for key in ("10", "11", "12", "13")]
     assert slices.head[rows].tolist() == [True, True, False, False]
+    # Less than two is one and none, and the first has 30 % by itself.
+    other = fit_slices(store, transform, cold=2, head=0.3)
+    assert other.cold_item[rows].tolist() == [False, False, True, True]
+    assert other.head[rows].tolist() == [True, False, False, False]
     found = {each.name: each for each in questions(shop, store, transform, "test")}
     assert slices.of(found["click"]) == {}  # a slice of all rows, or of none, says nothing new
 

@@ -54,6 +54,7 @@ def document() -> dict[str, Any]:
              "single_small": "single", "aux": "single", "popularity": "rival"}  # fmt: skip
     return {
         "shop": "tiny <shop>", "seed": 0, "seeds": [0, 1], "margin": 0.001, "split": "test",
+        "cold": 7, "head": 0.25,
         "chosen": "ple+fixed", "absent": {"lightgbm": "pip install 'daogou[baselines]'"},
         "contenders": {
             name: {
@@ -150,6 +151,11 @@ def test_joint_and_best_per_task_stand_beside_each_other() -> None:
     page = receipt(document())
     assert "ple+fixed, joint" in page and "ple+fixed, best per task" in page
     assert "single, joint" not in page
+
+
+@pytest.mark.parametrize(("lang", "said"), [("en", "fewer than 7 events"), ("zh", "曝光 25% 的")])
+def test_the_page_says_where_slices_were_cut(lang: str, said: str) -> None:
+    assert said in receipt(document(), lang=lang)
 
 
 def test_what_is_not_there_has_no_section() -> None:

@@ -203,6 +203,12 @@ def test_pairs_of_tasks_are_drawn_over_time() -> None:
     assert over_time([]) == ""
 
 
+def test_a_step_that_was_probed_twice_is_drawn_once_in_its_place() -> None:
+    """A kill between a probe and its epoch's checkpoint has the steps probed again, later."""
+    stale = [probe(1, 3, 0.009, 0.5), probe(0, 5, 0.009, 0.5)]
+    assert over_time([*PROBES[:1], *stale, *PROBES[1:]]) == over_time(PROBES)
+
+
 def test_the_receipt_is_shown_with_its_verdicts() -> None:
     html = run_page(FULL)
     assert "−0.0100 hurts" in html and "– undecided" in html
