@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,18 +19,15 @@ from safetensors.torch import load_file, save_file
 
 from daogou.config import make, shop_of
 from daogou.errors import ArtifactError, DaogouError
-from daogou.features.batch import make_batch, teaching_queries
 from daogou.features.store import Store, open_store
 from daogou.features.transform import Transform
 from daogou.model.build import Counts, Shape, build
-from daogou.model.heads.profile import Tastes, shares_of
-from daogou.model.joint import JointModel, marks_of
+from daogou.model.heads.profile import Tastes
+from daogou.model.joint import JointModel
 from daogou.schema import Shop
 
-FORMAT: Final = "daogou-run-2"
-MOST_VALUES: Final = 1024  # a column of more values is not counted in profiles
-MOST_USERS: Final = 4096
-MOST_EVENTS: Final = 200
+FORMAT: Final = "daogou-run-3"
+MOST_VALUES: Final = 4096  # a column of more values is not counted in profiles
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ def model_of(transform: Transform, store: Store, shop: Shop, shape: Shape) -> Jo
 def counts_of(transform: Transform, store: Store) -> Counts:
     """What of the training split a model must know to be built."""
     share = positive_share(transform, store)
-    return Counts(store.n_items, share, tastes_of(transform, store))
+    return Counts(store.n_items, share, tastes_of(transform))
 
 
 def positive_share(transform: Transform, store: Store) -> torch.Tensor:
@@ -74,30 +71,18 @@ def positive_share(transform: Transform, store: Store) -> torch.Tensor:
     return (positives + 1) / (positives + 1).sum()
 
 
-def tastes_of(transform: Transform, store: Store) -> Tastes | None:
-    """What histories can be counted by, and how those of the users who teach are spread.
-
-    Reads the last `MOST_EVENTS` events before training ends of at most `MOST_USERS` users.
-    """
+def tastes_of(transform: Transform) -> Tastes | None:
+    """What histories can be counted by: the values of columns that have at most `MOST_VALUES`."""
     sizes = [coder.n_rows for coder in transform.items.coders]
     picked = [place for place, size in enumerate(sizes) if size <= MOST_VALUES]
-    whole = teaching_queries(store)
-    if not picked or len(whole.user) < 2:
+    if not picked:
         return None
-    shape = Tastes(
+    return Tastes(
         columns=tuple(place + 1 for place in picked),  # mark 0 is the product itself
         first=tuple(transform.items.offsets[place] for place in picked),
         sizes=tuple(sizes[place] for place in picked),
-        mean=torch.zeros(0),
-        spread=torch.zeros(0),
-        n_users=len(whole.user),
+        n_actions=len(transform.actions),
     )
-    some = slice(None, None, max(len(whole.user) // MOST_USERS, 1))
-    queries = whole[some]
-    batch = make_batch(store, queries=queries, history_length=MOST_EVENTS)
-    marks = marks_of(batch.items["row"], batch.items["fields"])[batch.users["history"]]
-    shares = shares_of(marks, batch.users["action"] > 0, shape)
-    return replace(shape, mean=shares.mean(0), spread=shares.std(0).clamp(min=0.05))
 
 
 def save(

@@ -288,6 +288,9 @@ def evaluate(
     run: Run,
     data: Annotated[Path | None, typer.Option(help="Another shop.toml to judge it on.")] = None,
     split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+    sensitive: Annotated[
+        bool, typer.Option("--sensitive", help="Only how well sensitive columns could be told.")
+    ] = False,
     seed: Seed = None,
     lang: Lang = "en",
 ) -> None:
@@ -305,6 +308,15 @@ def evaluate(
     loaded = artifact.load(run)
     if seed is not None:
         loaded = replace(loaded, shop=replace(loaded.shop, seed=seed))
+    if sensitive:
+        from daogou.learn.sensitive import probe_sensitive
+        from daogou.report import terminal
+
+        told = probe_sensitive(loaded, data=other)
+        for sentence in terminal.inferable(told, lang=language):
+            _note(sentence)
+        answer(told)
+        return
     document = judge(loaded, split=split, data=other)
     _show_report(document, language)
     answer(document)

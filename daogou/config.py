@@ -91,13 +91,23 @@ def shop_of(document: Mapping[str, Any], root: Path) -> Shop:
         problems += check_shop(items, users, events)
     if problems:
         raise ConfigError("\n".join(problems))
+    withheld = {}
+    if users:
+        withheld = {
+            f"profile.{name}": f"{name!r} is sensitive; users.allowed would let it be predicted"
+            for name in users.profile
+            if name in users.withheld
+        }
+        made["users"] = users = users.within_consent()
+        # What is said of a task counts again when its column is allowed.
+        settings = {name: each for name, each in settings.items() if name not in withheld}
     tasks, absent = find_tasks(items, users, events, settings)
     return Shop(
         root=root,
         name=document.get("name", root.name or "shop"),
         seed=document.get("seed", 0),
         tasks=tasks,
-        absent=absent,
+        absent=absent | withheld,
         model=document.get("model", {}),
         fit=document.get("fit", {}),
         tune=document.get("tune", {}),

@@ -5,7 +5,7 @@ The field names of these classes are the legal keys of `shop.toml`: a setting is
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +51,23 @@ class Users:
     columns: tuple[str, ...] = ()  # inputs
     categories: tuple[str, ...] = ()  # numbers among them that only name a kind
     profile: tuple[str, ...] = ()  # what profiling predicts; never an input
+    sensitive: tuple[str, ...] = ()  # columns that are not read at all, wherever else they stand
+    allowed: tuple[str, ...] = ()  # those of them that may be read, predicted and told all the same
     split: str | None = None  # overrides the split by user hash
+
+    @property
+    def withheld(self) -> tuple[str, ...]:
+        """The sensitive columns that are not allowed."""
+        return tuple(name for name in self.sensitive if name not in self.allowed)
+
+    def within_consent(self) -> "Users":
+        """The same table as it may be read: no withheld column is an input or predicted."""
+        named = ("columns", "categories", "profile")
+        kept = {
+            setting: tuple(name for name in getattr(self, setting) if name not in self.withheld)
+            for setting in named
+        }
+        return replace(self, **kept)
 
 
 @dataclass(frozen=True)
@@ -333,6 +349,18 @@ def check_shop(items: Items | None, users: Users | None, events: Events | None) 
             f"users.columns: {name!r} is also in users.profile; an input that is also the "
             "answer would leak, keep it in one of the two"
             for name in sorted(both)
+        ]
+        problems += [
+            f"users.allowed: {unknown(name, users.sensitive)}; only what users.sensitive lists "
+            "needs leave"
+            for name in users.allowed
+            if name not in users.sensitive
+        ]
+        problems += [
+            f"users.sensitive: {name!r} is the key or the split of the table, which cannot be "
+            "withheld; replace it by another"
+            for name in users.withheld
+            if name in (users.key, users.split)
         ]
     inputs = {
         "items": (items.categories, items.columns) if items else ((), ()),

@@ -41,8 +41,9 @@ def calibrate(
     rows as they came would take back what the loss put right. It gets a line ("platt", see
     `fit_line`) or a rising curve ("isotonic", see `fit_curve`), and something simpler, or nothing,
     where the labels do not bear it (`choose_curve`). A profile column gets one temperature under
-    either method. The spans of titles get one curve together, of the chance that a span that
-    is said is there. Amounts and matching have no chance to mend.
+    either method, unless it has a straight path, whose weight and the network's calibrate it. The
+    spans of titles get one curve together, of the chance that a span that is said is there.
+    Amounts and matching have no chance to mend.
 
     The answer has for each stage and profile column its ``method`` (``why`` if it is not the one
     asked for), parameters, ``n`` rows, ``positives`` of a stage, and ``nats`` and ``ece`` before
@@ -63,7 +64,7 @@ def calibrate(
         said |= _funnel(model, funnel, store, method, history_length)
     if "profile" in model.heads:
         profile = cast(ProfileHead, model.heads["profile"])
-        profile.sharpness.fill_(1.0)
+        profile.paths[profile.paths[:, 1] == 0, 0] = 1.0
         said |= _profile(model, profile, store, method, history_length)
     if "extract" in model.heads:
         extract = cast(ExtractHead, model.heads["extract"])
@@ -257,6 +258,9 @@ def _profile(
     found: dict[str, dict[str, Any]] = {}
     scores = predict.profile_scores(model, store, users, history_length=length)
     for place, task in enumerate(_tasks(model, "profile")):
+        if head.paths[place, 1] > 0:
+            found[task.name] = {"method": "none", "why": "its two paths are weighed by validation"}
+            continue
         kind, chances = head.kinds.get(place), scores[place].astype(np.float64)
         is_list = isinstance(kind, Listed)
         if isinstance(kind, Listed):
@@ -281,7 +285,7 @@ def _profile(
             told = {"method": "none", "why": f"gains {gain:.1f} nats, as luck can"}
             both = (chances, chances)
         else:
-            head.sharpness[place] = sharp
+            head.paths[place, 0] = sharp
         found[task.name] = {**told, "n": n}
         for name, judge in (("nats", _nats), ("ece", _off)):
             found[task.name][name] = [judge(each, actual, is_list) for each in both]

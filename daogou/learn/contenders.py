@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from daogou import artifact
 from daogou.artifact import Artifact
-from daogou.learn.calibrate import calibrate
 from daogou.learn.differences import SPLIT, Contender
+from daogou.learn.finish import finish
 from daogou.learn.fit import each_path, finished, fit
 from daogou.learn.judge import Array, answers_of, chained
 from daogou.learn.loop import Progress
@@ -179,7 +179,7 @@ def _judge(run: Path) -> None:
         if not kept.exists():
             continue
         loaded.model.load_state_dict(load_file(kept))
-        calibrate(
+        finish(
             loaded.model, loaded.store, settings.calibration, history_length=loaded.history_length
         )
         own = _answers(loaded, {task.family})

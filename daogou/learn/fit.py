@@ -19,7 +19,7 @@ from daogou import artifact
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.store import SPLITS, Store, compile_store, link_store, open_store
 from daogou.features.transform import Transform, fit_transform
-from daogou.learn.calibrate import calibrate
+from daogou.learn.finish import finish
 from daogou.learn.gates import watching
 from daogou.learn.journal import append_record, keep_records
 from daogou.learn.loop import Learner, Observer, Progress, quiet
@@ -100,9 +100,7 @@ def fit(
         state = _train(learner, store, shop, run, progress, keep_each=keep_each)
     model.to("cpu")
     model.load_state_dict(load_file(run / "checkpoint" / "best.safetensors"))
-    length = settings.history_length
-    calibrated = calibrate(model, store, settings.calibration, history_length=length)
-    losses = validation_losses(model, store, "validation", history_length=length)
+    done = finish(model, store, settings.calibration, history_length=settings.history_length)
     answer = {
         "run": str(run),
         "tasks": [task.name for task in shop.tasks],
@@ -111,8 +109,9 @@ def fit(
         "best_epoch": state.best_epoch + 1,
         "seconds": round(state.seconds, 1),
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "validation": {name: _task_document(loss) for name, loss in losses.items()},
-        "calibration": calibrated,
+        "validation": {name: _task_document(loss) for name, loss in done.losses.items()},
+        "straight": done.straight,
+        "calibration": done.calibrated,
     }
     artifact.save(
         run,

@@ -77,6 +77,35 @@ def alarms(document: Document, *, lang: str = "en") -> list[str]:
     ]  # fmt: skip
 
 
+def inferable(document: Document, *, lang: str = "en") -> list[str]:
+    """One sentence per sensitive column: how well it could be told from behaviour."""
+    found = []
+    for column, entry in document["sensitive"].items():
+        value, interval = entry["auc"], entry["auc_interval"]
+        if value is None or value != value:
+            found.append(
+                {
+                    "en": f"{column}: too few known values to say whether it could be told.",
+                    "zh": f"{column}：已知值太少，无法判断能否被推断。",
+                }[lang]
+            )
+            continue
+        surely = interval[0] > 0.5
+        numbers = f"AUC {_number(value)} [{_number(interval[0])}, {_number(interval[1])}]"
+        english = (
+            "can be told from behaviour" if surely else "is not seen to be told from behaviour"
+        )
+        chinese = "可以从行为推断" if surely else "未见可从行为推断"
+        found.append(
+            {
+                "en": f"{column} {english} from behaviour: {numbers} over {entry['n']} users; "
+                "a coin has 0.5.",
+                "zh": f"{column} {chinese}：{entry['n']} 位用户，{numbers}；随机猜测为 0.5。",
+            }[lang]
+        )
+    return found
+
+
 def findings(found: Sequence[Document], *, lang: str = "en") -> Table:
     """One row per finding, worst first."""
     heads = {"en": ("check", "level", "count", "what"), "zh": ("检查", "级别", "数量", "说明")}

@@ -1,6 +1,6 @@
 """A behaviour state to a distribution over the values of each profile column."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,7 @@ from daogou.features.store import SPLITS
 from daogou.model.encoded import Encoded, TaskLosses, weigh
 from daogou.model.losses import binary, categorical, masked_mean
 
+FEW: Final = 512  # a column of more values may teach by heart what it should teach
 _LEAST_STEP: Final = 1e-3  # between two thresholds, so that no class has a chance of 0
 
 
@@ -41,41 +42,64 @@ class Tastes:
     """What a history can be counted by: the values of the items' columns that have few.
 
     ``columns [K]`` are places among the items' marks, ``first [K]`` the mark of each column's
-    first value, ``sizes [K]`` how many values it has. ``mean`` and ``spread [F]`` are those of
-    `shares_of` over the users who teach, of whom there are ``n_users``.
+    first value, ``sizes [K]`` how many values it has; ``n_actions`` kinds of event.
     """
 
     columns: tuple[int, ...]
     first: tuple[int, ...]
     sizes: tuple[int, ...]
-    mean: Tensor
-    spread: Tensor
-    n_users: int
+    n_actions: int
+
+    @property
+    def n_habits(self) -> int:
+        """Numbers that `habits` makes of a history."""
+        return 2 * sum(self.sizes) + self.n_actions
+
+    @property
+    def many(self) -> list[int]:
+        """Those of the columns that have more than `FEW` values."""
+        pairs = zip(self.columns, self.sizes, strict=True)
+        return [column for column, size in pairs if size > FEW]
+
+    def reading(self, many: Collection[int]) -> Tensor:
+        """Places in `habits` of all but the columns of many values that ``many`` does not name."""
+        left_out = set(self.many) - set(many)
+        kept = torch.tensor([column not in left_out for column in self.columns])
+        values = kept.repeat_interleave(torch.tensor(self.sizes))
+        whole = torch.cat([values, values, torch.ones(self.n_actions, dtype=torch.bool)])
+        return whole.nonzero()[:, 0]
 
 
-def shares_of(marks: Tensor, known: Tensor, tastes: Tastes) -> Tensor:
-    """Log of one plus the percentage of events with each value, ``[Q, F]``.
+def habits(marks: Tensor, action: Tensor, tastes: Tastes) -> Tensor:
+    """What a history is made of, as numbers that a linear model can read, ``[Q, F]``.
 
-    ``marks [Q, L, M]`` of the events' items, ``known [Q, L]`` where there is an event. Shares and
-    not counts: a long history says what a short one says.
+    Of each value the log of one plus its events, then of each the log of one plus its percentage
+    of the events, then the log of one plus the events of each kind. ``marks [Q, L, M]`` of the
+    events' items, ``action [Q, L]``, 0 where there is none. Counts say how much, shares say of
+    what: a long history's shares are a short one's.
     """
-    shares = marks.new_zeros(len(marks), sum(tastes.sizes) + 1, dtype=torch.float32)
-    total = known.sum(1, keepdim=True).clamp(min=1)
+    known = action > 0
+    counts = marks.new_zeros(len(marks), sum(tastes.sizes) + 1, dtype=torch.float32)
     start = 1  # place 0 takes what is no event
     for column, first, size in zip(tastes.columns, tastes.first, tastes.sizes, strict=True):
         place = torch.where(known, marks[..., column] - first + start, 0)
-        shares.scatter_add_(1, place, known.float() / total)
+        counts.scatter_add_(1, place, known.float())
         start += size
-    return torch.log1p(100.0 * shares[:, 1:])
+    counts = counts[:, 1:]
+    total = known.sum(1, keepdim=True).clamp(min=1)
+    kinds = range(1, tastes.n_actions + 1)
+    amounts = torch.stack([(action == kind).sum(1) for kind in kinds], 1)
+    return torch.log1p(torch.cat([counts, 100.0 * counts / total, amounts], dim=1))
 
 
 class ProfileHead(nn.Module):
     """One small network per column, reading behaviour only: no id and no profile input.
 
-    Beside it a linear layer reads how large a share of the history has each value of the items'
-    columns, under a Gaussian prior of ``precision`` on standardised shares: with a few hundred
-    labelled users a ridge on counts is hard to beat, and what is learnt by heart through the
-    items' own rows is not.
+    Beside it a straight path reads `habits` of the history by a linear layer. It is not trained
+    in steps but solved exactly when training has ended (`daogou.learn.straight`): with a few
+    hundred labelled users a ridge on counts is hard to beat, and steps that suit a network stop
+    too early for it or too late. ``paths [P, 2]`` say what the network's logits count and what
+    the straight ones'; until it is solved, and in training, the network answers alone.
 
     A column of which training knows no value has no class, no loss and an empty answer.
 
@@ -97,13 +121,11 @@ class ProfileHead(nn.Module):
         *,
         kinds: Mapping[int, Ordered | Listed] | None = None,
         tastes: Tastes | None = None,
-        precision: float = 300.0,
         hidden: int = 32,
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
         self.tastes = tastes if tastes is not None and tastes.columns else None
-        self.precision = precision
         self.kinds = dict(kinds or {})
         self.n_outputs = [
             min(n, 1) if isinstance(self.kinds.get(place), Ordered) else n
@@ -116,13 +138,17 @@ class ProfileHead(nn.Module):
                 ranks = torch.tensor(kind.ranks)
                 self.register_buffer(f"ranks_{place}", ranks, persistent=False)
         if self.tastes is not None:
-            self.register_buffer("mean", self.tastes.mean)
-            self.register_buffer("spread", self.tastes.spread)
-            self.wide = nn.Linear(len(self.tastes.mean), sum(self.n_outputs), bias=False)
-            nn.init.zeros_(self.wide.weight)
+            n_habits = self.tastes.n_habits
+            self.register_buffer("mean", torch.zeros(n_habits))
+            self.register_buffer("spread", torch.ones(n_habits))
+            for place, n in enumerate(self.n_outputs):
+                is_ordered = str(place) in self.steps
+                n_shifts = n_classes[place] - 1 if is_ordered else n
+                self.register_buffer(f"straight_{place}", torch.zeros(n, n_habits))
+                self.register_buffer(f"shift_{place}", torch.zeros(n_shifts))
         self.columns = list(columns)
         self.n_classes = list(n_classes)
-        self.register_buffer("sharpness", torch.ones(len(self.columns)))
+        self.register_buffer("paths", torch.tensor([[1.0, 0.0]]).repeat(len(self.columns), 1))
         self.networks = nn.ModuleList(
             nn.Sequential(
                 nn.Linear(width, hidden),
@@ -135,34 +161,37 @@ class ProfileHead(nn.Module):
 
     mean: Tensor
     spread: Tensor
-    sharpness: Tensor
+    paths: Tensor
 
-    def logits(self, states: Tensor, straight: Tensor | None = None) -> list[Tensor]:
-        """Logits ``[Q, V_p]`` of each column; of an ordered one, logarithms of the chances.
+    def logits(self, states: Tensor) -> list[Tensor]:
+        """Logits ``[Q, V_p]`` of each network; of an ordered one, logarithms of the chances.
 
-        ``states [P, Q, D]``, one copy per column; ``straight`` is the linear part, see `straight`.
+        ``states [P, Q, D]``, one copy per column.
         """
         made = zip(self.networks, states, self.n_outputs, strict=True)
         found = [network(state)[:, :n] for network, state, n in made]
-        if straight is not None:
-            parts = straight.split(self.n_outputs, dim=1)
-            found = [deep + part for deep, part in zip(found, parts, strict=True)]
         for key, steps in self.steps.items():
             place = int(key)
             found[place] = ordered(found[place][:, 0], steps)[:, getattr(self, f"ranks_{place}")]
         return found
 
-    def straight(self, encoded: Encoded, users: Columns) -> Tensor | None:
-        """The linear part of the columns' outputs side by side; None where nothing is counted.
-
-        ``[Q, sum of outputs]``: an ordered column has one, its score, any other one a class.
-        """
+    def habits(self, encoded: Encoded, users: Columns) -> Tensor | None:
+        """`habits` of a batch's users, ``[Q, F]``; None where nothing is counted."""
         if self.tastes is None or encoded.marks is None:
             return None
-        known = users["action"] > 0
-        shares = shares_of(encoded.marks[users["history"]], known, self.tastes)
-        standard = (shares - self.mean) / self.spread
-        found: Tensor = self.wide(torch.where(known.any(1, keepdim=True), standard, 0.0))
+        return habits(encoded.marks[users["history"]], users["action"], self.tastes)
+
+    def standard(self, counted: Tensor) -> Tensor:
+        """What `habits` counted, ``[Q, F]``, against others; who did nothing is like the mean."""
+        return torch.where(counted.any(1, keepdim=True), (counted - self.mean) / self.spread, 0.0)
+
+    def straight(self, counted: Tensor, place: int) -> Tensor:
+        """Logits ``[Q, V_p]`` of a column's straight path, of what `habits` counted."""
+        scores = self.standard(counted) @ getattr(self, f"straight_{place}").T
+        shift: Tensor = getattr(self, f"shift_{place}")
+        if str(place) in self.steps:
+            return ordered(scores[:, 0], shift)[:, getattr(self, f"ranks_{place}")]
+        found: Tensor = scores + shift
         return found
 
     def losses(self, encoded: Encoded, batch: Batch, weights: Tensor) -> TaskLosses:
@@ -177,7 +206,7 @@ class ProfileHead(nn.Module):
         _, same, counts = taught.unique(return_inverse=True, return_counts=True)
         share = 1.0 / counts[same]
         states = weigh(encoded.h.expand(len(self.columns), -1, -1), weights)
-        made = self.logits(states, self.straight(encoded, users))
+        made = self.logits(states)
         found = []
         for place, (column, logits) in enumerate(zip(self.columns, made, strict=True)):
             kind = self.kinds.get(place)
@@ -187,31 +216,24 @@ class ProfileHead(nn.Module):
             else:
                 classes = torch.where(teaches, users["profile"][:, column], -1)
                 found.append(categorical(logits, classes, share))
-        values = torch.stack(found)
-        # What is held out is judged by its nats alone.
-        return TaskLosses(values + self.penalties() * teaches.any() if self.training else values)
-
-    def penalties(self) -> Tensor:
-        """The prior's part of each column's mean loss, ``[P]``."""
-        if self.tastes is None:
-            return torch.zeros(len(self.columns), device=next(self.parameters()).device)
-        squares = self.wide.weight.square().sum(1).split(self.n_outputs)
-        scale = self.precision / (2.0 * max(self.tastes.n_users, 1))
-        return torch.stack([part.sum() * scale for part in squares])
+        return TaskLosses(torch.stack(found))
 
     def distributions(self, encoded: Encoded, users: Columns) -> list[Tensor]:
         """Probability of each value, ``[Q, V_p]`` per column, for a batch's ``users``.
 
         They sum to 1, except over the values of a list, each of which has a chance of its own.
-        Outside training they are calibrated: a column's logits are multiplied by its
-        ``sharpness [P]``, the inverse of its temperature (Guo et al., "On Calibration of Modern
-        Neural Networks", ICML 2017).
+        Outside training the network's logits and the straight path's count what ``paths`` says.
         """
         assert encoded.h is not None
-        states = encoded.h.expand(len(self.columns), -1, -1)
-        made = self.logits(states, self.straight(encoded, users))
+        made = self.logits(encoded.h.expand(len(self.columns), -1, -1))
         if not self.training:
-            made = [logits * sharp for logits, sharp in zip(made, self.sharpness, strict=True)]
+            made = [logits * sharp for logits, sharp in zip(made, self.paths[:, 0], strict=True)]
+            counted = self.habits(encoded, users) if self.paths[:, 1].any() else None
+            if counted is not None:
+                made = [
+                    logits + self.straight(counted, place) * self.paths[place, 1]
+                    for place, logits in enumerate(made)
+                ]
         return [
             logits.sigmoid() if isinstance(self.kinds.get(place), Listed) else logits.softmax(-1)
             for place, logits in enumerate(made)

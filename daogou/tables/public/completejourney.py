@@ -73,6 +73,13 @@ window_h = { purchase = 168, coupon = 168 }
 weight = "weight"
 # Known at the start of the week. The stores visited are not, nor is their number.
 context = ["display", "mailer"]
+
+# Bands and numbers, which have an order.
+[tasks.profile]
+age = { loss = "ordinal" }
+income = { loss = "ordinal" }
+kids_count = { loss = "ordinal" }
+household_size = { loss = "ordinal" }
 """
 
 # UTC to US Eastern; summer time ran from 12 March to 5 November in 2017, the data's year.

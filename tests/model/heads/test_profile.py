@@ -21,8 +21,8 @@ from daogou.model.heads.profile import (
     ProfileHead,
     Tastes,
     even_steps,
+    habits,
     ordered,
-    shares_of,
 )
 from daogou.model.item import ItemEncoder
 from daogou.model.joint import JointModel
@@ -169,34 +169,51 @@ def test_ids_and_columns_of_a_user_cannot_change_a_profile() -> None:
     assert not torch.allclose(first[1], second[1]), "or this test would show nothing"
 
 
-TASTES = Tastes((1,), (10,), (3,), torch.zeros(3), torch.ones(3), n_users=100)
+TASTES = Tastes((1,), (10,), (3,), n_actions=2)
 
 
-def test_shares_are_the_log_of_one_plus_the_percentage_of_events_with_a_value() -> None:
+def test_habits_are_logs_of_counts_of_percentages_and_of_kinds_of_event() -> None:
     # Column 1 of the marks has the values 10, 11 and 12. Of four known events two have 11, one 12
-    # and one 10; what is past the end does not count, and neither does column 0.
+    # and one 10; three are of kind 1 and one of kind 2. What is past the end does not count, and
+    # neither does column 0.
     marks = torch.tensor([[[7, 11], [7, 12], [7, 11], [7, 10], [7, 12]]])
-    known = torch.tensor([[True, True, True, True, False]])
-    wanted = torch.log1p(torch.tensor([[25.0, 50.0, 25.0]]))
-    torch.testing.assert_close(shares_of(marks, known, TASTES), wanted)
-    nothing = shares_of(marks, torch.zeros_like(known), TASTES)
-    assert nothing.tolist() == [[0.0, 0.0, 0.0]]
+    action = torch.tensor([[1, 1, 2, 1, 0]])
+    wanted = torch.log1p(torch.tensor([[1.0, 2.0, 1.0, 25.0, 50.0, 25.0, 3.0, 1.0]]))
+    torch.testing.assert_close(habits(marks, action, TASTES), wanted)
+    assert habits(marks, torch.zeros_like(action), TASTES).tolist() == [[0.0] * 8]
 
 
-def test_a_long_history_says_what_a_short_one_says() -> None:
+def test_a_long_history_s_shares_are_a_short_one_s_and_its_counts_are_not() -> None:
     marks = torch.tensor([[[0, 10], [0, 12]]])
-    known = torch.ones(1, 2, dtype=torch.bool)
-    once, thrice = (shares_of(marks.repeat(1, n, 1), known.repeat(1, n), TASTES) for n in (1, 3))
-    torch.testing.assert_close(once, thrice)
+    action = torch.ones(1, 2, dtype=torch.int64)
+    once, thrice = (habits(marks.repeat(1, n, 1), action.repeat(1, n), TASTES) for n in (1, 3))
+    torch.testing.assert_close(once[:, 3:6], thrice[:, 3:6])
+    assert (thrice[:, [0, 2, 6]] > once[:, [0, 2, 6]]).all()
 
 
-def test_the_prior_costs_half_the_precision_over_the_users_times_the_squares() -> None:
-    made = ProfileHead(WIDTH, [2, 3], [0, 1], tastes=TASTES, precision=200.0)
-    with torch.no_grad():
-        made.wide.weight.zero_()
-        made.wide.weight[0, 0] = 3.0  # of the first column: 200 / (2 * 100) * 9
-        made.wide.weight[2:, 1] = 1.0  # of the second, three classes: 1 * 3
-    torch.testing.assert_close(made.penalties(), torch.tensor([9.0, 3.0]))
+def test_paths_count_what_they_are_told_and_only_outside_training() -> None:
+    made = ProfileHead(WIDTH, [2], [0], tastes=TASTES).eval()
+    nn.init.zeros_(last(made).weight)
+    last(made).bias.data.copy_(torch.tensor([0.0, 2.0]))  # the network's logits
+    made.straight_0[1, 0] = 3.0  # of one event with the first value: log 2, over 1
+    made.shift_0[0] = 0.5
+    marks = torch.tensor([[0, 0], [5, 10]])
+    seen = Encoded(h=torch.randn(1, WIDTH), marks=marks)
+    users = Columns({"history": torch.tensor([[1]]), "action": torch.tensor([[1]])})
+    assert made.distributions(seen, users)[0][0, 1].logit().item() == pytest.approx(2.0, abs=1e-5)
+    made.paths.copy_(torch.tensor([[0.5, 2.0]]))
+    wanted = 0.5 * 2.0 + 2.0 * (3.0 * math.log(2) - 0.5)
+    assert made.distributions(seen, users)[0][0, 1].logit().item() == pytest.approx(wanted)
+    last(made.train()).bias.data.copy_(torch.tensor([0.0, 2.0]))
+    assert made.distributions(seen, users)[0][0, 1].logit().item() == pytest.approx(2.0, abs=1e-5)
+
+
+def test_who_did_nothing_is_like_the_mean() -> None:
+    made = ProfileHead(WIDTH, [2], [0], tastes=TASTES)
+    made.mean.fill_(3.0)
+    made.straight_0.fill_(1.0)
+    assert made.straight(torch.zeros(1, 8), 0).tolist() == [[0.0, 0.0]]
+    assert made.straight(torch.eye(8)[:1], 0).tolist() == [[-23.0, -23.0]]
 
 
 def test_classes_in_order_are_what_lies_between_thresholds_by_hand() -> None:

@@ -1,0 +1,276 @@
+"""A trained model and its users' known profiles to straight paths, solved and weighed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from daogou.features.batch import full_queries, make_batch
+from daogou.features.store import SPLITS, Store
+from daogou.learn.linear import Basis, basis_of, fit_linear, nats_of
+from daogou.model import predict
+from daogou.model.heads.profile import Listed, Ordered, ProfileHead, habits
+from daogou.model.joint import JointModel, marks_of
+
+Array = NDArray[np.int64]
+Choices = dict[str, dict[str, Any]]
+PRECISIONS: Final = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0)
+LEAST: Final = 20  # users who choose, for any choice
+MOST_USERS: Final = 8192  # of a split, evenly spread: more teach a linear model little else
+_UNCHOSEN: Final = 300.0
+_LEAST_SPREAD: Final = 0.05  # what hardly anybody has once is not made large
+_SIZE: Final = 512  # users read at once
+
+
+def choose_straight(model: JointModel, store: Store, *, history_length: int) -> Choices:
+    """Solve each column's straight path by the users who teach, and weigh it by those who choose.
+
+    Of some precisions of the prior, and of the columns of items with many values each alone, all
+    or none beside those with few, that is taken whose solution the choosing users find likeliest.
+    Then the network's logits and the path's get the weights under which their labels are
+    likeliest, 0 or more, under a normal prior of spread 1 around a half each (Wolpert, "Stacked
+    Generalization", Neural Networks 1992): neither has seen them, and chances so weighed are
+    calibrated. With fewer than `LEAST` of them the precision is 300, no column of many values is
+    read, and each path counts a half.
+
+    Histories are read to the log's end, where profiles are judged. A column that teaches fewer
+    than two classes has no path, and its network answers alone.
+
+    The answer has for each column that has a path its ``precision``, the columns of ``many``
+    values that it reads (places among the items' marks), what the ``network`` and the
+    ``straight`` path count, and how many users ``taught`` and ``chose``.
+    """
+    if "profile" not in model.heads:
+        return {}
+    head = cast(ProfileHead, model.heads["profile"])
+    head.paths.copy_(torch.tensor([1.0, 0.0]))
+    teaches = _read(head, store, "train", history_length)
+    if teaches is None:
+        return {}
+    head.mean.copy_(teaches.counted.mean(0))
+    head.spread.copy_(teaches.counted.std(0, correction=0).clamp(min=_LEAST_SPREAD))
+    chooses = _read(head, store, "validation", history_length)
+    networks = _networks(model, store, chooses, history_length)
+    found: Choices = {}
+    for place, name in _names(model):
+        solver = _Solver(head, place, teaches.of(store, head, place))
+        if not solver.teachable:
+            continue
+        choice: dict[str, Any] = {
+            "precision": _UNCHOSEN, "many": [], "network": 0.5, "straight": 0.5
+        }  # fmt: skip
+        known = chooses.of(store, head, place) if chooses is not None else None
+        n_chose = 0 if known is None else len(known.labels)
+        if known is not None and n_chose >= LEAST:
+            precision, many = solver.choose(known)
+            solver.keep(precision, many)
+            network = networks[place][known.places]
+            weights = weigh(network, head.straight(known.counted, place), known.labels, solver.kind)
+            choice = {
+                "precision": precision, "many": list(many),
+                "network": weights[0], "straight": weights[1],
+            }  # fmt: skip
+        solver.keep(choice["precision"], choice["many"])
+        head.paths[place] = torch.tensor([choice["network"], choice["straight"]])
+        found[name] = {**choice, "taught": len(solver.target), "chose": n_chose}
+    return found
+
+
+def teach_straight(
+    model: JointModel, store: Store, choices: Mapping[str, Any], *, history_length: int
+) -> None:
+    """Solve what was chosen once more, by the users who chose too.
+
+    There is no choice left for their labels to make, and a path is better with more of them. What
+    the validation split says about these columns from here on is not held out.
+    """
+    if not choices:
+        return
+    head = cast(ProfileHead, model.heads["profile"])
+    both = _read(head, store, "train", history_length)
+    chose = _read(head, store, "validation", history_length)
+    assert both is not None
+    if chose is not None:
+        both = _Counted(
+            np.concatenate([both.rows, chose.rows]), torch.cat([both.counted, chose.counted])
+        )
+    for place, name in _names(model):
+        if name in choices:
+            chosen = choices[name]
+            solver = _Solver(head, place, both.of(store, head, place))
+            solver.keep(chosen["precision"], chosen["many"])
+
+
+def weigh(first: Tensor, second: Tensor, labels: Tensor, kind: str) -> tuple[float, float]:
+    """What each of two answers' logits ``[n, V]`` should count, see `choose_straight`.
+
+    >>> sure = torch.tensor([[4.0, 0.0], [0.0, 4.0]]).repeat(500, 1)
+    >>> weights = weigh(sure, torch.zeros_like(sure), torch.tensor([0, 1] * 500), "categorical")
+    >>> weights[0] > 1, weights[1]
+    (True, 0.5)
+    """
+    ones = torch.ones(len(labels), dtype=torch.float64)
+    sides = torch.stack([first.double(), second.double()])
+
+    def nats(weights: Tensor) -> Tensor:
+        loss = nats_of((weights[:, None, None] * sides).sum(0), labels, ones, kind)
+        return loss * len(labels) + (weights - 0.5).square().sum() / 2
+
+    def least(free: tuple[int, ...]) -> Tensor:
+        """The likeliest weights when those not in ``free`` are 0: the sum is convex."""
+        weights = torch.zeros(2, dtype=torch.float64)
+        at = torch.full((len(free),), 0.5, dtype=torch.float64, requires_grad=True)
+        solver = torch.optim.LBFGS([at], max_iter=100, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            solver.zero_grad()
+            total = nats(weights.index_put((torch.tensor(free),), at)) / len(labels)
+            total.backward()
+            return total
+
+        solver.step(loss)
+        return weights.index_put((torch.tensor(free),), at.detach())
+
+    found = least((0, 1))
+    if (found < 0).any():
+        alone = [least((side,)).clamp(min=0) for side in (0, 1)]
+        found = min(alone, key=lambda weights: float(nats(weights)))
+    return float(found[0]), float(found[1])
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """Known users: ``counted [n, F]``, ``labels [n]`` or, of a list, ``[n, V]``.
+
+    ``places [n]`` are theirs among those who were read.
+    """
+
+    places: Array
+    counted: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Users with some known profile and their habits, ``[U, F]``."""
+
+    rows: Array
+    counted: Tensor
+
+    def of(self, store: Store, head: ProfileHead, place: int) -> _Labelled:
+        """Those whose value of one column is known."""
+        kind = head.kinds.get(place)
+        if isinstance(kind, Listed):
+            last = kind.first + head.n_outputs[place]
+            values = np.asarray(store["users/many"][self.rows, kind.first : last])
+            places = np.flatnonzero((values >= 0).any(1))
+        else:
+            values = np.asarray(store["users/profile"][self.rows, head.columns[place]])
+            places = np.flatnonzero(values >= 0)
+        labels = torch.from_numpy(values[places].astype(np.int64))
+        return _Labelled(places, self.counted[places], labels)
+
+
+class _Solver:
+    """One column's path, to be solved for several precisions and columns of items."""
+
+    def __init__(self, head: ProfileHead, place: int, labelled: _Labelled) -> None:
+        assert head.tastes is not None
+        self.head, self.place, self.tastes = head, place, head.tastes
+        found = head.kinds.get(place)
+        self.kind, self.n_classes = "categorical", head.n_outputs[place]
+        self.target = labelled.labels
+        if isinstance(found, Listed):
+            self.kind = "multilabel"
+        elif isinstance(found, Ordered):
+            self.kind, self.n_classes = "ordinal", len(found.order)
+            self.target = torch.tensor(found.ranks, dtype=torch.int64)[labelled.labels]
+        self.habits = head.standard(labelled.counted)
+        self.bases: dict[tuple[int, ...], Basis] = {}
+
+    @property
+    def teachable(self) -> bool:
+        """Whether there are two answers to tell apart."""
+        return len(self.target) > 1 and len(self.target.unique(dim=0)) > 1
+
+    def keep(self, precision: float, many: Sequence[int]) -> None:
+        """Put the solution for a precision and some columns of many values into the head."""
+        read = self.tastes.reading(many)
+        if tuple(many) not in self.bases:
+            self.bases[tuple(many)] = basis_of(self.habits[:, read])
+        made = fit_linear(
+            self.bases[tuple(many)], self.target, self.n_classes, precision, kind=self.kind
+        )
+        weight = getattr(self.head, f"straight_{self.place}")
+        weight.zero_()
+        weight[:, read] = made.weight.to(weight.dtype)
+        getattr(self.head, f"shift_{self.place}").copy_(made.shift)
+
+    def choose(self, judges: _Labelled) -> tuple[float, tuple[int, ...]]:
+        """The precision and the columns of many values whose solution others find likeliest.
+
+        Along the precisions it goes on as long as the next is better: the loss has one valley.
+        """
+        tried: dict[tuple[float, tuple[int, ...]], float] = {}
+
+        def loss(at: int, many: tuple[int, ...]) -> float:
+            if not 0 <= at < len(PRECISIONS):
+                return float("inf")
+            choice = PRECISIONS[at], many
+            if choice not in tried:
+                self.keep(*choice)
+                logits = self.head.straight(judges.counted, self.place)
+                ones = torch.ones(len(logits))
+                tried[choice] = float(nats_of(logits, judges.labels, ones, self.kind))
+            return tried[choice]
+
+        at = PRECISIONS.index(_UNCHOSEN)
+        every = tuple(self.tastes.many)
+        for many in dict.fromkeys([(), *((each,) for each in every), every]):
+            step = 1 if loss(at + 1, many) < loss(at, many) else -1
+            while loss(at + step, many) < loss(at, many):
+                at += step
+        return min(tried, key=tried.__getitem__)
+
+
+def _read(head: ProfileHead, store: Store, split: str, length: int) -> _Counted | None:
+    """The habits of a split's users with a known profile; None where there is nothing to read."""
+    known = (store["users/profile"] >= 0).any(1)
+    if "users/many" in store.arrays:
+        known |= (store["users/many"] >= 0).any(1)
+    rows = np.flatnonzero(known & (store["users/split"] == SPLITS.index(split)))
+    rows = rows[:: -(-len(rows) // MOST_USERS) or 1]
+    if head.tastes is None or not len(rows):
+        return None
+    queries = full_queries(store, rows)
+    pieces = []
+    for start in range(0, len(rows), _SIZE):
+        piece = queries[slice(start, start + _SIZE)]
+        batch = make_batch(store, queries=piece, history_length=length)
+        marks = marks_of(batch.items["row"], batch.items["fields"])[batch.users["history"]]
+        pieces.append(habits(marks, batch.users["action"], head.tastes))
+    return _Counted(rows, torch.cat(pieces))
+
+
+@torch.inference_mode()
+def _networks(model: JointModel, store: Store, users: _Counted | None, length: int) -> list[Tensor]:
+    """The networks' logits ``[U, V_p]`` of each column."""
+    head = cast(ProfileHead, model.heads["profile"])
+    if users is None:
+        return []
+    queries = full_queries(store, users.rows)
+    pieces = [
+        head.logits(encoded.h.expand(len(head.columns), -1, -1))
+        for _, encoded in predict.encoded_queries(model, store, queries, history_length=length)
+        if encoded.h is not None
+    ]
+    return [torch.cat(parts) for parts in zip(*pieces, strict=True)]
+
+
+def _names(model: JointModel) -> list[tuple[int, str]]:
+    tasks = [task for task in model.tasks if task.family == "profile"]
+    return [(place, task.name) for place, task in enumerate(tasks)]
