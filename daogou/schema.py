@@ -62,12 +62,15 @@ class Users:
 
     def within_consent(self) -> "Users":
         """The same table as it may be read: no withheld column is an input or predicted."""
-        named = ("columns", "categories", "profile")
-        kept = {
-            setting: tuple(name for name in getattr(self, setting) if name not in self.withheld)
-            for setting in named
-        }
-        return replace(self, **kept)
+        return replace(
+            self,
+            columns=self._kept(self.columns),
+            categories=self._kept(self.categories),
+            profile=self._kept(self.profile),
+        )
+
+    def _kept(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in names if name not in self.withheld)
 
 
 @dataclass(frozen=True)

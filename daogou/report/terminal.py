@@ -98,8 +98,7 @@ def inferable(document: Document, *, lang: str = "en") -> list[str]:
         chinese = "可以从行为推断" if surely else "未见可从行为推断"
         found.append(
             {
-                "en": f"{column} {english} from behaviour: {numbers} over {entry['n']} users; "
-                "a coin has 0.5.",
+                "en": f"{column} {english}: {numbers} over {entry['n']} users; a coin has 0.5.",
                 "zh": f"{column} {chinese}：{entry['n']} 位用户，{numbers}；随机猜测为 0.5。",
             }[lang]
         )
