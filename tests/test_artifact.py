@@ -16,7 +16,7 @@ from daogou import artifact
 from daogou.artifact import FORMAT, counts_of, load, model_of, read_manifest, save
 from daogou.errors import ArtifactError
 from daogou.features.store import Store
-from daogou.features.transform import Transform
+from daogou.features.transform import VERSION, Transform
 from daogou.model import predict
 from daogou.model.build import Shape
 from daogou.model.joint import JointModel
@@ -207,7 +207,7 @@ def foreign(copy: Path, name: str, data: bytes) -> None:
         ("model.safetensors", b"no tensors", "not a run that this Daogou can read"),
         ("transform.json", b"{", "not a run that this Daogou can read"),
         ("transform.json", b"{}", "transform: version None, this Daogou reads"),
-        ("transform.json", b'{"version": 3}', "not a run that this Daogou can read"),
+        ("transform.json", b'{"version": %d}' % VERSION, "not a run that this Daogou can read"),
         ("store/store.json", b"{}", r"store\.json: damaged \('arrays'\)"),
         ("store/items/id.npy", b"no array", r"items/id\.npy: cannot be read"),
     ],

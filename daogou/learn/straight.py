@@ -20,7 +20,9 @@ Array = NDArray[np.int64]
 Choices = dict[str, dict[str, Any]]
 PRECISIONS: Final = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0)
 LEAST: Final = 20  # users who choose, for any choice
-MOST_USERS: Final = 8192  # of a split, evenly spread: more teach a linear model little else
+MOST_USERS: Final = {"train": 1536, "validation": 512}  # evenly spread; more take minutes to solve
+FOLDS: Final = 5
+_MANY: Final = 1000  # users of whom one fold is enough to choose by
 _UNCHOSEN: Final = 300.0
 _LEAST_SPREAD: Final = 0.05  # what hardly anybody has once is not made large
 _SIZE: Final = 512  # users read at once
@@ -30,12 +32,12 @@ def choose_straight(model: JointModel, store: Store, *, history_length: int) -> 
     """Solve each column's straight path by the users who teach, and weigh it by those who choose.
 
     Of some precisions of the prior, and of the columns of items with many values each alone, all
-    or none beside those with few, that is taken whose solution the choosing users find likeliest.
-    Then the network's logits and the path's get the weights under which their labels are
-    likeliest, 0 or more, under a normal prior of spread 1 around a half each (Wolpert, "Stacked
-    Generalization", Neural Networks 1992): neither has seen them, and chances so weighed are
-    calibrated. With fewer than `LEAST` of them the precision is 300, no column of many values is
-    read, and each path counts a half.
+    or none beside those with few, that is taken which makes the known profiles of both likeliest
+    out of fold. Solved by those who teach, it and the network then get the weights for their
+    logits under which the choosing users' labels, which taught neither, are likeliest: 0 or more,
+    under a normal prior of spread 1 around a half each (Wolpert, "Stacked Generalization", Neural
+    Networks 1992). Chances so weighed are calibrated. With fewer than `LEAST` choosing users the
+    precision is 300, no column of many values is read, and each path counts a half.
 
     Histories are read to the log's end, where profiles are judged. A column that teaches fewer
     than two classes has no path, and its network answers alone.
@@ -48,12 +50,12 @@ def choose_straight(model: JointModel, store: Store, *, history_length: int) -> 
         return {}
     head = cast(ProfileHead, model.heads["profile"])
     head.paths.copy_(torch.tensor([1.0, 0.0]))
-    teaches = _read(head, store, "train", history_length)
+    teaches, chooses = (_read(head, store, split, history_length) for split in MOST_USERS)
     if teaches is None:
         return {}
+    both = teaches.beside(chooses)
     head.mean.copy_(teaches.counted.mean(0))
     head.spread.copy_(teaches.counted.std(0, correction=0).clamp(min=_LEAST_SPREAD))
-    chooses = _read(head, store, "validation", history_length)
     networks = _networks(model, store, chooses, history_length)
     found: Choices = {}
     for place, name in _names(model):
@@ -66,7 +68,7 @@ def choose_straight(model: JointModel, store: Store, *, history_length: int) -> 
         known = chooses.of(store, head, place) if chooses is not None else None
         n_chose = 0 if known is None else len(known.labels)
         if known is not None and n_chose >= LEAST:
-            precision, many = solver.choose(known)
+            precision, many = _Solver(head, place, both.of(store, head, place)).choose()
             solver.keep(precision, many)
             network = networks[place][known.places]
             weights = weigh(network, head.straight(known.counted, place), known.labels, solver.kind)
@@ -91,13 +93,9 @@ def teach_straight(
     if not choices:
         return
     head = cast(ProfileHead, model.heads["profile"])
-    both = _read(head, store, "train", history_length)
-    chose = _read(head, store, "validation", history_length)
-    assert both is not None
-    if chose is not None:
-        both = _Counted(
-            np.concatenate([both.rows, chose.rows]), torch.cat([both.counted, chose.counted])
-        )
+    teaches, chose = (_read(head, store, split, history_length) for split in MOST_USERS)
+    assert teaches is not None
+    both = teaches.beside(chose)
     for place, name in _names(model):
         if name in choices:
             chosen = choices[name]
@@ -161,6 +159,13 @@ class _Counted:
     rows: Array
     counted: Tensor
 
+    def beside(self, others: "_Counted | None") -> "_Counted":
+        """These users, then the others if there are any."""
+        if others is None:
+            return self
+        rows = np.concatenate([self.rows, others.rows])
+        return _Counted(rows, torch.cat([self.counted, others.counted]))
+
     def of(self, store: Store, head: ProfileHead, place: int) -> _Labelled:
         """Those whose value of one column is known."""
         kind = head.kinds.get(place)
@@ -190,7 +195,6 @@ class _Solver:
             self.kind, self.n_classes = "ordinal", len(found.order)
             self.target = torch.tensor(found.ranks, dtype=torch.int64)[labelled.labels]
         self.habits = head.standard(labelled.counted)
-        self.bases: dict[tuple[int, ...], Basis] = {}
 
     @property
     def teachable(self) -> bool:
@@ -200,21 +204,21 @@ class _Solver:
     def keep(self, precision: float, many: Sequence[int]) -> None:
         """Put the solution for a precision and some columns of many values into the head."""
         read = self.tastes.reading(many)
-        if tuple(many) not in self.bases:
-            self.bases[tuple(many)] = basis_of(self.habits[:, read])
-        made = fit_linear(
-            self.bases[tuple(many)], self.target, self.n_classes, precision, kind=self.kind
-        )
+        basis = basis_of(self.habits[:, read])
+        made = fit_linear(basis, self.target, self.n_classes, precision, kind=self.kind)
         weight = getattr(self.head, f"straight_{self.place}")
         weight.zero_()
         weight[:, read] = made.weight.to(weight.dtype)
         getattr(self.head, f"shift_{self.place}").copy_(made.shift)
 
-    def choose(self, judges: _Labelled) -> tuple[float, tuple[int, ...]]:
-        """The precision and the columns of many values whose solution others find likeliest.
+    def choose(self) -> tuple[float, tuple[int, ...]]:
+        """The precision and the columns of many values under which held-out labels are likeliest.
 
         Along the precisions it goes on as long as the next is better: the loss has one valley.
         """
+        fold = np.random.default_rng(0).permutation(len(self.target)) % FOLDS
+        outs = [fold == k for k in range(FOLDS if len(fold) < _MANY else 1)]
+        parts: list[tuple[Basis, Tensor, Tensor, Tensor]] = []
         tried: dict[tuple[float, tuple[int, ...]], float] = {}
 
         def loss(at: int, many: tuple[int, ...]) -> float:
@@ -222,19 +226,27 @@ class _Solver:
                 return float("inf")
             choice = PRECISIONS[at], many
             if choice not in tried:
-                self.keep(*choice)
-                logits = self.head.straight(judges.counted, self.place)
-                ones = torch.ones(len(logits))
-                tried[choice] = float(nats_of(logits, judges.labels, ones, self.kind))
+                tried[choice] = sum(self._held_out(PRECISIONS[at], *part) for part in parts)
             return tried[choice]
 
         at = PRECISIONS.index(_UNCHOSEN)
         every = tuple(self.tastes.many)
         for many in dict.fromkeys([(), *((each,) for each in every), every]):
+            x = self.habits[:, self.tastes.reading(many)]
+            parts = [
+                (basis_of(x[~out]), self.target[~out], x[out], self.target[out]) for out in outs
+            ]
             step = 1 if loss(at + 1, many) < loss(at, many) else -1
             while loss(at + step, many) < loss(at, many):
                 at += step
         return min(tried, key=tried.__getitem__)
+
+    def _held_out(
+        self, precision: float, basis: Basis, target: Tensor, x: Tensor, y: Tensor
+    ) -> float:
+        made = fit_linear(basis, target, self.n_classes, precision, kind=self.kind)
+        ones = torch.ones(len(y), dtype=torch.float64)
+        return float(nats_of(made.logits(x), y, ones, self.kind)) * len(y)
 
 
 def _read(head: ProfileHead, store: Store, split: str, length: int) -> _Counted | None:
@@ -243,7 +255,7 @@ def _read(head: ProfileHead, store: Store, split: str, length: int) -> _Counted 
     if "users/many" in store.arrays:
         known |= (store["users/many"] >= 0).any(1)
     rows = np.flatnonzero(known & (store["users/split"] == SPLITS.index(split)))
-    rows = rows[:: -(-len(rows) // MOST_USERS) or 1]
+    rows = rows[:: -(-len(rows) // MOST_USERS[split]) or 1]
     if head.tastes is None or not len(rows):
         return None
     queries = full_queries(store, rows)

@@ -3,7 +3,7 @@
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,9 +13,17 @@ from daogou import artifact
 from daogou.artifact import Artifact
 from daogou.features.store import SPLITS, Store
 from daogou.learn.finish import finish
-from daogou.learn.straight import LEAST, PRECISIONS, choose_straight, teach_straight, weigh
+from daogou.learn.straight import (
+    LEAST,
+    PRECISIONS,
+    _Labelled,
+    _Solver,
+    choose_straight,
+    teach_straight,
+    weigh,
+)
 from daogou.learn.validate import validation_losses
-from daogou.model.heads.profile import ProfileHead
+from daogou.model.heads.profile import ProfileHead, Tastes, habits
 from daogou.model.joint import JointModel
 
 LENGTH = 50
@@ -65,21 +73,39 @@ def test_no_label_of_the_test_split_moves_a_path(loaded: Artifact) -> None:
 
 
 def test_labels_that_choose_do_not_teach_until_the_choice_is_made(loaded: Artifact) -> None:
-    """Whatever the choosing labels say, there is one solution for each precision."""
-    solutions: dict[tuple[int, float], torch.Tensor] = {}
+    """Whatever they say, there is one solution for each choice."""
+    solutions: dict[tuple[Any, ...], torch.Tensor] = {}
     for store in (loaded.store, changed(loaded.store, "validation")):
         model = fresh(loaded)
         found = choose_straight(model, store, history_length=LENGTH)
         for place, choice in enumerate(found.values()):
             assert choice["precision"] in PRECISIONS and choice["chose"] >= LEAST
             made = buffers(model)[f"straight_{place}"]
-            known = solutions.setdefault((place, choice["precision"]), made)
-            assert torch.equal(known, made)
+            key = place, choice["precision"], *choice["many"]
+            assert torch.equal(solutions.setdefault(key, made), made)
     before = buffers(model)
     teach_straight(model, store, found, history_length=LENGTH)
     after = buffers(model)
     assert not torch.equal(before["straight_0"], after["straight_0"])
     assert torch.equal(before["paths"], after["paths"])
+
+
+def test_a_column_of_many_values_is_read_where_it_tells_and_only_there() -> None:
+    """Of 600 users half have taken mostly the odd of 600 products, and only one column says so."""
+    rng = np.random.default_rng(0)
+    odd = np.arange(600) % 2
+    is_odd = rng.random((600, 20)) < np.where(odd, 0.8, 0.2)[:, None]
+    taken = 2 * rng.integers(0, 300, (600, 20)) + is_odd
+    marks = torch.from_numpy(np.stack([0 * taken, taken % 3 + 600, taken], 2))
+    tastes = Tastes((1, 2), (600, 0), (3, 600), n_actions=1)
+    head = ProfileHead(4, [2], [0], tastes=tastes)
+    counted = habits(marks, torch.ones(600, 20, dtype=torch.int64), tastes)
+    head.mean.copy_(counted.mean(0))
+    head.spread.copy_(counted.std(0).clamp(min=0.05))
+    assert tastes.many == [2]
+    for labels, wanted in ((odd, (2,)), ((taken % 3 == 1).sum(1) > 6, ())):
+        known = _Labelled(np.arange(600), counted, torch.from_numpy(labels).long())
+        assert _Solver(head, 0, known).choose()[1] == wanted
 
 
 def test_the_losses_told_are_from_before_the_choosing_labels_taught(loaded: Artifact) -> None:
