@@ -881,6 +881,8 @@ def doctor(lang: Lang = "en") -> None:
         "tune": ("optuna", "scipy"),
         "tensorboard": ("tensorboardX",),
         "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+        "serve": ("fastapi", "pydantic", "uvicorn", "sqlalchemy", "prometheus_client"),
+        "postgres": ("sqlalchemy", "psycopg"),
         "dev": ("pytest", "hypothesis", "mypy", "ruff", "sklearn", "scipy"),
     }
     names = ("daogou", "torch", "numpy", "duckdb", "pyarrow", "safetensors", "typer", "rich")

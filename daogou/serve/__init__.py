@@ -1,0 +1,1 @@
+"""A run and a database to a server: events in, answers out."""

@@ -1,0 +1,609 @@
+"""The server's memory: events, products, users, edits, answers and keys, in one database.
+
+SQLite and PostgreSQL by one code path. A method that returns has committed: SQLite writes ahead
+and syncs at every commit, PostgreSQL does so by itself.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from daogou.errors import ConfigError, DataError, MissingExtra
+from daogou.serve.events import Event
+
+Document = dict[str, Any]
+SHARED: Final = ("events", "items", "users", "edits", "requests")  # what is exported
+OF_USERS: Final = ("events", "users", "edits", "requests")  # what is kept of a person
+_ROWS: Final = 1000  # that are held in memory at once
+_LOCK: Final = 7_046_029_254_386_353  # any number: who makes the tables in PostgreSQL holds it
+
+METADATA: Final = sa.MetaData()
+
+
+def _id(name: str, *, key: bool = False, null: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.String, primary_key=key, nullable=null)
+
+
+EVENTS: Final = sa.Table(
+    "events",
+    METADATA,
+    _id("event_id", key=True),
+    _id("kind"),
+    _id("item_id"),
+    sa.Column("time_us", sa.BigInteger, nullable=False),
+    sa.Column("received_us", sa.BigInteger, nullable=False),
+    _id("user_id", null=True),
+    _id("session_id", null=True),
+    _id("request_id", null=True),
+    sa.Column("position", sa.Integer),
+    sa.Column("value", sa.Double),
+    sa.Column("fields", sa.JSON, nullable=False),
+    sa.Index("events_of_user", "user_id", "time_us"),
+    sa.Index("events_of_session", "session_id", "time_us"),
+    sa.Index("events_by_time", "time_us"),
+)
+ITEMS: Final = sa.Table(
+    "items",
+    METADATA,
+    _id("item_id", key=True),
+    sa.Column("fields", sa.JSON, nullable=False),
+    sa.Column("hidden", sa.Boolean, nullable=False),
+    sa.Column("updated_us", sa.BigInteger, nullable=False),
+)
+USERS: Final = sa.Table(
+    "users",
+    METADATA,
+    _id("user_id", key=True),
+    sa.Column("fields", sa.JSON, nullable=False),
+    sa.Column("updated_us", sa.BigInteger, nullable=False),
+)
+EDITS: Final = sa.Table(
+    "edits",
+    METADATA,
+    _id("user_id", key=True),
+    _id("verb", key=True),  # set or forbid
+    _id("column", key=True),
+    _id("value", key=True),
+    sa.Column("updated_us", sa.BigInteger, nullable=False),
+)
+REQUESTS: Final = sa.Table(
+    "requests",
+    METADATA,
+    _id("request_id", key=True),
+    sa.Column("time_us", sa.BigInteger, nullable=False),
+    _id("user_id", null=True),
+    _id("session_id", null=True),
+    sa.Column("items", sa.JSON, nullable=False),  # ids, the place in the list is the position
+    _id("scenario", null=True),
+    _id("variant", null=True),
+    sa.Index("requests_of_user", "user_id"),
+    sa.Index("requests_of_session", "session_id"),
+    sa.Index("requests_by_time", "time_us"),
+)
+KEYS: Final = sa.Table(
+    "keys",
+    METADATA,
+    _id("key_id", key=True),
+    _id("name"),
+    _id("scope"),
+    _id("digest"),
+    sa.Column("created_us", sa.BigInteger, nullable=False),
+)
+META: Final = sa.Table("meta", METADATA, _id("name", key=True), _id("value"))
+
+# What turns a store of version 1 into one of version 2, and so on; a new store is made whole.
+STEPS: list[Callable[[sa.Connection], None]] = []
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an answer showed; its fields are the columns of the table ``requests``."""
+
+    request_id: str
+    time_us: int
+    items: list[str]
+    user_id: str | None = None
+    session_id: str | None = None
+    scenario: str | None = None
+    variant: str | None = None
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key at rest; its fields are the columns of the table ``keys``."""
+
+    key_id: str
+    name: str
+    scope: str
+    digest: str
+    created_us: int
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A product or a user as the shop describes it."""
+
+    key: str
+    fields: Mapping[str, Any]
+    hidden: bool
+    updated_us: int
+
+
+class StoreError(DataError):
+    """The database cannot be reached, or refuses; nothing was written."""
+
+
+class Store:
+    """An open database. Made by `Store.open`; safe to share between threads.
+
+    Every method raises StoreError if the database cannot be reached; a write that raises has
+    changed nothing.
+    """
+
+    def __init__(self, engine: sa.Engine, clock: Callable[[], int]) -> None:
+        self.engine = engine
+        self.now_us = clock
+        self._reading = engine.execution_options(reads=True)
+        dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
+        self._insert: Callable[[sa.Table], Any] = dialect.insert
+
+    @staticmethod
+    def open(url: str, *, clock: Callable[[], int] | None = None) -> "Store":
+        """The store at ``sqlite:///file`` or ``postgresql+psycopg://...``; made if it is not there.
+
+        Raises ConfigError for a URL of another kind, MissingExtra without the driver,
+        StoreError if the database cannot be reached, DataError if a newer version made it.
+        """
+        store = Store(_engine(url), clock or _now_us)
+        try:
+            with store._writing() as connection:
+                _prepare(connection)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self.engine.dispose()
+
+    @property
+    def place(self) -> str:
+        """The URL without its password."""
+        return self.engine.url.render_as_string(hide_password=True)
+
+    # ---- events -----------------------------------------------------------------------------
+
+    def add_events(self, events: Sequence[Event]) -> list[bool]:
+        """Keep events; for each, whether it is new. One that is there already changes nothing.
+
+        Where an event names both a user and a session, what the session did anonymously becomes
+        the user's.
+        """
+        # In one order everywhere, so that two writers of the same ids wait and do not deadlock.
+        wanted = {event.event_id: event for event in reversed(events)}
+        rows = [asdict(wanted[name]) for name in sorted(wanted)]
+        with self._writing() as connection:
+            new: set[str] = set()
+            statement = self._insert(EVENTS).on_conflict_do_nothing()
+            if rows:
+                added = connection.execute(statement.returning(EVENTS.c.event_id), rows)
+                new |= set(added.scalars())
+            self._merge(connection, [event for event in events if event.event_id in new])
+        told: list[bool] = []
+        for event in events:
+            told.append(event.event_id in new)
+            new.discard(event.event_id)  # a repeat within the batch is no news
+        return told
+
+    def _merge(self, connection: sa.Connection, events: Iterable[Event]) -> None:
+        """Give what sessions did anonymously to the users that they turned out to be."""
+        known = {event.session_id: event.user_id for event in events if event.user_id}
+        for session, user in sorted((s, u) for s, u in known.items() if s and u):
+            for table in (EVENTS, REQUESTS):
+                anonymous = (table.c.session_id == session) & table.c.user_id.is_(None)
+                connection.execute(sa.update(table).where(anonymous).values(user_id=user))
+
+    def events_of(
+        self, *, user: str | None = None, session: str | None = None, last: int = 200
+    ) -> list[Event]:
+        """The last events of a user, or of a session, or of either, oldest first."""
+        asked = sa.or_(*_whose(EVENTS, user, session))
+        query = (
+            sa.select(EVENTS)
+            .where(asked)
+            .order_by(EVENTS.c.time_us.desc(), EVENTS.c.event_id.desc())
+            .limit(last)
+        )
+        with self._read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [Event(**row) for row in reversed(rows)]
+
+    # ---- products and users -----------------------------------------------------------------
+
+    def put(self, table: str, things: Mapping[str, tuple[Mapping[str, Any], bool]]) -> None:
+        """Write products or users, by key: their fields, and whether they are hidden.
+
+        One that is there is replaced. ``table`` is ``items`` or ``users``; only products can be
+        hidden.
+        """
+        where, key = _catalogue(table)
+        rows = [
+            {key.name: name, "fields": dict(fields), "updated_us": self.now_us()}
+            | ({"hidden": hidden} if table == "items" else {})
+            for name, (fields, hidden) in sorted(things.items())
+        ]
+        with self._writing() as connection:
+            if rows:
+                statement = self._insert(where)
+                changed = {name: statement.excluded[name] for name in rows[0] if name != key.name}
+                connection.execute(
+                    statement.on_conflict_do_update(index_elements=[key.name], set_=changed), rows
+                )
+
+    def change(
+        self, table: str, name: str, fields: Mapping[str, Any], hidden: bool | None
+    ) -> Thing | None:
+        """Change some fields of a product or user, null takes one away; None if not there."""
+        where, key = _catalogue(table)
+        with self._writing() as connection:
+            row = (
+                connection.execute(sa.select(where).where(key == name).with_for_update())
+                .mappings()
+                .first()
+            )
+            if row is None:
+                return None
+            old = _thing(row, key.name)
+            kept = {
+                column: value
+                for column, value in {**old.fields, **fields}.items()
+                if value is not None
+            }
+            values: Document = {"fields": kept, "updated_us": self.now_us()}
+            if table == "items":
+                values["hidden"] = old.hidden if hidden is None else hidden
+            connection.execute(sa.update(where).where(key == name).values(values))
+        return _thing({key.name: name, **values}, key.name)
+
+    def get(self, table: str, name: str) -> Thing | None:
+        """A product or user; None if the store has none of that key."""
+        where, key = _catalogue(table)
+        with self._read() as connection:
+            row = connection.execute(sa.select(where).where(key == name)).mappings().first()
+        return None if row is None else _thing(row, key.name)
+
+    def page(self, table: str, *, after: str = "", limit: int = 100) -> list[Thing]:
+        """Products or users whose keys come after one, in the order of keys."""
+        where, key = _catalogue(table)
+        query = sa.select(where).where(key > after).order_by(key).limit(limit)
+        with self._read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [_thing(row, key.name) for row in rows]
+
+    def changed(self, table: str, since_us: int) -> list[Thing]:
+        """Products or users written at or after a moment, in the order of keys."""
+        where, key = _catalogue(table)
+        query = sa.select(where).where(where.c.updated_us >= since_us).order_by(key)
+        with self._read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [_thing(row, key.name) for row in rows]
+
+    def remove(self, table: str, name: str) -> bool:
+        """Take a product out; whether it was there. A user is taken out by `forget`."""
+        where, key = _catalogue(table)
+        with self._writing() as connection:
+            found = connection.execute(sa.delete(where).where(key == name)).rowcount
+        return bool(found)
+
+    # ---- what a user sets and forbids -------------------------------------------------------
+
+    def edits_of(self, user: str) -> Document:
+        """``{"set": {column: value}, "forbid": {column: [values]}}`` of a user."""
+        query = sa.select(EDITS).where(EDITS.c.user_id == user).order_by(*EDITS.primary_key)
+        with self._read() as connection:
+            rows = connection.execute(query).mappings().all()
+        found: Document = {"set": {}, "forbid": {}}
+        for row in rows:
+            value = json.loads(row["value"])
+            if row["verb"] == "set":
+                found["set"][row["column"]] = value
+            else:
+                found["forbid"].setdefault(row["column"], []).append(value)
+        return found
+
+    def edit(
+        self, user: str, setting: Mapping[str, Any], forbidding: Mapping[str, Sequence[Any] | None]
+    ) -> None:
+        """Set columns of a user to values and forbid values; a column given null is let go."""
+        rows = [("set", column, [value]) for column, value in setting.items()]
+        rows += [("forbid", column, [*(values or ())]) for column, values in forbidding.items()]
+        with self._writing() as connection:
+            for verb, column, values in rows:
+                connection.execute(
+                    sa.delete(EDITS).where(
+                        EDITS.c.user_id == user, EDITS.c.verb == verb, EDITS.c.column == column
+                    )
+                )
+                texts = {
+                    json.dumps(each, ensure_ascii=False) for each in values if each is not None
+                }
+                for text in sorted(texts):
+                    connection.execute(
+                        sa.insert(EDITS).values(
+                            user_id=user, verb=verb, column=column, value=text,
+                            updated_us=self.now_us(),
+                        )
+                    )  # fmt: skip
+
+    def clear_edits(self, user: str) -> int:
+        """Let go of all that a user set and forbade; how many values that were."""
+        with self._writing() as connection:
+            return connection.execute(sa.delete(EDITS).where(EDITS.c.user_id == user)).rowcount
+
+    # ---- answers ----------------------------------------------------------------------------
+
+    def log_request(self, request: Request) -> None:
+        """Keep what an answer showed."""
+        with self._writing() as connection:
+            connection.execute(self._insert(REQUESTS).values(asdict(request)))
+
+    def request(self, name: str) -> Request | None:
+        """What an answer showed; None if the store has none of that name."""
+        query = sa.select(REQUESTS).where(REQUESTS.c.request_id == name)
+        with self._read() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else Request(**row._mapping)
+
+    # ---- people -----------------------------------------------------------------------------
+
+    def forget(self, user: str) -> dict[str, int]:
+        """Remove every trace of a user; how many rows of each table that were.
+
+        What is anonymous in a session that they were known in goes too. SQLite's pages are
+        overwritten and its log emptied, so that no file keeps the bytes.
+        """
+        seen = [
+            sa.select(table.c.session_id).where(table.c.user_id == user)
+            for table in (EVENTS, REQUESTS)
+        ]
+        removed = {}
+        with self._writing() as connection:
+            sessions = [each for each in connection.scalars(sa.union(*seen)) if each is not None]
+            for name in OF_USERS:
+                table = METADATA.tables[name]
+                theirs = table.c.user_id == user
+                if "session_id" in table.c:
+                    theirs |= table.c.user_id.is_(None) & table.c.session_id.in_(sessions)
+                removed[name] = connection.execute(sa.delete(table).where(theirs)).rowcount
+        if self.engine.dialect.name == "sqlite":
+            with _told(self), self.engine.raw_connection() as raw:
+                raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return removed
+
+    # ---- keys -------------------------------------------------------------------------------
+
+    def add_key(self, key: Key) -> None:
+        """Keep a key."""
+        with self._writing() as connection:
+            connection.execute(sa.insert(KEYS).values(asdict(key)))
+
+    def key(self, name: str) -> Key | None:
+        """A key by its id."""
+        with self._read() as connection:
+            row = connection.execute(sa.select(KEYS).where(KEYS.c.key_id == name)).first()
+        return None if row is None else Key(**row._mapping)
+
+    def keys(self) -> list[Key]:
+        """All keys, oldest first."""
+        query = sa.select(KEYS).order_by(KEYS.c.created_us, KEYS.c.key_id)
+        with self._read() as connection:
+            return [Key(**row._mapping) for row in connection.execute(query)]
+
+    def remove_key(self, name: str) -> bool:
+        """Take a key away; whether it was there."""
+        with self._writing() as connection:
+            return bool(connection.execute(sa.delete(KEYS).where(KEYS.c.key_id == name)).rowcount)
+
+    # ---- the whole --------------------------------------------------------------------------
+
+    def counts(self) -> dict[str, int]:
+        """Rows of each table that is exported."""
+        tables = [METADATA.tables[name] for name in SHARED]
+        sizes = [
+            sa.select(sa.func.count()).select_from(table).scalar_subquery() for table in tables
+        ]
+        with self._read() as connection:
+            row = connection.execute(sa.select(*sizes)).one()
+        return dict(zip(SHARED, row, strict=True))
+
+    def ping(self) -> None:
+        """Raise StoreError if the database does not answer."""
+        with self._read() as connection:
+            connection.execute(sa.select(META.c.value).limit(1)).first()
+
+    def export(self) -> Iterator[Document]:
+        """Every row but keys, ``{"table", "row"}`` each, as of one moment; see `restore`."""
+        with self._read(snapshot=True) as connection:
+            for name in SHARED:
+                table = METADATA.tables[name]
+                query = sa.select(table).order_by(*table.primary_key)
+                rows = connection.execution_options(yield_per=_ROWS).execute(query)
+                for row in rows.mappings():
+                    yield {"table": name, "row": dict(row)}
+
+    def restore(self, lines: Iterable[Document]) -> dict[str, int]:
+        """Take in what `export` gave; how many rows of each table are new.
+
+        A row that is there already stays as it is. Raises DataError for a line that no export
+        writes, and then nothing is taken in.
+        """
+        added = dict.fromkeys(SHARED, 0)
+        with self._writing() as connection:
+            waiting: dict[str, list[Document]] = {name: [] for name in SHARED}
+
+            def flush(name: str) -> None:
+                statement = self._insert(METADATA.tables[name]).on_conflict_do_nothing()
+                added[name] += connection.execute(statement, waiting[name]).rowcount
+                waiting[name] = []
+
+            for number, line in enumerate(lines, 1):
+                name, row = _exported(number, line)
+                waiting[name].append(row)
+                if len(waiting[name]) == _ROWS:
+                    flush(name)
+            for name in SHARED:
+                if waiting[name]:
+                    flush(name)
+        return added
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with _told(self), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _read(self, *, snapshot: bool = False) -> Iterator[sa.Connection]:
+        with _told(self), self._reading.connect() as connection:
+            if snapshot and self.engine.dialect.name == "postgresql":
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
+
+@contextmanager
+def _told(store: Store) -> Iterator[None]:
+    """A database that cannot be reached as StoreError; the driver's words may name a password."""
+    try:
+        yield
+    except DBAPIError as error:
+        reason = type(error.orig).__name__
+        raise StoreError(
+            f"store {store.place}: the database refused or cannot be reached ({reason}); "
+            "see that it runs, has disk, and lets this user in"
+        ) from (error if isinstance(error, OperationalError) else None)
+
+
+def _engine(url: str) -> sa.Engine:
+    hint = "write sqlite:///daogou.db or postgresql+psycopg://user@host/name"
+    try:
+        made = sa.make_url(url)
+    except ArgumentError:
+        raise ConfigError(f"store: not the URL of a database; {hint}") from None
+    kind = made.drivername
+    if kind not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
+        raise ConfigError(f"store: {kind!r} is no database that is known here; {hint}")
+    is_file = kind.startswith("sqlite")
+    if is_file and made.database in (None, "", ":memory:"):
+        raise ConfigError(f"store: a database in memory would lose every event; {hint}")
+    options: Document = {"timeout": 10} if is_file else {"connect_timeout": 5}
+    if not is_file:
+        options["options"] = "-c statement_timeout=30000 -c timezone=UTC"
+    try:
+        engine = sa.create_engine(made, connect_args=options, pool_pre_ping=not is_file)
+    except ImportError as error:
+        raise MissingExtra(
+            f"store: {error.name} is needed for {kind}; pip install 'daogou[postgres]'"
+        ) from None
+    if is_file:
+        sa.event.listen(engine, "connect", _settle)
+        sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _settle(connection: Any, _: object) -> None:
+    """Settings of a new connection to SQLite."""
+    connection.isolation_level = None  # `_begin` says when a transaction begins
+    cursor = connection.cursor()
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    """A writer takes its lock at once: one that reads first may find that it cannot write."""
+    reads = connection.get_execution_options().get("reads")
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _prepare(connection: sa.Connection) -> None:
+    """Make the tables, or bring those of an older version up to this one."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    newest = len(STEPS) + 1
+    found = None
+    if sa.inspect(connection).has_table(META.name):
+        query = sa.select(META.c.value).where(META.c.name == "version")
+        found = connection.execute(query).scalar()
+    if found is None:
+        METADATA.create_all(connection)
+        connection.execute(sa.insert(META).values(name="version", value=str(newest)))
+        return
+    if int(found) > newest:
+        raise DataError(
+            f"store: is of version {found} and this release knows {newest}; "
+            "use the release that made it, or a newer one"
+        )
+    for step in STEPS[int(found) - 1 :]:
+        step(connection)
+    connection.execute(sa.update(META).where(META.c.name == "version").values(value=str(newest)))
+
+
+def _catalogue(table: str) -> tuple[sa.Table, sa.Column[str]]:
+    return (ITEMS, ITEMS.c.item_id) if table == "items" else (USERS, USERS.c.user_id)
+
+
+def _thing(row: Mapping[Any, Any], key: str) -> Thing:
+    return Thing(row[key], row["fields"], row.get("hidden", False), row["updated_us"])
+
+
+def _whose(
+    table: sa.Table, user: str | None, session: str | None
+) -> Iterator[sa.ColumnElement[bool]]:
+    """Whose rows: the user's, and those of the session that are nobody else's."""
+    yield sa.false()
+    if user is not None:
+        yield table.c.user_id == user
+    if session is not None:
+        yield (table.c.session_id == session) & table.c.user_id.is_(None)
+
+
+def _exported(number: int, line: object) -> tuple[str, Document]:
+    """Table and row of a line of an export, its columns and their types checked."""
+    where = f"line {number}"
+    if not isinstance(line, Mapping) or set(line) != {"table", "row"}:
+        raise DataError(f'{where}: {{"table", "row"}} is wanted; give a file of `GET /export`')
+    if line["table"] not in SHARED or not isinstance(line["row"], Mapping):
+        raise DataError(f"{where}: no table {line['table']!r} is exported")
+    table, row = METADATA.tables[line["table"]], dict(line["row"])
+    if set(row) != set(table.columns.keys()):
+        odd = sorted(set(row) ^ set(table.columns.keys()))
+        raise DataError(f"{where}: columns of {table.name!r} are missing or strange: {odd}")
+    for column in table.columns:
+        value = row[column.name]
+        if value is None and column.nullable:
+            continue
+        kinds = _KINDS[type(column.type)]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise DataError(f"{where}: {table.name}.{column.name}: {value!r} is of another type")
+    return table.name, row
+
+
+_KINDS: Final[Mapping[type, tuple[type, ...]]] = {
+    sa.String: (str,),
+    sa.BigInteger: (int,),
+    sa.Integer: (int,),
+    sa.Double: (int, float),
+    sa.Boolean: (bool,),
+    sa.JSON: (dict, list),
+}
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

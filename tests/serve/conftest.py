@@ -1,0 +1,81 @@
+"""Databases to test on: a file of SQLite, and PostgreSQL where its programs are installed."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from daogou.serve.store import METADATA, Store
+
+ROOT = Path(__file__).parent.parent.parent
+NOW_US = 1_796_000_000_000_000  # a day of November 2026
+
+
+class Clock:
+    """Time that a test moves."""
+
+    def __init__(self) -> None:
+        self.us = NOW_US
+
+    def __call__(self) -> int:
+        return self.us
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL to test on; the test is skipped where there is none."""
+    given = os.environ.get("DAOGOU_TEST_POSTGRES")
+    if given:
+        yield given
+        return
+    script = [str(ROOT / "scripts" / "postgres")]
+    process = subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    try:
+        url = process.stdout.readline().strip()
+        if not url:
+            pytest.skip(f"no PostgreSQL: {process.stderr.read().strip()}")
+        yield url
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'store.db'}"
+        return
+    found: str = request.getfixturevalue("postgres")
+    yield found
+    engine = sa.create_engine(found)
+    METADATA.drop_all(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def opened(url: str, clock: Clock) -> Iterator[Callable[[], Store]]:
+    """Opens the database, as often as asked."""
+    stores: list[Store] = []
+
+    def open_one() -> Store:
+        stores.append(Store.open(url, clock=clock))
+        return stores[-1]
+
+    yield open_one
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(opened: Callable[[], Store]) -> Store:
+    return opened()

@@ -1,0 +1,385 @@
+"""Laws of the store, on each database: durable, idempotent, forgetting, and back."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from daogou.errors import ConfigError, DataError, MissingExtra
+from daogou.serve import store as stores
+from daogou.serve.events import Event
+from daogou.serve.store import EVENTS, KEYS, META, METADATA, Key, Request, Store, StoreError
+from tests.serve.conftest import NOW_US, ROOT, Clock
+
+
+def event(name: str, **changes: Any) -> Event:
+    made = Event(name, "click", "boot", NOW_US, NOW_US, user_id="ann")
+    return dataclasses.replace(made, **changes)
+
+
+def fill(store: Store) -> None:
+    """Something of everything about Ann and Bob, and what Ann did before she said who she is."""
+    store.add_events([event("0", user_id=None, session_id="s1", item_id="sock")])
+    store.log_request(Request("r0", NOW_US, ["sock", "boot"], session_id="s1"))
+    store.add_events(
+        [
+            event("1", session_id="s1", value=2.5, position=1, request_id="r0"),
+            event("2", user_id="bob", fields={"page": "红色", "n": [1, None, 0.5]}),
+        ]
+    )
+    store.add_events(
+        [event("3", user_id=None, session_id="s1"), event("4", user_id=None, session_id="s2")]
+    )
+    store.put("items", {"boot": ({"title": "Boot"}, False), "sock": ({}, True)})
+    store.put("users", {"ann": ({"city": "Wien"}, False), "bob": ({}, False)})
+    store.edit("ann", {"gender": "F"}, {"material": ["wool", "silk"]})
+    store.edit("bob", {"gender": "M"}, {})
+    store.log_request(Request("r1", NOW_US, ["boot"], "ann", None, "home", "a"))
+
+
+# ---- events -------------------------------------------------------------------------------
+
+
+def test_events_come_back_as_they_went_in_oldest_first(store: Store) -> None:
+    late = event("1", time_us=NOW_US + 5, fields={"深": {"a": [1, 2.5, None, True]}}, value=0.1)
+    early = event("2", time_us=NOW_US - 5, request_id="r", position=0)
+    assert store.add_events([late, early, event("3", user_id="bob")]) == [True] * 3
+    assert store.events_of(user="ann") == [early, late]
+    assert store.events_of(user="ann", last=1) == [late]
+    assert store.events_of(user="nobody") == []
+    assert store.events_of() == []
+
+
+def test_the_same_event_id_again_changes_nothing_and_is_told(store: Store) -> None:
+    first = event("1")
+    assert store.add_events([first]) == [True]
+    other = event("1", item_id="sock", user_id="bob")
+    assert store.add_events([other, event("2"), other, event("2")]) == [False, True, False, False]
+    assert store.events_of(user="ann") == [first, event("2")]
+
+
+def test_of_two_rows_with_one_id_in_a_batch_the_first_is_kept(store: Store) -> None:
+    assert store.add_events([event("1"), event("1", item_id="sock")]) == [True, False]
+    assert [each.item_id for each in store.events_of(user="ann")] == ["boot"]
+
+
+def test_more_events_than_a_statement_takes_are_all_kept(store: Store) -> None:
+    many = [event(str(number), time_us=NOW_US + number) for number in range(2300)]
+    assert store.add_events(many) == [True] * 2300
+    assert store.events_of(user="ann", last=5000) == many
+
+
+def test_no_event_is_no_trouble(store: Store) -> None:
+    assert store.add_events([]) == []
+
+
+def test_a_session_becomes_the_user_s_when_an_event_names_both(store: Store) -> None:
+    fill(store)
+    assert [each.event_id for each in store.events_of(user="ann")] == ["0", "1"]
+    found = store.request("r0")
+    assert found is not None and found.user_id == "ann"
+
+
+def test_a_session_s_events_are_those_that_are_nobody_s(store: Store) -> None:
+    fill(store)
+    assert [each.event_id for each in store.events_of(session="s1")] == ["3"]
+    assert [each.event_id for each in store.events_of(user="ann", session="s2")] == ["0", "1", "4"]
+
+
+def test_a_duplicate_merges_no_session(store: Store) -> None:
+    store.add_events([event("1"), event("2", user_id=None, session_id="s")])
+    store.add_events([event("1", user_id="bob", session_id="s")])
+    assert store.events_of(user="bob") == []
+
+
+def test_writers_at_once_lose_nothing_and_count_each_event_once(
+    opened: Callable[[], Store],
+) -> None:
+    """Four writers with a store of their own send the same 100 events, each in its own order."""
+    told: list[bool] = []
+
+    def write(store: Store, step: int) -> None:
+        order = [(place * step) % 101 for place in range(1, 101)]
+        for start in range(0, 100, 10):
+            told.extend(store.add_events([event(str(n)) for n in order[start : start + 10]]))
+
+    threads = [threading.Thread(target=write, args=(opened(), step)) for step in (1, 2, 3, 100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(told), sum(told)) == (400, 100)
+
+
+_WRITER = """
+import sys
+from daogou.serve.events import Event
+from daogou.serve.store import Store
+store = Store.open(sys.argv[1])
+for number in range(100_000):
+    store.add_events([Event(f"{sys.argv[2]}-{number}", "click", "boot", 1, 1, user_id="ann")])
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_an_accepted_event_survives_a_kill(url: str, opened: Callable[[], Store]) -> None:
+    """The writer says that an event is accepted, and is killed with no warning, three times."""
+    for life in range(3):
+        command = [sys.executable, "-c", _WRITER, url, str(life)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as writer:
+            assert writer.stdout is not None
+            accepted = [writer.stdout.readline() for _ in range(20 + 17 * life)]
+            os.kill(writer.pid, signal.SIGKILL)
+            accepted += writer.stdout.readlines()
+        assert writer.returncode == -signal.SIGKILL
+        whole = [line.strip() for line in accepted if line.endswith("\n")]
+        store = opened()
+        kept = {each.event_id for each in store.events_of(user="ann", last=1_000_000)}
+        assert {f"{life}-{number}" for number in whole} <= kept
+
+
+def test_sqlite_writes_ahead_and_syncs_each_commit(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path / 's.db'}")
+    with store.engine.connect() as connection:
+        asked = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous")
+        ]
+    store.close()
+    assert asked == ["wal", 2]  # 2 is FULL
+
+
+def test_a_write_that_fails_has_changed_nothing(store: Store) -> None:
+    wrong = event("2", item_id=None)
+    with pytest.raises(StoreError):
+        store.add_events([event("1"), wrong])
+    assert store.counts()["events"] == 0
+
+
+# ---- products and users -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", ["items", "users"])
+def test_things_are_written_changed_paged_and_removed(
+    store: Store, clock: Clock, table: str
+) -> None:
+    store.put(table, {name: ({"title": name}, False) for name in ("b", "a", "c")})
+    assert [each.key for each in store.page(table)] == ["a", "b", "c"]
+    assert [each.key for each in store.page(table, after="a", limit=1)] == ["b"]
+    clock.us += 10
+    store.put(table, {"a": ({"title": "new"}, False)})
+    changed = store.change(table, "b", {"title": None, "price": 3.5}, None)
+    assert changed == store.get(table, "b")
+    assert changed is not None and changed.fields == {"price": 3.5}
+    assert [each.key for each in store.changed(table, clock.us)] == ["a", "b"]
+    assert store.change(table, "none", {}, None) is None
+    assert (store.remove(table, "a"), store.remove(table, "a")) == (True, False)
+    assert store.get(table, "a") is None
+
+
+def test_a_product_is_hidden_and_shown_again(store: Store) -> None:
+    store.put("items", {"a": ({}, True)})
+    changed = store.change("items", "a", {"price": 1}, None)
+    assert changed is not None and changed.hidden
+    changed = store.change("items", "a", {}, False)
+    assert changed is not None and not changed.hidden and changed.fields == {"price": 1}
+
+
+# ---- edits --------------------------------------------------------------------------------
+
+
+def test_edits_replace_by_column_and_null_lets_go(store: Store) -> None:
+    store.edit("ann", {"gender": "F", "city": 3}, {"material": ["wool", "silk", "wool"]})
+    assert store.edits_of("ann") == {
+        "set": {"gender": "F", "city": 3},
+        "forbid": {"material": ["silk", "wool"]},
+    }
+    store.edit("ann", {"gender": None, "city": "Wien"}, {"material": None, "brand": ["x"]})
+    assert store.edits_of("ann") == {"set": {"city": "Wien"}, "forbid": {"brand": ["x"]}}
+    assert store.edits_of("bob") == {"set": {}, "forbid": {}}
+    assert store.clear_edits("ann") == 2
+    assert store.edits_of("ann") == {"set": {}, "forbid": {}}
+
+
+# ---- forgetting ---------------------------------------------------------------------------
+
+
+def test_forgetting_a_user_removes_every_trace_and_says_what(store: Store) -> None:
+    fill(store)
+    before = store.counts()
+    removed = store.forget("ann")
+    assert removed == {"events": 3, "users": 1, "edits": 3, "requests": 2}
+    assert store.counts() == {name: before[name] - removed.get(name, 0) for name in before}
+    assert "ann" not in str(list(store.export()))
+    assert "s1" not in str(list(store.export()))
+    assert store.edits_of("bob")["set"] == {"gender": "M"}
+    assert store.forget("ann") == dict.fromkeys(removed, 0)
+
+
+def test_no_table_knows_a_user_that_forgetting_does_not_look_into() -> None:
+    know = {table.name for table in METADATA.sorted_tables if "user_id" in table.columns}
+    assert know == set(stores.OF_USERS)
+
+
+def test_no_byte_of_a_forgotten_user_stays_in_sqlite_s_files(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path / 's.db'}")
+    store.add_events([event(str(n), user_id="zenobia") for n in range(500)])
+    store.add_events([event(f"b{n}") for n in range(500)])
+
+    def files_with(word: bytes) -> list[str]:
+        return [path.name for path in tmp_path.iterdir() if word in path.read_bytes()]
+
+    assert files_with(b"zenobia")
+    store.forget("zenobia")
+    found = files_with(b"zenobia")
+    store.close()
+    assert found == []
+
+
+# ---- export and back ----------------------------------------------------------------------
+
+
+def test_an_export_taken_in_elsewhere_exports_the_same(
+    store: Store, tmp_path: Path, clock: Clock
+) -> None:
+    fill(store)
+    store.add_key(Key("k1", "shop", "admin", "digest", NOW_US))
+    lines = list(store.export())
+    assert "digest" not in str(lines)
+    other = Store.open(f"sqlite:///{tmp_path / 'other.db'}", clock=clock)
+    added = other.restore(lines)
+    again = list(other.export())
+    twice = other.restore(lines)
+    other.close()
+    assert again == lines
+    assert added == store.counts()
+    assert set(twice.values()) == {0}
+
+
+def test_what_is_there_already_stays_when_an_export_is_taken_in(store: Store) -> None:
+    fill(store)
+    lines = list(store.export())
+    store.put("items", {"boot": ({"title": "New"}, False)})
+    store.restore(lines)
+    found = store.get("items", "boot")
+    assert found is not None and found.fields == {"title": "New"}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("row", 'line 2: {"table", "row"} is wanted'),
+        ({"table": "keys", "row": {}}, "line 2: no table 'keys'"),
+        ({"table": "users", "row": {"user_id": "x"}}, r"missing or strange: \['fields', 'upd"),
+        (
+            {"table": "users", "row": {"user_id": 1, "fields": {}, "updated_us": 1}},
+            "users.user_id: 1 is of another type",
+        ),
+    ],
+)
+def test_a_line_that_no_export_writes_is_refused_and_nothing_is_taken_in(
+    store: Store, line: Any, message: str
+) -> None:
+    good = {"table": "users", "row": {"user_id": "x", "fields": {}, "updated_us": 1}}
+    with pytest.raises(DataError, match=message):
+        store.restore([good, line])
+    assert store.counts()["users"] == 0
+
+
+# ---- keys ---------------------------------------------------------------------------------
+
+
+def test_keys_are_kept_listed_and_taken_away(store: Store) -> None:
+    keys = [Key(f"k{n}", "shop", "public", "d", NOW_US + n) for n in range(2)]
+    for key in reversed(keys):
+        store.add_key(key)
+    assert store.keys() == keys
+    assert store.key("k1") == keys[1]
+    assert (store.remove_key("k1"), store.remove_key("k1")) == (True, False)
+    assert store.key("k1") is None
+
+
+# ---- opening ------------------------------------------------------------------------------
+
+
+def test_a_store_opened_again_has_what_it_had(opened: Callable[[], Store]) -> None:
+    fill(opened())
+    before = list(opened().export())
+    assert list(opened().export()) == before
+
+
+def test_an_older_store_is_brought_up_step_by_step_and_keeps_its_rows(
+    opened: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = opened()
+    fill(old)
+    with old.engine.begin() as connection:
+        connection.exec_driver_sql("DROP INDEX events_by_time")
+
+    def second(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("CREATE INDEX events_by_time ON events (time_us)")
+
+    monkeypatch.setattr(stores, "STEPS", [second])
+    rows = list(old.export())
+    for _ in range(2):  # the second time there is nothing to do
+        new = opened()
+        assert "events_by_time" in [
+            each["name"] for each in sa.inspect(new.engine).get_indexes(EVENTS.name)
+        ]
+        assert list(new.export()) == rows
+
+
+def test_a_store_of_a_newer_release_is_refused(opened: Callable[[], Store]) -> None:
+    with opened().engine.begin() as connection:
+        connection.execute(sa.update(META).values(value="99"))
+    with pytest.raises(DataError, match="version 99 and this release knows 1"):
+        opened()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("store.db", "not the URL of a database; write sqlite:///"),
+        ("mysql://localhost/x", "'mysql' is no database that is known here"),
+        ("postgresql://localhost/x", "write .*postgresql\\+psycopg"),
+        ("sqlite://", "in memory would lose every event"),
+        ("sqlite:///:memory:", "in memory would lose every event"),
+    ],
+)
+def test_a_url_of_another_kind_is_refused(wrong: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Store.open(wrong)
+
+
+def test_a_database_that_is_not_there_is_told_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be reached") as told:
+        Store.open("postgresql+psycopg://me:secret@127.0.0.1:1/x")
+    assert "secret" not in str(told.value)
+    with pytest.raises(StoreError, match="cannot be reached"):
+        Store.open(f"sqlite:///{tmp_path / 'no' / 'folder.db'}")
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    (tmp_path / "s.db").write_text("a note, not a database" * 100)
+    with pytest.raises(StoreError, match="refused or cannot be reached"):
+        Store.open(f"sqlite:///{tmp_path / 's.db'}")
+
+
+def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'daogou\[postgres\]'"):
+        Store.open("postgresql+psycopg://localhost/x")
+
+
+def test_an_event_s_fields_are_the_columns_of_its_table() -> None:
+    for made, table in ((Event, EVENTS), (Key, KEYS), (Request, stores.REQUESTS)):
+        assert {each.name for each in dataclasses.fields(made)} == set(table.columns.keys())
