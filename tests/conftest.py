@@ -18,6 +18,14 @@ def made_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def shop_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made shop of 60 users and 40 products. Copy it before you change it."""
+    folder = tmp_path_factory.mktemp("small") / "shop"
+    simulate(folder, "easy", users=60, items=40, exposures=3000)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def made_run(made_shop: Path) -> Path:
     """A run of the made shop after one epoch: whole, and good for nothing but reading."""
     run = made_shop.parent / "run"

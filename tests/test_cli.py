@@ -269,10 +269,10 @@ def test_an_unfinished_run_is_refused_without_resume(
 
 
 def test_relate_writes_a_page_in_the_language_asked_for_and_goes_on(
-    call: Call, made_shop: Path, tmp_path: Path
+    call: Call, shop_folder: Path, tmp_path: Path
 ) -> None:
     sets = ("--set", "fit.epochs=1", "--set", "fit.rows_per_step=4096")
-    words = ("relate", made_shop, "--out", tmp_path / "out", "--no-leave-out", *sets)
+    words = ("relate", shop_folder, "--out", tmp_path / "out", "--no-leave-out", *sets)
     found = document(call(*words))
     assert found == json.loads((tmp_path / "out" / "relate.json").read_text("utf-8"))
     assert found["leave_out"] is None and found["affinity"]["n_probes"] == 1
@@ -285,13 +285,13 @@ def test_relate_writes_a_page_in_the_language_asked_for_and_goes_on(
 
 
 def test_compare_writes_a_receipt_in_the_language_asked_for_and_goes_on(
-    call: Call, made_shop: Path, tmp_path: Path
+    call: Call, shop_folder: Path, tmp_path: Path
 ) -> None:
     off = ("match", "purchase", "extract", '"profile.gender"', '"profile.age_band"',
            '"profile.tier"')  # fmt: skip
     sets = [f"tasks.{name}.enabled=false" for name in off]
     sets += ["fit.epochs=1", "fit.rows_per_step=4096"]
-    words = ("compare", made_shop, "--out", tmp_path / "out", "--seeds", "1", "--rivals",
+    words = ("compare", shop_folder, "--out", tmp_path / "out", "--seeds", "1", "--rivals",
              "popularity",
              *(word for each in sets for word in ("--set", each)))  # fmt: skip
     found = document(call(*words))
@@ -310,12 +310,12 @@ def test_compare_writes_a_receipt_in_the_language_asked_for_and_goes_on(
 
 
 def test_tune_keeps_the_best_run_and_can_be_made_longer(
-    call: Call, made_shop: Path, tmp_path: Path
+    call: Call, shop_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     space = 'tune.space."fit.learning_rate"={choices=[0.001, 0.002]}'
     sets = ("--set", "fit.epochs=1", "--set", "fit.rows_per_step=4096", "--set", space)
-    words = ("tune", made_shop, "--out", out, "--sampler", "grid", "--objective", "click", *sets)
+    words = ("tune", shop_folder, "--out", out, "--sampler", "grid", "--objective", "click", *sets)
     found = document(call(*words, "--trials", "1"))
     assert found["objective"] == "click" and found["counts"]["finished"] == 1
     assert "add --resume" in refused(call(*words), 1)
@@ -324,7 +324,7 @@ def test_tune_keeps_the_best_run_and_can_be_made_longer(
     assert found == json.loads((out / "tune.json").read_text("utf-8"))
     assert found["counts"]["finished"] == 2 and "提前停止 0" in again[2]
     assert document(call("evaluate", found["best"]["run"]))["split"] == "test"
-    message = refused(call("tune", made_shop, "--out", out, "--sampler", "tpee", "--resume"), 2)
+    message = refused(call("tune", shop_folder, "--out", out, "--sampler", "tpee", "--resume"), 2)
     assert "did you mean 'tpe'" in message
 
 

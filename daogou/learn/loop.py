@@ -142,7 +142,8 @@ class Learner:
 
         ``families`` are those to teach, None = all; what is in the heads of others stays as it is.
         """
-        self.model.train()
+        if not self.model.training:  # to say so again to every layer is a pass over all of them
+            self.model.train()
         self.adam.zero_grad(set_to_none=True)
         self.rows.zero_grad(set_to_none=True)
         balances = families is None or "funnel" in families

@@ -1,12 +1,9 @@
 import resource
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-from daogou.tables.simulate import simulate
 
 QUICK = ("fit.epochs=2", "fit.rows_per_step=256", "fit.history_length=20", "fit.extra_items=32")
 
@@ -18,14 +15,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="session")
-def shop_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A made shop of 60 users and 40 products. Copy it before you change it."""
-    folder = tmp_path_factory.mktemp("learn") / "shop"
-    simulate(folder, "easy", users=60, items=40, exposures=3000)
-    return folder
 
 
 @pytest.fixture

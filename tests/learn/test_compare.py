@@ -416,7 +416,7 @@ def test_a_folder_is_named_so_that_a_file_system_takes_it() -> None:
 def test_keeping_each_tasks_best_epoch_changes_nothing_else(
     shop: Shop, base: Artifact, tmp_path: Path
 ) -> None:
-    plain = fit(shop, tmp_path / "plain")
+    plain = fit(shop, tmp_path / "plain", like=base.folder)
     assert not each_path(tmp_path / "plain", 0).exists()
     assert plain["validation"] == base.manifest["fit"]["validation"]
     one, other = (load_file(run / "model.safetensors") for run in (tmp_path / "plain", base.folder))
@@ -424,13 +424,13 @@ def test_keeping_each_tasks_best_epoch_changes_nothing_else(
 
 
 def test_each_tasks_best_epoch_is_the_one_of_its_least_validation_loss(
-    shop: Shop, tmp_path: Path
+    shop: Shop, base: Artifact, tmp_path: Path
 ) -> None:
     from daogou.learn.relate import losses_of
     from daogou.learn.validate import validation_losses
 
     longer = varied(shop, training={"epochs": 4, "calibration": "none", "learning_rate": 0.02})
-    fit(longer, tmp_path / "run", keep_each=True)
+    fit(longer, tmp_path / "run", keep_each=True, like=base.folder)
     loaded = artifact.load(tmp_path / "run")
     names = [task.name for task in loaded.model.tasks]
     curve = losses_of(tmp_path / "run", names)
@@ -442,16 +442,18 @@ def test_each_tasks_best_epoch_is_the_one_of_its_least_validation_loss(
         np.testing.assert_allclose(found[name].relative, curve[:, place].min(), rtol=1e-6)
 
 
-def test_a_killed_fit_goes_on_with_each_tasks_best_epoch(shop: Shop, tmp_path: Path) -> None:
+def test_a_killed_fit_goes_on_with_each_tasks_best_epoch(
+    shop: Shop, base: Artifact, tmp_path: Path
+) -> None:
     longer = varied(shop, training={"epochs": 3})
-    fit(longer, tmp_path / "whole", keep_each=True)
+    fit(longer, tmp_path / "whole", keep_each=True, like=base.folder)
 
     def kill(what: str, done: int, total: int, words: str) -> None:
         if what == "epoch" and done == 2:
             raise Killed
 
     with pytest.raises(Killed):
-        fit(longer, tmp_path / "cut", keep_each=True, progress=kill)
+        fit(longer, tmp_path / "cut", keep_each=True, progress=kill, like=base.folder)
     fit(longer, tmp_path / "cut", keep_each=True, resume=True)
     for place in range(2):
         one, other = (load_file(each_path(tmp_path / run, place)) for run in ("whole", "cut"))

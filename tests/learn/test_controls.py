@@ -39,8 +39,8 @@ ASKED = Asked(seeds=1, controls=("aux", "pretrained"), rivals=(), draws=10)
 
 @pytest.fixture(scope="module")
 def shop(shop_folder: Path) -> Shop:
-    """A shop of three tasks: click, cart given a click, and gender."""
-    return read_shop(shop_folder, [*QUICK, *OFF, "fit.epochs=1"])
+    """A shop of three tasks: click, cart given a click, and gender; taught in a single step."""
+    return read_shop(shop_folder, [*QUICK, *OFF, "fit.epochs=1", "fit.rows_per_step=2048"])
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_a_stage_that_others_know_is_learnt_from_what_they_say(
     """Told the very label of the cart, on all splits, its model ranks it without a fault."""
     labels = np.asarray(base.store["exposures/labels"])[:, 1].astype(np.float64)
     tell(base, tmp_path / "tables", {"oracle": labels})
-    longer = varied(shop, training={"epochs": 4, "learning_rate": 0.02})
+    longer = varied(shop, training={"epochs": 4, "learning_rate": 0.02, "rows_per_step": 256})
     fit(twin_of(longer, "cart"), tmp_path / "run", like=tmp_path / "tables")
     found = evaluate(artifact.load(tmp_path / "run"))["tasks"]["cart|click"]["auc"]
     assert found > 0.99

@@ -26,7 +26,7 @@ from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.store import SPLITS, open_store
 from daogou.learn import fit as fit_module
 from daogou.learn import loop
-from daogou.learn.fit import fit
+from daogou.learn.fit import compile_tables, fit
 from daogou.learn.settings import Settings, balancer_of, settings_of
 from daogou.learn.step import backward
 from daogou.learn.validate import TaskLoss, validation_losses
@@ -100,7 +100,7 @@ VICTIM = """
 import sys, time, torch
 from daogou.balance import BALANCERS
 from daogou.config import read_shop
-from daogou.learn.fit import fit
+from daogou.learn.fit import compile_tables, fit
 
 def progress(what, done, total, words):
     if what == "steps" and words.startswith("epoch 2"):
@@ -173,20 +173,29 @@ def test_a_full_disk_keeps_the_last_whole_checkpoint_and_says_so(
     check_same(fitted(shop_folder, run, resume=True), weights)
 
 
+@pytest.fixture(scope="module")
+def tiny_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled tables of the hand-made shop, which is beside them."""
+    folder = tmp_path_factory.mktemp("tiny")
+    compile_tables(write_shop(folder / "shop"), folder / "tables")
+    return folder / "tables"
+
+
 @pytest.mark.parametrize("balancer", [name for name in BALANCERS if BALANCERS[name](2).state()])
-def test_a_balancer_remembers_across_a_stop(balancer: str, tmp_path: Path) -> None:
+def test_a_balancer_remembers_across_a_stop(
+    balancer: str, tiny_tables: Path, tmp_path: Path
+) -> None:
     """What an epoch taught is compared: the kept weights may be of one before the stop."""
-    write_shop(tmp_path / "shop")
     sets = ("fit.epochs=4", "fit.patience=4", "fit.rows_per_step=4", f"fit.balancer={balancer}")
 
     def stop(what: str, done: int, total: int, words: str) -> None:
         if what == "epoch" and done == 3:
             raise KeyboardInterrupt
 
-    tiny(tmp_path / "shop", tmp_path / "whole", *sets)
-    shop = read_shop(tmp_path / "shop", [*TINY, *sets])
+    shop = read_shop(tiny_tables.parent / "shop", [*TINY, *sets])
+    fit(shop, tmp_path / "whole", like=tiny_tables)
     with pytest.raises(KeyboardInterrupt):
-        fit(shop, tmp_path / "run", progress=stop)
+        fit(shop, tmp_path / "run", progress=stop, like=tiny_tables)
     fit(shop, tmp_path / "run", resume=True)
     check_same(load_file(tmp_path / "run" / "model.safetensors"),
                load_file(tmp_path / "whole" / "model.safetensors"))  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from daogou import artifact
 from daogou.balance import BALANCERS
 from daogou.config import read_shop
-from daogou.learn.fit import fit
+from daogou.learn.fit import compile_tables, fit
 from daogou.learn.sampling import SAMPLINGS
 from daogou.model.mixers import MIXERS
 from daogou.schema import LOSSES
@@ -29,9 +29,28 @@ def awkward(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def check_trains(shop: Path, run: Path, *sets: str) -> None:
+@pytest.fixture(scope="module")
+def tables(awkward: Path) -> Path:
+    """Its tables, compiled; no mixer, balancer or sampling has a say in them."""
+    compile_tables(read_shop(awkward, SMALL), awkward.parent / "tables")
+    return awkward.parent / "tables"
+
+
+PLACED = (
+    'events.context=["device", "position"]', "events.domain=device", "events.position=position",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def placed(awkward: Path) -> Path:
+    """The same with a domain and a place."""
+    compile_tables(read_shop(awkward, [*SMALL, *PLACED]), awkward.parent / "placed")
+    return awkward.parent / "placed"
+
+
+def check_trains(shop: Path, run: Path, *sets: str, like: Path | None = None) -> None:
     """All four families; finite weights, and finite losses where the split can judge."""
-    answer = fit(read_shop(shop, [*SMALL, *sets]), run)
+    answer = fit(read_shop(shop, [*SMALL, *sets]), run, like=like)
     assert {"click", "buy", "match", "extract"} <= set(answer["tasks"])
     assert any(task.startswith("profile.") for task in answer["tasks"])
     weights = artifact.load(run).model.state_dict()  # made again from the manifest
@@ -42,23 +61,25 @@ def check_trains(shop: Path, run: Path, *sets: str) -> None:
 
 
 @pytest.mark.parametrize("mixer", MIXERS)
-def test_every_mixer_trains_all_families(awkward: Path, tmp_path: Path, mixer: str) -> None:
-    check_trains(awkward, tmp_path / "run", f"model.mixer={mixer}")
+def test_every_mixer_trains_all_families(
+    awkward: Path, tables: Path, tmp_path: Path, mixer: str
+) -> None:
+    check_trains(awkward, tmp_path / "run", f"model.mixer={mixer}", like=tables)
 
 
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_every_mixer_trains_with_domains_places_and_bfloat16(
-    awkward: Path, tmp_path: Path, mixer: str
+    awkward: Path, placed: Path, tmp_path: Path, mixer: str
 ) -> None:
-    check_trains(
-        awkward, tmp_path / "run", f"model.mixer={mixer}", "model.precision=bfloat16",
-        'events.context=["device", "position"]', "events.domain=device", "events.position=position",
-    )  # fmt: skip
+    sets = (f"model.mixer={mixer}", "model.precision=bfloat16", *PLACED)
+    check_trains(awkward, tmp_path / "run", *sets, like=placed)
 
 
 @pytest.mark.parametrize("balancer", BALANCERS)
-def test_every_balancer_trains_all_families(awkward: Path, tmp_path: Path, balancer: str) -> None:
-    check_trains(awkward, tmp_path / "run", f"fit.balancer={balancer}")
+def test_every_balancer_trains_all_families(
+    awkward: Path, tables: Path, tmp_path: Path, balancer: str
+) -> None:
+    check_trains(awkward, tmp_path / "run", f"fit.balancer={balancer}", like=tables)
 
 
 @pytest.mark.parametrize("loss", LOSSES["funnel"])
@@ -69,5 +90,7 @@ def test_every_loss_of_a_stage_trains_beside_all_families(
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_every_sampling_trains_all_families(awkward: Path, tmp_path: Path, sampling: str) -> None:
-    check_trains(awkward, tmp_path / "run", f"fit.sampling={sampling}")
+def test_every_sampling_trains_all_families(
+    awkward: Path, tables: Path, tmp_path: Path, sampling: str
+) -> None:
+    check_trains(awkward, tmp_path / "run", f"fit.sampling={sampling}", like=tables)

@@ -21,7 +21,7 @@ from daogou.errors import ConfigError
 from daogou.features.batch import Batch, Epoch, Queries, make_batch, teaching_queries
 from daogou.features.store import Store
 from daogou.learn import fit as fit_module
-from daogou.learn.fit import fit
+from daogou.learn.fit import compile_tables, fit
 from daogou.learn.loop import Learner
 from daogou.learn.sampling import (
     SAMPLINGS,
@@ -36,9 +36,10 @@ from daogou.learn.sampling import (
 )
 from daogou.learn.settings import Settings, settings_of
 from daogou.learn.validate import TaskLoss
+from daogou.learn.variant import varied
 from daogou.model.build import Shape
 from daogou.model.joint import JointModel
-from daogou.schema import Task
+from daogou.schema import Shop, Task
 from tests.learn.conftest import QUICK
 from tests.shops import TOML, USERS, compile_shop, write_shop
 
@@ -397,7 +398,7 @@ def test_each_mode_repeats_exactly_and_tells_what_it_taught(
 ) -> None:
     shop = read_shop(shop_folder, [*QUICK, f"fit.sampling={sampling}", "fit.epochs=1"])
     fit(shop, tmp_path / "one")
-    fit(shop, tmp_path / "two")
+    fit(shop, tmp_path / "two", like=tmp_path / "one")
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert all(torch.equal(weight, two[name]) for name, weight in one.items())
     (record,) = events_of(tmp_path / "one")
@@ -411,25 +412,37 @@ def test_each_mode_repeats_exactly_and_tells_what_it_taught(
     assert all(loss is not None for loss in record["train"].values())
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
-@pytest.mark.parametrize("family", ["funnel", "match", "profile", "extract"])
-def test_a_shop_of_one_family_works_in_every_mode(
-    tmp_path: Path, sampling: str, family: str
-) -> None:
+NAMES = {"funnel": ("click", "buy"), "match": ("match",), "profile": ("profile.gender",),
+         "extract": ("extract",)}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def alone(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Shop, Path]:
+    """A family, a shop that has no other, and its compiled tables."""
+    family, folder = request.param, tmp_path_factory.mktemp("alone")
     if family == "extract":
         toml = TOML.split("[users]")[0]
-        write_shop(tmp_path / "shop", users=(), events=(), toml=toml)
+        write_shop(folder / "shop", users=(), events=(), toml=toml)
     else:
-        write_shop(tmp_path / "shop", users=[USERS[0], USERS[1] | {"part": "train"}, USERS[2]])
-    names = {"funnel": ("click", "buy"), "match": ("match",), "profile": ("profile.gender",),
-             "extract": ("extract",)}  # fmt: skip
+        write_shop(folder / "shop", users=[USERS[0], USERS[1] | {"part": "train"}, USERS[2]])
     off = [] if family == "extract" else [
         f'tasks."{name}".enabled=false'
-        for other, some in names.items() if other != family for name in some
+        for other, some in NAMES.items() if other != family for name in some
     ]  # fmt: skip
-    shop = read_shop(tmp_path / "shop", [*TINY, *off, f"fit.sampling={sampling}"])
-    answer = fit(shop, tmp_path / "run")
-    assert answer["tasks"] == list(names[family])
+    shop = read_shop(folder / "shop", [*TINY, *off])
+    compile_tables(shop, folder / "tables")
+    return family, shop, folder / "tables"
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_a_shop_of_one_family_works_in_every_mode(
+    alone: tuple[str, Shop, Path], tmp_path: Path, sampling: str
+) -> None:
+    family, shop, tables = alone
+    answer = fit(varied(shop, training={"sampling": sampling}), tmp_path / "run", like=tables)
+    assert answer["tasks"] == list(NAMES[family])
     assert all(record["steps"] == {family: 1} for record in events_of(tmp_path / "run"))
 
 
