@@ -79,7 +79,7 @@ SETTINGS: Final[dict[str, tuple[str, ...]]] = {
         *(f'tasks.profile.{name}.loss="ordinal"' for name in ("age", "income", "kids_count")),
     ),
     "zh-ner": (),
-    "oa-mine": ("fit.epochs=40", "fit.patience=8", "fit.row_learning_rate=0.2"),
+    "oa-mine": ("fit.epochs=24", "fit.patience=8", "model.text_width=128"),
 }  # fmt: skip
 
 # The questions that are asked of households: column, and the values that count as yes.
@@ -316,16 +316,20 @@ def zh_ner(bench: Bench) -> list[Line]:
 
 def oa_mine(bench: Bench) -> list[Line]:
     """Every title's values, each answered by the run of the fold that held it out."""
-    ours: list[Tagging] = []
-    theirs: list[Tagging] = []
+    values: list[list[Tagging]] = [[], []]  # ours, and those of the list
+    places: list[list[Tagging]] = [[], []]
     for fold in range(FOLDS):
         run = bench.run(
             bench.shops / "oa-mine", f"oa-mine-{fold}", *SETTINGS["oa-mine"], f"split.fold={fold}"
         )
-        said, listed, gold, texts, annotated = _titles(run)
-        ours.append(value_f1(said, gold, texts, annotated))
-        theirs.append(value_f1(listed, gold, texts, annotated))
-    return [_tagged("oa-mine", "attribute and value", "value F1", pool(ours), pool(theirs))]
+        *both, gold, texts, annotated = _titles(run)
+        for whose, said in enumerate(both):
+            values[whose].append(value_f1(said, gold, texts, annotated))
+            places[whose].append(span_f1(said, gold, annotated))
+    return [
+        _tagged("oa-mine", "attribute and value", "value F1", *map(pool, values)),
+        _tagged("oa-mine", "attribute and place", "span F1", *map(pool, places)),
+    ]
 
 
 def _titles(run: Artifact) -> tuple[list[list[Span]], list[list[Span]], list[Any], list[str], Any]:

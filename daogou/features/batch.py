@@ -13,6 +13,7 @@ from daogou.features.columns import Columns
 from daogou.features.store import NO_SPLIT, SPLITS, Store
 
 N_AGES: Final = 12  # buckets of an event's age, each about three times older than the one before
+_TITLE_SHARE: Final = 8  # exposures of a step for each of its titles, at least
 _HOUR_US: Final = 3_600_000_000
 NO_ROWS: Final = np.zeros(0, dtype=np.int64)
 Rows = NDArray[Any]
@@ -32,7 +33,8 @@ class Batch:
     ``action`` (0 past the end) and ``age``.
     ``items``: row 0 is the unknown one; ``row`` in the catalogue, ``id``, ``fields``,
     ``numbers``, ``text`` (row of ``texts``). ``texts``: ``tokens [X, L, F]``, row 0 empty.
-    ``titles``: those with gold: ``text`` (row of ``texts``) and ``tags [G, A, L]``.
+    ``titles``: those with gold: ``text`` (row of ``texts``), ``tags [G, A, L]`` and ``values
+    [G, V]`` of V attributes that are read as classes (-1 missing).
     """
 
     exposures: Columns
@@ -161,7 +163,9 @@ def make_batch(
         ),
         texts=_columns(tokens=tokens[:, :longest]),
         titles=_columns(
-            text=text_place[title_text], tags=store["titles/tags"][titles, :, :longest]
+            text=text_place[title_text],
+            tags=store["titles/tags"][titles, :, :longest],
+            values=store["titles/values"][titles],
         ),
         extra=torch.from_numpy(place[extra_items]),
     )
@@ -268,6 +272,8 @@ def plan_epoch(
     order = (starts[:, None] + np.arange(block)).ravel()
     order = order[order < last]
     passes = title_passes if last > first else 1.0
+    if last > first and len(gold):  # a step that reads exposures is to be about them
+        passes = min(passes, n_steps * rows_per_step / _TITLE_SHARE / len(gold))
     titles = _repeated(gold, passes, rng)
     extra = [
         rng.integers(1, store.n_items + 1, extra_items) if store.n_items and last > first

@@ -25,6 +25,11 @@ class Entry(NamedTuple):
     of_hits: tuple[int, ...] = ()  # hashes of the titles, none if there are many
     of_misses: tuple[int, ...] = ()
 
+    @property
+    def share(self) -> float:
+        """Of the training titles in which it stood, the share in which it was meant."""
+        return self.hits / max(self.hits + self.misses, 1)
+
     def trust(self, title: int) -> int:
         """How far to trust a match in the title of this hash, 0 to 4; -1 not at all.
 

@@ -8,7 +8,7 @@ gold; row 0 of items, users and texts is the unknown one)::
                start [U+2]  many [U+1, V]  of V values in lists, if the shop has any
     history/   item [H]  action [H]  time [H]                  sorted by user row, then time
     texts/     tokens [X+1, L, F]
-    titles/    text [G]  item [G]  split [G]  tags [G, A, L]
+    titles/    text [G]  item [G]  split [G]  tags [G, A, L]  values [G, V], -1 unknown
     queries/   user [q]  end [q]  time [q]    one user at one moment; its history ends at end
     exposures/ item [n]  query [n]  time [n]  weight [n]  fields [n, C]  numbers [n, K]
                labels [n, S]  value [n], NaN missing, if the shop names one
@@ -21,7 +21,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,10 +35,11 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
 from daogou.errors import ArtifactError, DataError
+from daogou.features.gazetteer import Entry, Gazetteer, spelt
 from daogou.features.numeric import Numeric
-from daogou.features.text import tags_of
-from daogou.features.tokens import tokenise
-from daogou.features.transform import Fields, Transform, text_of
+from daogou.features.text import find_values, tags_of
+from daogou.features.tokens import Span, tokenise
+from daogou.features.transform import Fields, Transform, text_of, told_attributes
 from daogou.features.vocab import Vocab
 from daogou.schema import Shop
 from daogou.tables.engine import Engine, name_of, quoted
@@ -50,6 +51,8 @@ _SPANS: Final = pa.list_(
 )
 NO_SPLIT: Final = 9  # a row that no split may use
 _KEY_FILES: Final = ("items.parquet", "users.parquet", "titles.parquet", "exposures.parquet")
+LEAST_SHARE: Final = 0.5  # of the titles in which a value stood, those that it was meant in
+_UNSEEN: Final = Entry(hits=1)  # a value that no training title has is taken at its word
 _TEXTS: Final = 65_536  # texts encoded at a time
 _KEY, _TEXT, _SPLIT = "@key", "@text", "@split"  # ours, beside columns that a shop names freely
 Array = NDArray[Any]
@@ -318,45 +321,97 @@ def _write_texts(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
 def _write_titles(
     engine: Engine, shop: Shop, transform: Transform, length: int, writer: _Writer
 ) -> None:
-    rows: list[tuple[Any, ...]] = []
-    if shop.items and shop.items.spans and transform.text:
-        annotated = f"i.{name_of(shop.items.annotated)}" if shop.items.annotated else "NULL"
-        rows = engine.rows(
-            f"SELECT tr.row, ir.row, ts.split, it.text, i.{name_of(shop.items.spans)}, "
-            f"{annotated}, ir.item FROM items i "
-            f"JOIN item_rows ir ON ir.item = i.{name_of(shop.items.key)} "
-            "JOIN item_text it ON it.item = ir.item JOIN text_rows tr ON tr.text = it.text "
-            "JOIN title_split ts ON ts.item = ir.item ORDER BY ir.row"
-        )
-    n_attributes = len(transform.attributes)
-    tags = np.zeros((len(rows), n_attributes, length), dtype=np.int8)
-    for i, (_, _, _, text, spans, annotated_here, item) in enumerate(rows):
-        if shop.items and shop.items.annotated:
-            known = set(annotated_here or ())
-        else:
-            known = set(transform.attributes)
-        gold = [(span["start"], span["end"], span["attribute"]) for span in spans or ()]
+    """Titles with gold: that of people, or what the products' columns tell of them."""
+    attributes = transform.attributes
+    rows = _title_rows(engine, shop, transform)
+    classes = np.full((len(rows), len(transform.values.names)), -1, dtype=np.int16)
+    for j, (name, coder) in enumerate(
+        zip(transform.values.names, transform.values.coders, strict=True)
+    ):
+        assert isinstance(coder, Vocab)
+        held = pa.array([row.columns.get(name) for row in rows], pa.string())
+        classes[:, j] = coder.encode(held).astype(np.int16) - 1
+    tags = np.zeros((len(rows), len(attributes), length), dtype=np.int8)
+    for i, row in enumerate(rows):
         try:
-            tags[i] = tags_of(tokenise(text), gold, transform.attributes, known, length)
+            tags[i] = tags_of(tokenise(row.text), row.spans, attributes, row.annotated, length)
         except DataError as error:
-            raise DataError(f"items.spans: product {item}: {error}; correct it") from None
+            raise DataError(f"items.spans: product {row.item}: {error}; correct it") from None
     keys = {
-        "text": pa.array([row[3] for row in rows], pa.string()),
-        "spans": pa.array([list(row[4] or ()) for row in rows], _SPANS),
-        "annotated": pa.array(
+        "text": pa.array([row.text for row in rows], pa.string()),
+        "spans": pa.array(
             [
-                list(row[5] or ()) if shop.items and shop.items.annotated
-                else list(transform.attributes)
+                [{"start": start, "end": end, "attribute": name} for start, end, name in row.spans]
                 for row in rows
             ],
-            pa.list_(pa.string()),
+            _SPANS,
         ),
-    }  # fmt: skip
+        "annotated": pa.array([list(row.annotated) for row in rows], pa.list_(pa.string())),
+    }
     pq.write_table(pa.table(keys), writer.folder / "keys" / "titles.parquet")
     writer.append("titles/tags", tags)
-    writer.append("titles/text", np.array([row[0] for row in rows], dtype=np.int32))
-    writer.append("titles/item", np.array([row[1] for row in rows], dtype=np.int32))
-    writer.append("titles/split", np.array([split_code(row[2]) for row in rows], dtype=np.int8))
+    writer.append("titles/values", classes)
+    writer.append("titles/text", np.array([row.text_row for row in rows], dtype=np.int32))
+    writer.append("titles/item", np.array([row.item_row for row in rows], dtype=np.int32))
+    writer.append("titles/split", np.array([split_code(row.split) for row in rows], dtype=np.int8))
+
+
+@dataclass(frozen=True)
+class _Title:
+    """A title that something is known of."""
+
+    text_row: int
+    item_row: int
+    split: str
+    text: str
+    item: object
+    spans: list[Span]
+    annotated: Sequence[str]
+    columns: Mapping[str, str]  # what the product's own columns say, where they do
+
+
+def _title_rows(engine: Engine, shop: Shop, transform: Transform) -> list[_Title]:
+    if not (shop.items and transform.text and shop.of_family("extract")):
+        return []
+    items = shop.items
+    told = told_attributes(engine, shop)
+    spans = f"i.{name_of(items.spans)}" if items.spans else "NULL"
+    annotated = f"i.{name_of(items.annotated)}" if items.annotated else "NULL"
+    columns = "".join(f", i.{name_of(name)}" for name in told)
+    rows = engine.rows(
+        f"SELECT tr.row, ir.row, ts.split, it.text, ir.item, {spans}, {annotated}{columns} "
+        f"FROM items i JOIN item_rows ir ON ir.item = i.{name_of(items.key)} "
+        "JOIN item_text it ON it.item = ir.item JOIN text_rows tr ON tr.text = it.text "
+        "JOIN title_split ts ON ts.item = ir.item ORDER BY ir.row"
+    )
+    titles = []
+    for text_row, item_row, split, text, item, gold, names, *values in rows:
+        known = {
+            name: value for name, value in zip(told, values, strict=True) if value and value.strip()
+        }
+        if items.spans:
+            found = [(span["start"], span["end"], span["attribute"]) for span in gold or ()]
+            asked = list(names or ()) if items.annotated else list(transform.attributes)
+        else:
+            found = _told_spans(text, known, transform.text.gazetteer)
+            asked = sorted({name for *_, name in found})
+        if items.spans or known:
+            titles.append(_Title(text_row, item_row, split, text, item, found, asked, known))
+    return titles
+
+
+def _told_spans(text: str, known: Mapping[str, str], lists: Gazetteer) -> list[Span]:
+    """Where a product's values stand in its title, but for those that are mostly something else.
+
+    A value whose word stood in more training titles of products without it than with it is an
+    ordinary word or another attribute's: where it stands in a title says little.
+    """
+    trusted = {
+        name: value
+        for name, value in known.items()
+        if lists.values.get(name, {}).get(spelt(value), _UNSEEN).share >= LEAST_SHARE
+    }
+    return find_values(text, trusted)
 
 
 def _write_items(engine: Engine, shop: Shop, transform: Transform, writer: _Writer) -> None:

@@ -12,7 +12,7 @@ from daogou.errors import ArtifactError, DataError
 from daogou.features.gazetteer import Gazetteer, Taught, fit_gazetteer
 from daogou.features.numeric import Numeric, fit_numeric
 from daogou.features.order import in_order
-from daogou.features.text import TextVocab, fit_text
+from daogou.features.text import TextVocab, find_values, fit_text
 from daogou.features.tokens import tokenise
 from daogou.features.vocab import Vocab, fit_vocab
 from daogou.schema import Events, Shop
@@ -20,6 +20,8 @@ from daogou.tables.engine import Engine, name_of
 
 VERSION: Final = 4
 MOST_VALUES: Final = 50_000  # of a column that are looked for in titles
+MOST_CLASSES: Final = 1024  # of an attribute that is read as classes
+_TEACHING: Final = "SELECT item FROM title_split WHERE split = 'train'"
 MAX_TOKENS: Final = 64  # a title is cut here unless text_length says otherwise
 _NUMBERS: Final = (
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT",
@@ -144,10 +146,12 @@ class Transform:
     position: str | None = None  # and which the place in a list
     value: LogScale | None = None  # of what the last stage is worth
     many: Fields = Fields((), ())  # vocabularies of the profile columns that hold lists
+    values: Fields = Fields((), ())  # vocabularies of attributes of few values, for their classes
 
     def classes(self, column: str) -> tuple[str, ...]:
-        """The values that a profile column may take, or that its lists may hold."""
-        fields = self.many if column in self.many.names else self.profile
+        """The values of a profile column, of what its lists hold, or of an attribute's classes."""
+        of = (fields for fields in (self.many, self.values) if column in fields.names)
+        fields = next(of, self.profile)
         coder = fields.coders[fields.names.index(column)]
         assert isinstance(coder, Vocab)
         return coder.words
@@ -178,6 +182,7 @@ class Transform:
             "position": self.position,
             "value": asdict(self.value) if self.value else None,
             "many": self.many.to_json(),
+            "values": self.values.to_json(),
         }
 
     @staticmethod
@@ -205,6 +210,7 @@ class Transform:
             position=document["position"],
             value=LogScale(**document["value"]) if document.get("value") else None,
             many=Fields.from_json(document.get("many", [])),
+            values=Fields.from_json(document["values"]),
         )
 
 
@@ -273,6 +279,7 @@ def fit_transform(
         position=shop.events.position if shop.events else None,
         value=_fit_value(engine, shop),
         many=_fit_lists(engine, lists, teaches),
+        values=_fit_values(engine, shop),
     )
 
 
@@ -435,21 +442,69 @@ def _lists_of(engine: Engine, shop: Shop) -> Gazetteer | None:
     )
 
 
+def _fit_values(engine: Engine, shop: Shop) -> Fields:
+    """A vocabulary for each attribute column of 2 to `MOST_CLASSES` values in training titles."""
+    names, coders = [], []
+    if shop.items and shop.of_family("extract"):
+        types = engine.columns("items")
+        for name in shop.attributes:
+            if types.get(name) != "VARCHAR":
+                continue
+            rows = engine.rows(
+                f"SELECT {name_of(name)}, count(*) FROM items WHERE {_known(name)} AND "
+                f"{name_of(shop.items.key)} IN ({_TEACHING}) GROUP BY 1"
+            )
+            if 2 <= len(rows) <= MOST_CLASSES:
+                names.append(name)
+                coders.append(fit_vocab(dict(rows)))
+    return Fields(tuple(names), tuple(coders))
+
+
+def _known(column: str) -> str:
+    """SQL for: a text column says something. Blank is missing."""
+    return f"trim({name_of(column)}) <> ''"
+
+
 def _gold_titles(engine: Engine, shop: Shop) -> Iterator[Taught]:
     """Training titles, as they will be encoded, with what was annotated in them."""
     assert shop.items is not None
     if not shop.items.spans:
+        yield from _told_titles(engine, shop)
         return
     key, spans = name_of(shop.items.key), name_of(shop.items.spans)
     annotated = name_of(shop.items.annotated) if shop.items.annotated else "NULL"
     rows = engine.rows(
         f"SELECT {text_of(shop.items.text, 'items')}, {spans}, {annotated} FROM items "
-        f"WHERE {key} IN (SELECT item FROM title_split WHERE split = 'train') ORDER BY {key}"
+        f"WHERE {key} IN ({_TEACHING}) ORDER BY {key}"
     )
     for text, found, looked_for in rows:
         gold = [(span["start"], span["end"], span["attribute"]) for span in found or ()]
         names = (looked_for or ()) if shop.items.annotated else shop.attributes
         yield Taught(text, gold, frozenset(names))
+
+
+def _told_titles(engine: Engine, shop: Shop) -> Iterator[Taught]:
+    """Training titles with the values of their own columns wherever they stand in them."""
+    assert shop.items is not None
+    names = told_attributes(engine, shop)
+    columns = ", ".join(name_of(name) for name in names)
+    rows = engine.rows(
+        f"SELECT {text_of(shop.items.text, 'items')}, {columns} FROM items WHERE "
+        f"{name_of(shop.items.key)} IN ({_TEACHING}) ORDER BY {name_of(shop.items.key)}"
+    ) if names else []  # fmt: skip
+    for text, *values in rows:
+        told = {
+            name: value
+            for name, value in zip(names, values, strict=True)
+            if value and value.strip()
+        }
+        yield Taught(text, find_values(text, told), frozenset(told))
+
+
+def told_attributes(engine: Engine, shop: Shop) -> tuple[str, ...]:
+    """The attributes that a column of texts says of each product."""
+    types = engine.columns("items")
+    return tuple(name for name in shop.attributes if types.get(name) == "VARCHAR")
 
 
 def _catalogue_values(engine: Engine, shop: Shop) -> Iterator[tuple[str, str, str]]:
@@ -465,8 +520,7 @@ def _catalogue_values(engine: Engine, shop: Shop) -> Iterator[tuple[str, str, st
             continue
         rows = engine.rows(
             f"SELECT {name_of(name)}, min({text}), max({text}) FROM items WHERE "
-            f"{name_of(name)} IS NOT NULL AND {key} IN "
-            f"(SELECT item FROM title_split WHERE split = 'train') "
+            f"{_known(name)} AND {key} IN ({_TEACHING}) "
             f"GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {MOST_VALUES}"
         )
         for value, first, last in rows:

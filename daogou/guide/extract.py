@@ -10,6 +10,7 @@ import torch
 from daogou.artifact import Artifact
 from daogou.features.text import PADDING, spans_of
 from daogou.features.tokens import Token, tokenise
+from daogou.features.vocab import Vocab
 from daogou.model.heads.extract import ExtractHead
 
 _MOST_OVERLAP: Final = 16  # tokens that neighbouring windows share
@@ -65,6 +66,30 @@ def spans(artifact: Artifact, titles: Sequence[str]) -> list[list[Span]]:
                 if window.own[0] <= start + shift < window.own[1]
             ]
     return [_apart(each) for each in found]
+
+
+def classes(artifact: Artifact, titles: Sequence[str]) -> list[dict[str, tuple[str, float]]]:
+    """Of each title the likeliest value of each attribute that is read as classes, and its chance.
+
+    A title is read as far as the model reads at once; one without a token says nothing.
+    """
+    model, vocab = artifact.model, artifact.transform.text
+    assert model.text is not None and vocab is not None
+    reader, values = cast(ExtractHead, model.heads["extract"]).values, artifact.transform.values
+    found: list[dict[str, tuple[str, float]]] = [{} for _ in titles]
+    if reader is None:
+        return found
+    words = [cast(Vocab, coder).words for coder in values.coders]
+    for first in range(0, len(titles), _SIZE):
+        rows = torch.from_numpy(vocab.encode(titles[first : first + _SIZE]).astype(np.int64))
+        present = rows[..., 0] != PADDING
+        with torch.inference_mode():
+            made = reader.chances(reader(model.text(rows)[0], rows))
+        for name, known, chances in zip(values.names, words, made, strict=True):
+            sure, best = chances.max(-1)
+            for place in present.any(1).nonzero()[:, 0].tolist():
+                found[first + place][name] = known[int(best[place])], float(sure[place])
+    return found
 
 
 def _windows(title: int, tokens: list[Token], length: int) -> Iterator[_Window]:

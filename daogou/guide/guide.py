@@ -30,6 +30,7 @@ Document = dict[str, Any]
 LiveEvents = Iterable[Mapping[str, Any]] | None
 CANDIDATES: Final = 500  # products that matching hands to ranking
 STAGE_WORTH: Final = 10.0  # a stage counts so many times the one before it
+_LIKELY: Final = 0.5  # from where on a class that no span names is said
 _FAINT: Final = 0.1  # of the strongest effect; weaker ones are not worth a word
 
 
@@ -258,8 +259,10 @@ class Guide:
 
         ``values`` has for each of them ``attribute``, ``value`` (the catalogue's word for it, see
         `Vocabulary.normal`), ``confidence`` that this is so, ``from`` ("span"), ``text``, ``span``
-        and ``how`` the word was found. Offsets are code points of the text as given, end exclusive.
-        Any text will do; one longer than the model reads at once is read in overlapping windows.
+        and ``how`` the word was found; and for an attribute that no span names, from "classifier",
+        its likeliest value if that is likelier than not. Offsets are code points of the text as
+        given, end exclusive. Any text will do; one longer than the model reads at once is read in
+        overlapping windows.
         """
         self._needs("extract", "extract")
         if not isinstance(text, str):
@@ -273,15 +276,18 @@ class Guide:
         lines = list(texts)
         readable = [line for line in lines if isinstance(line, str)]
         spans = iter(titles.spans(self.artifact, readable))
+        classes = iter(titles.classes(self.artifact, readable))
         return [
-            self._read(line, next(spans))
+            self._read(line, next(spans), next(classes))
             if isinstance(line, str)
             else {"error": f"text: a text is wanted, found {line!r}"}
             for line in lines
         ]
 
-    def _read(self, text: str, spans: Sequence[titles.Span]) -> Document:
-        values = []
+    def _read(
+        self, text: str, spans: Sequence[titles.Span], classes: Mapping[str, tuple[str, float]]
+    ) -> Document:
+        values: list[Document] = []
         for start, end, attribute, chance in spans:
             raw = text[start:end]
             normal = self.vocabularies[attribute].normal(raw)
@@ -292,6 +298,15 @@ class Guide:
                     "from": "span", "text": raw, "span": [start, end], "how": normal.how,
                 }
             )  # fmt: skip
+        named = {value["attribute"] for value in values}
+        values += [
+            {
+                "attribute": name, "value": value, "confidence": sure,
+                "from": "classifier", "text": None, "span": None, "how": "class",
+            }
+            for name, (value, sure) in classes.items()
+            if name not in named and sure >= _LIKELY
+        ]  # fmt: skip
         return {"text": text, "spans": [list(span) for span in spans], "values": values}
 
     def explain(

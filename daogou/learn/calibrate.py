@@ -69,7 +69,10 @@ def calibrate(
     if "extract" in model.heads:
         extract = cast(ExtractHead, model.heads["extract"])
         extract.calibrated.used.fill_(False)
+        if extract.values is not None:
+            extract.values.sharpness.fill_(1.0)
         said |= _extract(model, extract, store, method)
+        said |= _values(model, extract, store, method)
     return said
 
 
@@ -270,25 +273,48 @@ def _profile(
             actual = store["users/profile"][users, head.columns[place]]
             known = actual >= 0
         chances, actual = chances[known], np.asarray(actual[known], dtype=np.int64)
-        n = len(actual)
-        if n < LEAST or not chances.shape[1]:
-            why = f"{n} users with a value; {LEAST} needed"
-            found[task.name] = {"method": "none", "why": why, "n": n}
-            continue
-        logits = _logits(chances, is_list)
-        sharp = fit_sharpness(logits, actual, is_list=is_list)
-        told: dict[str, Any] = {"method": "temperature", "temperature": 1.0 / sharp}
-        both = (chances, _chances(sharp * logits, is_list))
-        before, after = (_nats(each, actual, is_list) for each in both)
-        gain = (before - after) * actual.size
-        if gain <= 1:
-            told = {"method": "none", "why": f"gains {gain:.1f} nats, as luck can"}
-            both = (chances, chances)
-        else:
-            head.paths[place, 0] = sharp
-        found[task.name] = {**told, "n": n}
-        for name, judge in (("nats", _nats), ("ece", _off)):
-            found[task.name][name] = [judge(each, actual, is_list) for each in both]
+        sharp, found[task.name] = choose_sharpness(chances, actual, is_list=is_list)
+        head.paths[place, 0] = sharp
+    return found
+
+
+def choose_sharpness(
+    chances: Floats, actual: NDArray[np.int64], *, is_list: bool = False
+) -> tuple[float, dict[str, Any]]:
+    """`fit_sharpness` if it gains more than luck would, else 1; and what a record says of it."""
+    n = len(actual)
+    if n < LEAST or not chances.shape[1]:
+        return 1.0, {"method": "none", "why": f"{n} rows with a value; {LEAST} needed", "n": n}
+    logits = _logits(chances, is_list)
+    sharp = fit_sharpness(logits, actual, is_list=is_list)
+    told: dict[str, Any] = {"method": "temperature", "temperature": 1.0 / sharp}
+    both = (chances, _chances(sharp * logits, is_list))
+    before, after = (_nats(each, actual, is_list) for each in both)
+    gain = (before - after) * actual.size
+    if gain <= 1:
+        told = {"method": "none", "why": f"gains {gain:.1f} nats, as luck can"}
+        sharp, both = 1.0, (chances, chances)
+    told["n"] = n
+    for name, judge in (("nats", _nats), ("ece", _off)):
+        told[name] = [judge(each, actual, is_list) for each in both]
+    return sharp, told
+
+
+def _values(
+    model: JointModel, head: ExtractHead, store: Store, method: str
+) -> dict[str, dict[str, Any]]:
+    """One temperature for each attribute that is read as classes, as for a profile column."""
+    titles = np.flatnonzero(store["titles/split"] == SPLITS.index("validation"))
+    if method == "none" or head.values is None or not len(titles):
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    task = _tasks(model, "extract")[0].name
+    for place, chances in enumerate(predict.title_values(model, store, titles)):
+        actual = np.asarray(store["titles/values"][titles, place], dtype=np.int64)
+        known = actual >= 0
+        sharp, told = choose_sharpness(chances[known].astype(np.float64), actual[known])
+        head.values.sharpness[place] = sharp
+        found[f"{task}.{head.values.names[place]}"] = told
     return found
 
 

@@ -426,9 +426,29 @@ def _extract(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
         "gold": spans_found.gold,
         "predicted": spans_found.predicted,
         "correct": spans_found.correct,
+        "from_columns": not (run.shop.items and run.shop.items.spans),
+        **_read_values(asked, titles),
         "value_counts": [values_found.correct, values_found.predicted, values_found.gold],
     }
     return {tasks[0].name: entry}
+
+
+def _read_values(asked: Asked, titles: Array) -> Entry:
+    """How the attributes that are read as classes are judged, by attribute."""
+    found: Entry = {}
+    store, names = asked.store, asked.run.transform.values.names
+    for place, chances in enumerate(predict.title_values(asked.run.model, store, titles)):
+        actual = np.asarray(store["titles/values"][titles, place], dtype=np.int64)
+        known = actual >= 0
+        if known.any():
+            said, actual, n = chances[known].argmax(1), actual[known], chances.shape[1]
+            found[names[place]] = {
+                "macro_f1": macro_f1(said, actual, n),
+                "accuracy": float((said == actual).mean()),
+                "ece": calibration_error(chances[known].max(1).clip(0, 1), said == actual),
+                "n": int(known.sum()),
+            }
+    return {"values": found} if found else {}
 
 
 def confidence(

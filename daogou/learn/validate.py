@@ -157,15 +157,18 @@ def _profile(
             held = store["users/many"][users, kind.first : kind.first + distribution.shape[1]]
             found[task.name] = _many(distribution, held)
             continue
-        classes = store["users/profile"][users, column]
-        known = classes >= 0
-        if not known.any():
-            found[task.name] = TaskLoss(float("nan"), float("nan"), 0)
-            continue
-        p = np.clip(distribution[known, classes[known]], _FLOOR, 1.0)
-        shares = np.bincount(classes[known]).astype(np.float64)
-        found[task.name] = TaskLoss(float(-np.log(p).mean()), entropy(shares), int(known.sum()))
+        found[task.name] = _classes(distribution, store["users/profile"][users, column])
     return found
+
+
+def _classes(distribution: Array, classes: Array) -> TaskLoss:
+    """Of distributions ``[n, C]`` and classes ``[n]``, -1 unknown."""
+    known = classes >= 0
+    if not known.any():
+        return TaskLoss(float("nan"), float("nan"), 0)
+    p = np.clip(distribution[known, classes[known]], _FLOOR, 1.0)
+    shares = np.bincount(classes[known]).astype(np.float64)
+    return TaskLoss(float(-np.log(p).mean()), entropy(shares), int(known.sum()))
 
 
 def _many(chances: Array, held: Array) -> TaskLoss:
@@ -184,18 +187,39 @@ def _many(chances: Array, held: Array) -> TaskLoss:
 def _extract(
     model: JointModel, store: Store, split: str, tasks: list[Task], length: int
 ) -> dict[str, TaskLoss]:
-    """Of titles: at the temperature that suits the split best, since calibration takes it away.
+    """Of titles: nats per tag, and per value that is read as a class, where there are any.
 
-    A tagger grows too sure of itself long before it stops finding more: without that the epoch
-    chosen would be the one that is most modest (docs/log.md).
+    At the temperature that suits the split best, since calibration takes it away: a tagger grows
+    too sure of itself long before it stops finding more, and without that the epoch chosen would be
+    the one that is most modest (docs/log.md).
     """
     titles = np.flatnonzero(store["titles/split"] == SPLITS.index(split))
+    losses: list[TaskLoss] = []
     total, n = predict.title_nats(model, store, titles, _SHARPNESS)
-    if not n:
+    if n:
+        tags = np.asarray(store["titles/tags"][titles])
+        counts = np.bincount(tags[tags >= 0].astype(np.int64), minlength=3)
+        losses.append(TaskLoss(float(total.min()) / n, entropy(counts), n))
+    classes = np.asarray(store["titles/values"][titles], dtype=np.int64)
+    by_attribute = []
+    for place, chances in enumerate(predict.title_values(model, store, titles)):
+        by_attribute.append(_classes(chances, classes[:, place]))
+    known = [each for each in by_attribute if each.n]
+    if known:
+        n_values = sum(each.n for each in known)
+        loss, constant = (
+            sum(getattr(each, name) * each.n for each in known) / n_values
+            for name in ("loss", "constant")
+        )
+        losses.append(TaskLoss(loss, constant, n_values))
+    if not losses:
         return {tasks[0].name: TaskLoss(float("nan"), float("nan"), 0)}
-    tags = np.asarray(store["titles/tags"][titles])
-    counts = np.bincount(tags[tags >= 0].astype(np.int64), minlength=3)
-    return {tasks[0].name: TaskLoss(float(total.min()) / n, entropy(counts), n)}
+    whole = TaskLoss(
+        sum(each.loss for each in losses),
+        sum(each.constant for each in losses),
+        losses[0].n,
+    )
+    return {tasks[0].name: whole}
 
 
 _FAMILIES = {"funnel": _funnel, "match": _match, "profile": _profile, "extract": _extract}

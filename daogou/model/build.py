@@ -13,6 +13,7 @@ from daogou.errors import ConfigError, unknown
 from daogou.features import transform as features
 from daogou.features.numeric import Numeric
 from daogou.features.order import in_order
+from daogou.features.text import TextVocab
 from daogou.features.transform import Transform
 from daogou.features.vocab import Vocab
 from daogou.model.embed import Fields
@@ -20,6 +21,7 @@ from daogou.model.heads.extract import ExtractHead
 from daogou.model.heads.funnel import FunnelHead, Stage
 from daogou.model.heads.match import MatchHead
 from daogou.model.heads.profile import Listed, Ordered, ProfileHead, Tastes
+from daogou.model.heads.values import ValueReader
 from daogou.model.item import ItemEncoder
 from daogou.model.joint import JointModel
 from daogou.model.meet import Meet
@@ -129,12 +131,21 @@ def build(
     if profile:
         heads["profile"] = _profile(transform, profile, width, counts.tastes)
     if "extract" in families and transform.text is not None:
-        heads["extract"] = ExtractHead(
-            shape.text_width,
-            transform.attributes,
-            first_match=transform.text.first_match,
-        )
+        heads["extract"] = _extract(transform, transform.text, shape.text_width)
     return JointModel(tasks, heads, text=text, item=item, user=user)
+
+
+def _extract(transform: Transform, text: TextVocab, width: int) -> ExtractHead:
+    values = transform.values
+    classes = {
+        name: coder.n_rows - 1 for name, coder in zip(values.names, values.coders, strict=True)
+    }
+    return ExtractHead(
+        width,
+        transform.attributes,
+        first_match=text.first_match,
+        values=ValueReader(width, classes, text.n_rows) if classes else None,
+    )
 
 
 def _profile(

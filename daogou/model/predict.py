@@ -159,9 +159,8 @@ def title_tags(
 ) -> Iterator[tuple[Array, Array, Array]]:
     """Title rows of each piece, and their tags and confidences ``[g, A, L]``."""
     head = cast(ExtractHead, model.heads["extract"])
-    for rows, batch, logits in _title_logits(model, store, titles, size):
-        tokens = batch.texts["tokens"][batch.titles["text"]]
-        tags, sure = head.decode(logits, tokens[..., 0] != PADDING)
+    for rows, _, states, tokens in _title_states(model, store, titles, size):
+        tags, sure = head.decode(head(states, tokens), tokens[..., 0] != PADDING)
         yield rows, tags.cpu().numpy(), sure.cpu().numpy()
 
 
@@ -172,23 +171,38 @@ def title_nats(
     """Nats of all annotated tags of these titles under each sharpness ``[S]``, and their number."""
     head = cast(ExtractHead, model.heads["extract"])
     total, n = np.zeros(len(sharpness)), 0
-    for _, batch, logits in _title_logits(model, store, titles, size):
+    for _, batch, states, tokens in _title_states(model, store, titles, size):
         tags = batch.titles["tags"]
-        known = int((tags >= 0).sum())
+        known, logits = int((tags >= 0).sum()), head(states, tokens)
         total += known * np.array([float(head.loss(logits, tags, sharpness=s)) for s in sharpness])
         n += known
     return total, n
 
 
-def _title_logits(
+@torch.inference_mode()
+def title_values(model: JointModel, store: Store, titles: Array, *, size: int = 256) -> list[Array]:
+    """Distributions ``[G, C]`` of each attribute that is read as classes."""
+    head = cast(ExtractHead, model.heads["extract"])
+    reader = head.values
+    if reader is None:
+        return []
+    pieces: list[list[Array]] = [[np.zeros((0, n))] for n in reader.n_classes]
+    for _, _, states, tokens in _title_states(model, store, titles, size):
+        made = reader.chances(reader(states, tokens))
+        for piece, chances in zip(pieces, made, strict=True):
+            piece.append(chances.cpu().numpy())
+    return [np.concatenate(piece) for piece in pieces]
+
+
+def _title_states(
     model: JointModel, store: Store, titles: Array, size: int
-) -> Iterator[tuple[Array, Batch, Tensor]]:
+) -> Iterator[tuple[Array, Batch, Tensor, Tensor]]:
+    """Rows of each piece, their batch, and token states ``[g, L, D]`` and rows ``[g, L, F]``."""
     model.eval()
     assert model.text is not None
-    head = cast(ExtractHead, model.heads["extract"])
     for start in range(0, len(titles), size):
         rows = titles[start : start + size]
         batch = make_batch(store, titles=rows).to(model.device)
         states, _ = model.text(batch.texts["tokens"])
         text = batch.titles["text"]
-        yield rows, batch, head(states[text], batch.texts["tokens"][text])
+        yield rows, batch, states[text], batch.texts["tokens"][text]

@@ -304,6 +304,54 @@ def test_the_column_of_annotated_attributes_may_be_called_text(tmp_path: Path) -
     assert store["titles/tags"].tolist() == [[[-1] * 4]] + [[[1, 0, -1, -1]]] * 3
 
 
+TOLD = TOML.replace('spans = "spans"\n', "")
+
+
+def told(*products: tuple[str, str | None, str]) -> list[dict[str, Any]]:
+    """Products without spans whose column says their colour: title, colour, split."""
+    return [
+        item(10 + i, title, part, colour=colour) for i, (title, colour, part) in enumerate(products)
+    ]
+
+
+def test_without_spans_a_title_is_tagged_where_its_product_s_value_stands(tmp_path: Path) -> None:
+    items = told(
+        ("red boot", "red", "train"),
+        ("boot NAVY-blue", "Navy Blue", "train"),
+        ("boot navy blue", "Navy Blue", "train"),
+        ("green hat", None, "validation"),  # nothing is known: no gold, nor its absence
+        ("scarf", " ", "test"),
+        ("mauve scarf", "lilac", "test"),  # not in the title: unknown, not absent
+        ("red scarf", "RED", "test"),
+    )
+    transform, store = compile_shop(write_shop(tmp_path, items=items, toml=TOLD))
+    assert store["titles/item"].tolist() == [1, 2, 3, 6, 7]
+    assert store["titles/tags"][:, 0].tolist() == [
+        [1, 0, -1, -1],
+        [-1, -1, -1, -1],  # a hyphen more than the column has
+        [0, 1, 2, -1],
+        [-1, -1, -1, -1],
+        [1, 0, -1, -1],
+    ]
+    assert store.titles["annotated"].to_pylist() == [["colour"], [], ["colour"], [], ["colour"]]
+    assert store.titles["spans"][2].as_py() == [{"start": 5, "end": 14, "attribute": "colour"}]
+    # As classes every column counts, in the title or not; training has not seen the others.
+    assert transform.values.names == ("colour",)
+    assert transform.classes("colour") == ("Navy Blue", "red")
+    assert store["titles/values"][:, 0].tolist() == [1, 0, 0, -1, -1]
+
+
+def test_a_value_that_is_mostly_an_ordinary_word_tags_nothing(tmp_path: Path) -> None:
+    products = [("orange mug", "white", "train"), ("orange cap", "black", "train")]
+    items = told(("orange boot", "orange", "train"), *products, ("red cap", "red", "train"))
+    _, store = compile_shop(write_shop(tmp_path, items=items, toml=TOLD))
+    assert store["titles/tags"][:, 0, 0].tolist() == [-1, -1, -1, 1]
+    # Where it is as often meant as not it is taken at its word.
+    items = told(("orange boot", "orange", "train"), *products[:1], ("red cap", "red", "train"))
+    _, store = compile_shop(write_shop(tmp_path / "other", items=items, toml=TOLD))
+    assert store["titles/tags"][:, 0, 0].tolist() == [1, -1, 1]
+
+
 def test_a_span_that_is_no_span_is_refused_with_its_product(tmp_path: Path) -> None:
     items = [*ITEMS[:3], ITEMS[3] | {"spans": [{"start": 4, "end": 4, "attribute": "colour"}]}]
     with pytest.raises(DataError, match=r"items\.spans: product 13: span \[4, 4\) of 'colour'"):

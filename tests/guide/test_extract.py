@@ -95,3 +95,29 @@ def test_a_long_title_is_cut_in_the_middle_of_what_windows_share() -> None:
 def test_of_two_spans_of_one_attribute_that_meet_the_earlier_stays() -> None:
     spans = [(4, 9, "colour", 0.9), (0, 5, "colour", 0.5), (3, 6, "size", 0.7)]
     assert extract._apart(spans) == [(0, 5, "colour", 0.5), (3, 6, "size", 0.7)]
+
+
+def test_an_attribute_that_no_span_names_has_its_likeliest_class(guide: Guide) -> None:
+    """Class and chance are those that evaluation sees; half a chance is needed to say it."""
+    store, values = guide.artifact.store, guide.artifact.transform.values
+    rows = np.arange(len(store["titles/text"]))
+    offline = predict.title_values(guide.artifact.model, store, rows)
+    texts = store.titles["text"].to_pylist()
+    online = extract.classes(guide.artifact, texts)
+    assert values.names
+    for place, name in enumerate(values.names):
+        words = guide.artifact.transform.classes(name)
+        for row in rows.tolist():
+            word, chance = online[row][name]
+            assert word == words[int(offline[place][row].argmax())]
+            assert chance == pytest.approx(offline[place][row].max(), abs=1e-5)
+    for text, likeliest in zip(texts, online, strict=True):
+        answer = guide.extract(text)
+        spans = {span[2] for span in answer["spans"]}
+        said = {
+            each["attribute"]: each for each in answer["values"] if each["from"] == "classifier"
+        }
+        wanted = {name for name, (_, chance) in likeliest.items() if chance >= 0.5} - spans
+        assert said.keys() == wanted
+        assert all(said[name]["value"] == likeliest[name][0] for name in wanted)
+    assert guide.extract("")["values"] == []

@@ -13,8 +13,10 @@ from daogou.features.text import INSIDE, LISTED, MASKED, OUTSIDE
 from daogou.features.tokens import hash_of, normalised
 from daogou.model.calibrated import Calibrated
 from daogou.model.encoded import Encoded, TaskLosses, weigh
+from daogou.model.heads.values import ValueReader
 
 N_TAGS: Final = 3
+VALUE_SHARE: Final = 0.1  # of the gradient of values below the fork, for that of spans
 LIST_PACE: Final = 8.0  # how much faster than other dense weights the few of lists learn
 NEVER: Final = -1e4  # the score of a forbidden step: finite, so that 0 * NEVER is no NaN
 
@@ -50,6 +52,7 @@ class ExtractHead(nn.Module):
         query: int = 64,
         dropout: float = 0.3,
         list_dropout: float = 0.3,
+        values: ValueReader | None = None,
     ) -> None:
         super().__init__()
         self.n_attributes, self.first_match = len(names), first_match
@@ -65,6 +68,7 @@ class ExtractHead(nn.Module):
         self.listed = nn.Parameter(torch.zeros(N_CODES, N_TAGS))
         self.steps = nn.Parameter(torch.zeros(len(names), N_TAGS, N_TAGS))
         self.calibrated = Calibrated(1)  # of the chance that a span is right
+        self.values = values
         forbidden = torch.zeros(N_TAGS, N_TAGS)
         forbidden[OUTSIDE, INSIDE] = NEVER
         self.register_buffer("forbidden", forbidden, persistent=False)
@@ -116,14 +120,23 @@ class ExtractHead(nn.Module):
         return total / n_known
 
     def losses(self, encoded: Encoded, batch: Batch, weights: Tensor) -> TaskLosses:
-        """The loss over the batch's titles with gold spans, ``[1]``; 0 where there is none."""
+        """The loss over the batch's titles with gold, ``[1]``; 0 where there is none.
+
+        That of the spans and that of the values that are read as classes, where the latter sends
+        a share of `VALUE_SHARE` of its gradient below the fork.
+        """
         assert encoded.tokens is not None
         if not len(batch.titles):
             return TaskLosses((encoded.tokens.sum() * 0)[None])
         text = batch.titles["text"]
         states = weigh(encoded.tokens[None], weights)[0][text]
-        logits = self(states, batch.texts["tokens"][text])
-        return TaskLosses(self.loss(logits, batch.titles["tags"])[None])
+        rows = batch.texts["tokens"][text]
+        loss = self.loss(self(states, rows), batch.titles["tags"])
+        if self.values is not None:
+            faint = VALUE_SHARE * states + (1 - VALUE_SHARE) * states.detach()
+            read = self.values(faint, rows)
+            loss = loss + self.values.loss(read, batch.titles["values"])
+        return TaskLosses(loss[None])
 
     def sure(self, chances: Sequence[float]) -> list[float]:
         """Confidences of spans, from the products of their tokens' probabilities."""
