@@ -18,7 +18,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from daogou.errors import ArtifactError, ConfigError, DaogouError, DataError, unknown
+from daogou.errors import (
+    ArtifactError,
+    ConfigError,
+    DaogouError,
+    DataError,
+    MissingExtra,
+    unknown,
+)
 
 app = typer.Typer(
     name="daogou",
@@ -774,6 +781,99 @@ def explain(
     """
     language = _language(lang)
     answer(_guide(run).explain(user, item, lang=language))
+
+
+# ---- a server -----------------------------------------------------------------------------
+
+StoreUrl = Annotated[
+    str, typer.Option("--store", help="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
+]
+
+
+@app.command()
+def serve(
+    run: Run,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    store: StoreUrl = "sqlite:///daogou.db",
+    origin: Annotated[
+        list[str] | None, typer.Option("--origin", help="Whose pages may call; may be repeated.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 10.0,
+    rate: Annotated[float, typer.Option(min=0.1, help="Requests a second of one key.")] = 100.0,
+) -> None:
+    """Answer over HTTP, and keep the events that are sent.
+
+    Example: daogou serve runs/easy --port 8000 --store sqlite:///daogou.db
+    """
+    import logging
+
+    _needs_extra("serve", "fastapi", "uvicorn", "sqlalchemy", "prometheus_client")
+    from daogou.serve.run import serve as listen
+    from daogou.serve.service import Limits
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+
+    def listening(document: Mapping[str, Any]) -> None:
+        answer(document)
+        sys.stdout.flush()
+        _note(f"{document['url']}/openapi.json")
+
+    listen(
+        run, store=store, host=host, port=port, origins=origin or (),
+        limits=Limits(timeout_s=timeout, rate_per_s=rate, burst=5 * rate), listening=listening,
+    )  # fmt: skip
+
+
+@app.command()
+def keys(
+    store: StoreUrl = "sqlite:///daogou.db",
+    create: Annotated[
+        str | None, typer.Option(metavar="SCOPE", help="Make a key: public, server or admin.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="What the new key is for.")] = "",
+    remove: Annotated[
+        str | None, typer.Option(metavar="ID", help="Take the key of this id away.")
+    ] = None,
+) -> None:
+    """The keys of a server: make one, take one away, list them.
+
+    Example: daogou keys --store sqlite:///daogou.db --create server --name shop
+    """
+    _needs_extra("serve", "fastapi", "uvicorn", "sqlalchemy", "prometheus_client")
+    from daogou.serve.auth import new_key
+    from daogou.serve.store import Store
+    from daogou.serve.values import iso
+
+    opened = Store.open(store)
+    try:
+        document: dict[str, Any] = {"store": opened.place, "created": None, "removed": None}
+        if create is not None:
+            text, key = new_key(name, create, opened.now_us())
+            opened.add_key(key)
+            document["created"] = {"id": key.key_id, "key": text}
+            _note("this is the only time that the key is told; keep it")
+        if remove is not None:
+            if not opened.remove_key(remove):
+                known = [key.key_id for key in opened.list_keys()]
+                raise ConfigError(f"--remove: {unknown(remove, known)}")
+            document["removed"] = remove
+        document["keys"] = [
+            {"id": key.key_id, "name": key.name, "scope": key.scope, "created": iso(key.created_us)}
+            for key in opened.list_keys()
+        ]
+    finally:
+        opened.close()
+    answer(document)
+
+
+def _needs_extra(extra: str, *modules: str) -> None:
+    """Raise MissingExtra with what to install, unless an extra's modules are there."""
+    import importlib.util
+
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtra(f"{', '.join(missing)}: not installed; pip install 'daogou[{extra}]'")
 
 
 # ---- the house ----------------------------------------------------------------------------

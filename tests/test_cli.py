@@ -94,7 +94,8 @@ def test_each_command_explains_itself_with_an_example(command: str) -> None:
 def test_the_commands_are_those_of_this_release() -> None:
     assert list(COMMANDS.commands) == [
         "simulate", "import", "new", "check", "fit", "evaluate", "relate", "tune", "compare",
-        "report", "recommend", "match", "profile", "extract", "explain", "demo", "doctor",
+        "report", "recommend", "match", "profile", "extract", "explain",
+        "serve", "keys", "demo", "doctor",
     ]  # fmt: skip
 
 
@@ -468,6 +469,35 @@ def test_doctor_prints_versions_and_what_is_missing(call: Call) -> None:
         "balancers", "baselines", "tune", "serve", "postgres", "public", "tensorboard", "mlflow",
         "dev",
     }  # fmt: skip
+
+
+# ---- a server -----------------------------------------------------------------------------
+
+
+def test_keys_are_made_listed_and_taken_away(call: Call, tmp_path: Path) -> None:
+    store = ("--store", f"sqlite:///{tmp_path / 's.db'}")
+    made = document(call("keys", *store, "--create", "server", "--name", "shop"))
+    assert made["created"]["key"].startswith(f"dg_{made['created']['id']}_")
+    (listed,) = document(call("keys", *store))["keys"]
+    assert (listed["id"], listed["name"], listed["scope"]) == (
+        made["created"]["id"], "shop", "server",
+    )  # fmt: skip
+    assert made["created"]["key"] not in json.dumps(listed)
+    assert "no 'nobody' here" in refused(call("keys", *store, "--remove", "nobody"), 2)
+    assert document(call("keys", *store, "--remove", listed["id"]))["keys"] == []
+    assert "'admin'" in refused_after_progress(call("keys", *store, "--create", "amin"), 2)
+
+
+@pytest.mark.parametrize("words", [("keys",), ("serve", "run")])
+def test_a_database_that_is_not_known_is_refused(call: Call, words: tuple[str, ...]) -> None:
+    assert "write sqlite:///" in refused_after_progress(call(*words, "--store", "mysql://x/y"), 2)
+
+
+def test_a_server_s_extra_is_named_where_it_is_missing(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install 'daogou[serve]'" in refused(call("keys"), 1)
 
 
 # ---- the whole path -----------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
@@ -83,7 +83,7 @@ def read_event(row: object, *, kinds: Collection[str], now_us: int) -> Event:
     try:
         read = EventRow.model_validate(row)
     except ValidationError as error:
-        raise ValueError("; ".join(reasons(error, list(EventRow.model_fields)))) from None
+        raise ValueError("; ".join(reasons(error.errors(), list(EventRow.model_fields)))) from None
     if read.kind not in kinds:
         raise ValueError(f"kind: {unknown(read.kind, kinds)}")
     if read.user is None and read.session is None:
@@ -120,10 +120,10 @@ def read_events(
     return found, wrong
 
 
-def reasons(error: ValidationError, known: Collection[str] = ()) -> list[str]:
-    """What pydantic found, a sentence each: where, and what is wrong there."""
+def reasons(errors: Iterable[Mapping[str, Any]], known: Collection[str] = ()) -> list[str]:
+    """What pydantic's ``errors()`` found, a sentence each: where, and what is wrong there."""
     lines = []
-    for one in error.errors(include_url=False, include_context=False):
+    for one in errors:
         where = ".".join(str(part) for part in one["loc"])
         if one["type"] == "extra_forbidden" and known:
             lines.append(f"{where}: {unknown(str(one['loc'][-1]), known)}")

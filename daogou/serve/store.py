@@ -296,6 +296,12 @@ class Store:
             rows = connection.execute(query).mappings().all()
         return [_thing(row, key.name) for row in rows]
 
+    def hidden_items(self) -> list[str]:
+        """Keys of the products that are hidden."""
+        query = sa.select(ITEMS.c.item_id).where(ITEMS.c.hidden)
+        with self._read() as connection:
+            return list(connection.scalars(query))
+
     def remove(self, table: str, name: str) -> bool:
         """Take a product out; whether it was there. A user is taken out by `forget`."""
         where, key = _catalogue(table)
@@ -401,7 +407,7 @@ class Store:
             row = connection.execute(sa.select(KEYS).where(KEYS.c.key_id == name)).first()
         return None if row is None else Key(**row._mapping)
 
-    def keys(self) -> list[Key]:
+    def list_keys(self) -> list[Key]:
         """All keys, oldest first."""
         query = sa.select(KEYS).order_by(KEYS.c.created_us, KEYS.c.key_id)
         with self._read() as connection:

@@ -4,10 +4,16 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from fastapi.testclient import TestClient
 
+from daogou.guide import Guide
+from daogou.serve.app import make_app
+from daogou.serve.meters import Meters
+from daogou.serve.service import Limits, Service
 from daogou.serve.store import METADATA, Store
 
 ROOT = Path(__file__).parent.parent.parent
@@ -79,3 +85,42 @@ def opened(url: str, clock: Clock) -> Iterator[Callable[[], Store]]:
 @pytest.fixture
 def store(opened: Callable[[], Store]) -> Store:
     return opened()
+
+
+@pytest.fixture
+def files_store(tmp_path: Path, clock: Clock) -> Store:
+    """A store in a file, closed by the service that has it."""
+    return Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock=clock)
+
+
+@pytest.fixture(scope="session")
+def guide(made_run: Path) -> Guide:
+    """The made run, loaded once; a guide never changes."""
+    return Guide.load(made_run)
+
+
+@pytest.fixture
+def service(
+    guide: Guide, made_run: Path, files_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> Service:
+    """The made run and an empty store."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Guide, "load", lambda _run: guide)
+        return Service(made_run, files_store, Limits(), Meters())
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[TestClient]:
+    """A program of this machine that calls the app."""
+    with calling(service) as found:
+        yield found
+
+
+def calling(
+    service: Service, *, at_home: bool = True, address: str = "127.0.0.1", **options: Any
+) -> TestClient:
+    """A client of the service at an address, which shows faults as their answers."""
+    app = make_app(service, at_home=at_home, **options)
+    return TestClient(
+        app, base_url="http://127.0.0.1", client=(address, 50_000), raise_server_exceptions=False
+    )

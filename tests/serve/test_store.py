@@ -168,6 +168,23 @@ def test_a_write_that_fails_has_changed_nothing(store: Store) -> None:
 # ---- products and users -------------------------------------------------------------------
 
 
+def test_changes_at_once_are_all_kept(opened: Callable[[], Store]) -> None:
+    """Each of four writers changes a field of its own, twenty times."""
+    opened().put("items", {"boot": ({}, False)})
+
+    def write(store: Store, mine: str) -> None:
+        for number in range(20):
+            store.change("items", "boot", {mine: number}, None)
+
+    threads = [threading.Thread(target=write, args=(opened(), name)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = opened().get("items", "boot")
+    assert found is not None and found.fields == dict.fromkeys("abcd", 19)
+
+
 @pytest.mark.parametrize("table", ["items", "users"])
 def test_things_are_written_changed_paged_and_removed(
     store: Store, clock: Clock, table: str
@@ -302,7 +319,7 @@ def test_keys_are_kept_listed_and_taken_away(store: Store) -> None:
     keys = [Key(f"k{n}", "shop", "public", "d", NOW_US + n) for n in range(2)]
     for key in reversed(keys):
         store.add_key(key)
-    assert store.keys() == keys
+    assert store.list_keys() == keys
     assert store.key("k1") == keys[1]
     assert (store.remove_key("k1"), store.remove_key("k1")) == (True, False)
     assert store.key("k1") is None

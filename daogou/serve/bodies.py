@@ -1,0 +1,167 @@
+"""What routes are asked with: the bodies of requests, each with an example."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from daogou.serve.events import EventRow, Fields, Id, checked_by
+from daogou.serve.values import storable
+
+LONGEST_TEXT = 10_000  # characters of a title
+
+
+def _text_of(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a text is wanted, found {value!r}")
+    if len(value) > LONGEST_TEXT:
+        raise ValueError(f"has {len(value)} characters; {LONGEST_TEXT} are the most")
+    return storable(value)
+
+
+Text = Annotated[str, checked_by(_text_of)]
+Lang = Literal["en", "zh"]
+
+
+def _like(**example: Any) -> ConfigDict:
+    return ConfigDict(extra="forbid", json_schema_extra={"example": example})
+
+
+class EventsBody(BaseModel):
+    """Events, each judged by itself."""
+
+    model_config = _like(
+        events=[
+            {"event_id": "b7c1", "kind": "click", "user": "17", "item": "3", "request_id": "9f2c"},
+            {"kind": "purchase", "session": "v81", "item": "5", "time": 1795858200, "value": 129.0},
+        ]
+    )
+    events: list[Any] = Field(
+        json_schema_extra={"items": {"$ref": "#/components/schemas/EventRow"}},
+        description="Rows; a wrong one is told and does not stop the others.",
+    )
+
+
+class ItemBody(BaseModel):
+    """A product: what the shop writes about it."""
+
+    model_config = _like(fields={"title": "红色 跑步鞋", "price": 399.0}, hidden=False)
+    fields: Fields = Field(default_factory=dict)
+    hidden: bool = Field(False, description="Never shown, as one that is out of stock.")
+
+
+class ItemRow(ItemBody):
+    """A product with its key."""
+
+    model_config = _like(item="3", fields={"title": "红色 跑步鞋", "price": 399.0}, hidden=False)
+    item: Id
+
+
+class ItemsBody(BaseModel):
+    """Products, each judged by itself."""
+
+    model_config = _like(items=[{"item": "3", "fields": {"title": "红色 跑步鞋"}, "hidden": False}])
+    items: list[Any] = Field(json_schema_extra={"items": {"$ref": "#/components/schemas/ItemRow"}})
+
+
+class ItemChange(BaseModel):
+    """What changes of a product; a field given null is taken away."""
+
+    model_config = _like(fields={"price": 349.0}, hidden=None)
+    fields: Fields = Field(default_factory=dict)
+    hidden: bool | None = None
+
+
+class UserBody(BaseModel):
+    """A user: what the shop writes about them."""
+
+    model_config = _like(fields={"city": "杭州"})
+    fields: Fields = Field(default_factory=dict)
+
+
+class UserRow(UserBody):
+    """A user with their key."""
+
+    model_config = _like(user="17", fields={"city": "杭州"})
+    user: Id
+
+
+class UsersBody(BaseModel):
+    """Users, each judged by itself."""
+
+    model_config = _like(users=[{"user": "17", "fields": {"city": "杭州"}}])
+    users: list[Any] = Field(json_schema_extra={"items": {"$ref": "#/components/schemas/UserRow"}})
+
+
+class About(BaseModel):
+    """Whom an answer is for: a user, or an anonymous session, or both on the day of a login."""
+
+    model_config = ConfigDict(extra="forbid")
+    user: Id | None = None
+    session: Id | None = None
+
+
+class RecommendBody(About):
+    """A wish for products."""
+
+    model_config = _like(
+        user="17", k=5, category=None, price_max=500, where={"brand": ["云栖", "Northwind"]},
+        exclude=["3"], context={"device": "phone"}, scenario="home", lang="en",
+    )  # fmt: skip
+    k: int = Field(10, ge=1, strict=True)
+    category: Text | None = None
+    price_max: float | None = Field(None, allow_inf_nan=False)
+    where: Fields | None = Field(None, description="Column to the value, or values, wanted.")
+    exclude: list[Id] = Field(default_factory=list, description="Products not to show.")
+    context: Fields | None = Field(None, description="What is known of the moment, by column.")
+    scenario: Id | None = Field(None, description="Kept with what was shown.")
+    lang: Lang = "en"
+
+
+class RankBody(About):
+    """Products to put in order for somebody."""
+
+    model_config = _like(user="17", items=["3", "14", "15"], scenario="search")
+    items: list[Id] = Field(min_length=1)
+    context: Fields | None = None
+    scenario: Id | None = None
+
+
+class MatchBody(About):
+    """Products to match with somebody."""
+
+    model_config = _like(user="17", items=["3", "14", "15"])
+    items: list[Id] = Field(min_length=1)
+
+
+class ExplainBody(About):
+    """A product whose score for somebody is to be explained."""
+
+    model_config = _like(user="17", item="3", lang="zh")
+    item: Id
+    context: Fields | None = None
+    lang: Lang = "en"
+
+
+class ExtractBody(BaseModel):
+    """Titles to read."""
+
+    model_config = _like(texts=["云栖 秋季 雾霾蓝 羊毛 宽松毛衣"])
+    texts: list[Text] = Field(min_length=1)
+
+
+class EditBody(BaseModel):
+    """What a user sets and forbids, by column; null lets a column go."""
+
+    model_config = _like(set={"gender": "F"}, forbid={"material": ["wool"]})
+    set: Fields = Field(default_factory=dict)
+    forbid: Fields = Field(default_factory=dict)
+
+
+class ReloadBody(BaseModel):
+    """The run to answer from."""
+
+    model_config = _like(run="runs/2026-11-28")
+    run: Text | None = Field(None, description="A folder on the server; the same one if not given.")
+
+
+ROWS: tuple[type[BaseModel], ...] = (EventRow, ItemRow, UserRow)  # judged row by row
