@@ -54,6 +54,10 @@ Waive = Annotated[
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Drives everything random.")]
 Lang = Annotated[str, typer.Option("--lang", help="Language of what people read: en or zh.")]
 User = Annotated[str, typer.Option("--user", help="The shop's own id of a user.")]
+EditsFile = Annotated[
+    Path | None,
+    typer.Option("--edits", help='JSON: {"set": {column: value}, "forbid": {column: [values]}}.'),
+]
 
 
 def main() -> None:
@@ -662,6 +666,18 @@ def _value_of(line: bytes, key: str) -> Any:
     return value
 
 
+def _edits(path: Path | None) -> Any:
+    """What a file of edits says; the guide checks what it means."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; write the edits there as JSON")
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error})") from None
+
+
 @app.command()
 def recommend(
     run: Run,
@@ -670,13 +686,17 @@ def recommend(
     k: Annotated[int, typer.Option("-k", min=1, help="How many products.")] = 10,
     category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
     price_max: Annotated[float | None, typer.Option(help="At most this price.")] = None,
+    edits: EditsFile = None,
     lang: Lang = "en",
 ) -> None:
     """The best products for a user, with reasons.
 
     Example: daogou recommend runs/easy --user 17 -k 5
     """
-    wishes = {"k": k, "category": category, "price_max": price_max, "lang": _language(lang)}
+    wishes = {
+        "k": k, "category": category, "price_max": price_max, "edits": _edits(edits),
+        "lang": _language(lang),
+    }  # fmt: skip
     if (user is None) == (users is None):
         raise ConfigError("recommend: give either --user or --users")
     guide = _guide(run)
@@ -691,6 +711,7 @@ def match(
     run: Run,
     user: User,
     items: Annotated[str, typer.Option("--items", help="Item ids with commas between.")],
+    edits: EditsFile = None,
 ) -> None:
     """How well given products suit a user.
 
@@ -699,17 +720,17 @@ def match(
     wanted = [item.strip() for item in items.split(",") if item.strip()]
     if not wanted:
         raise ConfigError(f"--items: {items!r} names no product; write --items 3,14,15")
-    answer(_guide(run).match(user, wanted))
+    answer(_guide(run).match(user, wanted, edits=_edits(edits)))
 
 
 @app.command()
-def profile(run: Run, user: User, lang: Lang = "en") -> None:
+def profile(run: Run, user: User, edits: EditsFile = None, lang: Lang = "en") -> None:
     """What a user's behaviour says about them, with evidence.
 
     Example: daogou profile runs/easy --user 17 --lang zh
     """
     language = _language(lang)
-    answer(_guide(run).profile(user, lang=language))
+    answer(_guide(run).profile(user, edits=_edits(edits), lang=language))
 
 
 @app.command()

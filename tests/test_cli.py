@@ -379,6 +379,21 @@ def test_the_seed_of_evaluate_draws_other_intervals(call: Call, made_run: Path) 
     assert first["auc"] == other["auc"]
 
 
+def test_a_file_of_edits_is_followed(call: Call, made_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "edits.json"
+    path.write_text('{"set": {"gender": "F"}, "forbid": {"category": ["shoes"]}}', encoding="utf-8")
+    found = document(call("profile", made_run, "--user", "100001", "--edits", path))
+    assert found["columns"]["gender"] == {"F": 1.0, "M": 0.0}
+    for command, more in (("recommend", ()), ("match", ("--items", "500001,500002"))):
+        asked = call(command, made_run, "--user", "100001", *more, "--edits", path)
+        assert document(asked)["edits"] == {
+            "set": {"gender": ["F"]},
+            "forbid": {"category": ["shoes"]},
+        }
+    path.write_text("{", encoding="utf-8")
+    assert "not JSON" in refused(call("profile", made_run, "--user", "1", "--edits", path), 1)
+
+
 def test_each_question_is_answered_with_one_document(call: Call, made_run: Path) -> None:
     known = call("recommend", made_run, "--user", "100001", "-k", "3", "--lang", "zh")
     items = [item["item"] for item in document(known)["items"]]

@@ -15,6 +15,7 @@ from daogou.features.numeric import Numeric
 from daogou.features.transform import Fields
 from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
+from daogou.guide.edit import Edits
 from daogou.guide.score import Past, Scorer, Shoppers, funnel_chances, read_users
 from daogou.model.encoded import Encoded
 from daogou.model.group import grid_of
@@ -71,10 +72,12 @@ def reasons(
     rows: Sequence[int],
     *,
     popularity: Array,
+    edits: Edits | None = None,
     lang: str,
 ) -> list[list[dict[str, Any]]]:
     """For each of some products why one user might want it, at most three reasons each.
 
+    ``edit``: a value that the user asked for and the product carries; its weight is 1.
     ``history``: the product in the past that the score's attention weighs most, if more than
     evenly; its weight is that share of the attention. ``attribute``: a value that the past holds
     more often than the catalogue does; its weight is its share of the past. ``popular``: more
@@ -89,6 +92,10 @@ def reasons(
     found: list[list[dict[str, Any]]] = []
     for place, row in enumerate(rows):
         some: list[dict[str, Any]] = []
+        wish = edits.wish(row) if edits is not None else None
+        if wish is not None:
+            text = words.because_of_edit(*wish, lang)
+            some.append({"kind": "edit", "text": text, "weight": 1.0})
         if past is not None and weights is not None:
             some += _from_history(scorer, catalogue, past, weights[place], row, lang)
         some += _from_values(catalogue, liked, row, lang)

@@ -20,6 +20,7 @@ from daogou.guide import explain, words
 from daogou.guide import extract as titles
 from daogou.guide import profile as profiles
 from daogou.guide.catalogue import Catalogue, fit_catalogue
+from daogou.guide.edit import Edits, Prototypes, lifted, read_edits
 from daogou.guide.index import Index
 from daogou.guide.score import Scorer, Shoppers, fit_scorer
 from daogou.guide.values import Vocabulary, fit_vocabularies
@@ -51,6 +52,12 @@ class Guide:
     the run has; user None is an anonymous session, which has only them. ``at`` is the moment of the
     answer. An answer then has ``"events"``: how many were read, and why others were not (see
     `visit`).
+
+    ``edits`` are what the user says of themselves: ``{"set": {column: value}, "forbid": {column:
+    [values]}}``, see `read_edits`. The user's state is moved by them (`Prototypes`), so that
+    chances, matching and profile follow; then products that carry a forbidden value are left out
+    or come last, the odds of those that carry a set one are doubled, and no product moves against
+    what was said (`lifted`). Without edits nothing changes, and nothing is remembered.
 
     ``score`` is the weighted mean of the funnel's chances, in [0, 1]. Unless ``weights`` says
     otherwise a stage counts ten times the one before it, since it is rarer and worth more: the
@@ -124,6 +131,7 @@ class Guide:
         context: Mapping[str, object] | None = None,
         events: LiveEvents = None,
         at: int | None = None,
+        edits: Mapping[str, Any] | None = None,
         lang: str = "en",
     ) -> Document:
         """The ``k`` best products for a user, best first, with reasons (see `explain.reasons`).
@@ -140,13 +148,19 @@ class Guide:
         _check_count(k)
         asks = self._visit(user, events, at)
         kept = self.catalogue.keep(category, price_max, where)
-        shoppers = self.scorer.shoppers(asks.queries)
-        rows = self._candidates(shoppers, kept, max(k, CANDIDATES))
+        sides, said = self._sides(asks, edits)
+        if said is not None and said.barred.any():
+            kept = ~said.barred if kept is None else kept & ~said.barred
+        shoppers = sides[-1]
+        rows = self._candidates(sides, kept, max(k, CANDIDATES), said)
         scores, chances = self._score(shoppers, rows, context)
+        if said is not None:
+            before, _ = self._score(sides[0], rows, context)
+            scores = _lifted(before, scores, said.liked[rows])
         best = np.lexsort((rows, -scores))[:k]
         why = explain.reasons(
             self.scorer, self.catalogue, asks.queries, shoppers, rows[best].tolist(),
-            popularity=self.popularity, lang=lang,
+            popularity=self.popularity, edits=said, lang=lang,
         )  # fmt: skip
         return {
             **asks.head,
@@ -164,6 +178,7 @@ class Guide:
             "fallback": "popular" if not asks.row and shoppers is None else None,
             "degraded": False,
             **asks.told,
+            **_told(said),
         }
 
     def recommend_many(self, users: Iterable[object], **wishes: Any) -> list[Document]:
@@ -215,29 +230,28 @@ class Guide:
         *,
         events: LiveEvents = None,
         at: int | None = None,
+        edits: Mapping[str, Any] | None = None,
     ) -> Document:
         """How well products fit a user, best first, each once; scores are inner products.
 
-        A product that the catalogue lacks has the unknown product's score, ``"known": false``.
+        A product that the catalogue lacks has the unknown product's score, ``"known": false``. One
+        that carries a value that ``edits`` forbid comes after all others, ``"forbidden": true``.
         """
         self._needs("match", "match")
         asks = self._visit(user, events, at)
         asked = list(dict.fromkeys(_id_of(item, "item") for item in items))
         rows = [self.catalogue.row(item) for item in asked]
-        shoppers = self.scorer.shoppers(asks.queries)
-        assert self.index is not None and shoppers is not None
-        with torch.inference_mode():
-            query = self._match_query(shoppers)
-            scores = self.index.scores(query, torch.tensor(rows, dtype=torch.int64))[0]
-        lines = [
-            {"item": item, "score": value, "known": known > 0}
+        sides, said = self._sides(asks, edits)
+        scores = self._matched(sides, torch.tensor(rows, dtype=torch.int64), said)
+        lines: list[Document] = [
+            {
+                "item": item, "score": value, "known": known > 0,
+                **({"forbidden": True} if said is not None and said.barred[known] else {}),
+            }
             for item, value, known in zip(asked, scores.tolist(), rows, strict=True)
-        ]
-        return {
-            **asks.head,
-            "items": sorted(lines, key=lambda line: (-line["score"], line["item"])),
-            **asks.told,
-        }
+        ]  # fmt: skip
+        lines.sort(key=lambda line: ("forbidden" in line, -line["score"], line["item"]))
+        return {**asks.head, "items": lines, **asks.told, **_told(said)}
 
     def profile(
         self,
@@ -245,14 +259,18 @@ class Guide:
         *,
         events: LiveEvents = None,
         at: int | None = None,
+        edits: Mapping[str, Any] | None = None,
         lang: str = "en",
     ) -> Document:
         """Who a user probably is, what they prefer, and which events say so (see `portrait`)."""
         self._needs("profile", "profile")
         words.check_language(lang)
         asks = self._visit(user, events, at)
-        portrait = profiles.portrait(self.scorer, self.catalogue, asks.queries, lang)
-        return {**asks.head, **portrait, **asks.told}
+        said = read_edits(self.scorer, self.catalogue, edits)
+        portrait = profiles.portrait(
+            self.scorer, self.catalogue, asks.queries, lang, edits=said, prototypes=self.prototypes
+        )
+        return {**asks.head, **portrait, **asks.told, **_told(said)}
 
     def extract(self, text: str) -> Document:
         """The attribute values in a title: ``[start, end, attribute, confidence]`` each.
@@ -355,7 +373,7 @@ class Guide:
             **self._worth(chances),
             "contributions": lines,
             "text": words.explanation(
-                self.catalogue.name(row), last, by_stage[last], _sides(lines), lang
+                self.catalogue.name(row), last, by_stage[last], _strongest(lines), lang
             ),
             **asks.told,
         }
@@ -364,6 +382,38 @@ class Guide:
     def vocabularies(self) -> Mapping[str, Vocabulary]:
         """The words that the catalogue has for each attribute's values."""
         return fit_vocabularies(self.artifact)
+
+    @cached_property
+    def prototypes(self) -> Prototypes:
+        """Where attribute values lie among users' states, for edits."""
+        return Prototypes(self.scorer, self.catalogue.n_items)
+
+    def _sides(
+        self, asks: Visit, edits: Mapping[str, Any] | None
+    ) -> tuple[tuple[Shoppers | None, ...], Edits | None]:
+        """The user and what they said; of one who said something also without what they like."""
+        said = read_edits(self.scorer, self.catalogue, edits)
+        shoppers = self.scorer.shoppers(asks.queries)
+        if said is None:
+            return (shoppers,), None
+        if shoppers is None:
+            return (None, None), said
+        moved = [self.prototypes.moved(shoppers, said, likes=each) for each in (False, True)]
+        return tuple(moved), said
+
+    def _matched(
+        self, sides: tuple[Shoppers | None, ...], rows: Tensor, said: Edits | None
+    ) -> Tensor:
+        """Matching's scores ``[R]`` of given rows."""
+        assert self.index is not None
+        found = []
+        for shoppers in sides:
+            assert shoppers is not None
+            with torch.inference_mode():
+                found.append(self.index.scores(self._match_query(shoppers), rows)[0])
+        if said is None:
+            return found[0]
+        return lifted(found[0], found[1], torch.from_numpy(said.liked)[rows])
 
     def _needs(self, family: str, method: str) -> None:
         if family not in self.artifact.model.heads:
@@ -380,13 +430,22 @@ class Guide:
         return visit(self.scorer, self.catalogue, name, events=events, at=at)
 
     def _candidates(
-        self, shoppers: Shoppers | None, kept: NDArray[np.bool_] | None, n: int
+        self,
+        sides: tuple[Shoppers | None, ...],
+        kept: NDArray[np.bool_] | None,
+        n: int,
+        said: Edits | None,
     ) -> NDArray[np.int64]:
         """Rows to rank: all that pass, or the ``n`` that match best."""
+        shoppers = sides[-1]
         allowed = np.ones(self.catalogue.n_items + 1, dtype=bool) if kept is None else kept
         allowed[0] = False
         if self.index is None or shoppers is None or int(allowed.sum()) <= n:
             return np.flatnonzero(allowed)
+        if said is not None:
+            passing = torch.from_numpy(np.flatnonzero(allowed))
+            best = self._matched(sides, passing, said).topk(n).indices
+            return np.asarray(passing[best.sort().values].numpy(), dtype=np.int64)
         with torch.inference_mode():
             query = self._match_query(shoppers)
             _, rows = self.index.nearest(query, n, allowed=torch.from_numpy(allowed))
@@ -469,7 +528,20 @@ def _or_error(answer: Callable[[object], Document], line: object) -> Document:
     return answer(line)
 
 
-def _sides(lines: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+def _told(said: Edits | None) -> Document:
+    """What an answer says of the edits that it was made with."""
+    return {} if said is None else {"edits": said.document}
+
+
+def _lifted(
+    before: NDArray[np.float64], after: NDArray[np.float64], liked: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Scores ``[B]`` in [0, 1] that an edit moves only the way it asks for, see `lifted`."""
+    low, high = (explain.log_odds(torch.from_numpy(scores)) for scores in (before, after))
+    return np.asarray(lifted(low, high, torch.from_numpy(liked)).sigmoid())
+
+
+def _strongest(lines: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
     """The two strongest features for and the one strongest against, if not too faint to say."""
     least = max((abs(line["weight"]) for line in lines), default=0.0) * _FAINT
     speaking = [str(line["feature"]) for line in lines if line["weight"] > least]

@@ -1,5 +1,6 @@
 """A user's past to who they probably are, what they prefer, and which events say so."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
@@ -10,6 +11,7 @@ from daogou.features.batch import Queries
 from daogou.features.columns import Columns
 from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
+from daogou.guide.edit import Edits, Prototypes, said_of, said_of_list
 from daogou.guide.explain import DAY_US, preferences
 from daogou.guide.score import Past, Scorer, Shoppers, read_users
 from daogou.model.heads.profile import ProfileHead
@@ -23,7 +25,15 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @torch.inference_mode()
-def portrait(scorer: Scorer, catalogue: Catalogue, queries: Queries, lang: str) -> dict[str, Any]:
+def portrait(
+    scorer: Scorer,
+    catalogue: Catalogue,
+    queries: Queries,
+    lang: str,
+    *,
+    edits: Edits | None,
+    prototypes: Prototypes,
+) -> dict[str, Any]:
     """``columns, preferences, lifecycle, evidence, text`` of one user at one moment.
 
     ``columns`` has a distribution for each profile column, likeliest value first; the chances of a
@@ -31,6 +41,10 @@ def portrait(scorer: Scorer, catalogue: Catalogue, queries: Queries, lang: str) 
     preferred values of a column are given; their shares are of all values. ``evidence`` are
     the products whose events moved a distribution most: all recent events with a product are left
     out, and ``weight`` is by how much the chance of ``value`` of ``column`` falls.
+
+    What ``edits`` set of a column is certain and what they forbid has no chance; of preferences,
+    what was set counts as much as the whole past, and what was forbidden is gone. Evidence is of
+    what is not set.
     """
     shoppers = scorer.shoppers(queries)
     assert shoppers is not None
@@ -39,24 +53,38 @@ def portrait(scorer: Scorer, catalogue: Catalogue, queries: Queries, lang: str) 
     model, transform = scorer.artifact.model, scorer.artifact.transform
     head = cast(ProfileHead, model.heads["profile"])
     read = read_users(model, scorer.items, variants)
+    if edits is not None:
+        read = prototypes.moved(read, edits)
     found = head.distributions(read.encoded, read.columns)
     tasks = [task for task in model.tasks if task.family == "profile"]
     names = [task.name.removeprefix("profile.") for task in tasks]
     columns: dict[str, dict[str, float]] = {}
     for name, chances in zip(names, found, strict=True):
         pairs = zip(transform.classes(name), chances[0].tolist(), strict=True)
-        columns[name] = dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
-    liked = {
-        column: dict(list(shares.items())[:_MOST_VALUES])
-        for column, shares in preferences(catalogue, past).items()
-    }
+        said = dict(pairs)
+        if edits is not None:
+            speak = said_of_list if name in transform.many.names else said_of
+            said = speak(edits, name, said)
+        columns[name] = _ranked(said)
+    shared = preferences(catalogue, past)
+    if edits is not None:
+        shared = _preferring(catalogue, shared, edits)
+    liked = {column: dict(list(shares.items())[:_MOST_VALUES]) for column, shares in shared.items()}
     stage = lifecycle(past, scorer.now - scorer.start)
     return {
         "columns": columns,
         "preferences": liked,
         "lifecycle": stage,
         "evidence": _evidence(
-            scorer, catalogue, past, products, dict(zip(names, found, strict=True))
+            scorer,
+            catalogue,
+            past,
+            products,
+            {
+                name: chances
+                for name, chances in zip(names, found, strict=True)
+                if edits is None or not edits.said(name)
+            },
         ),
         "text": words.portrait(
             {name: next(iter(chances.items())) for name, chances in columns.items() if chances},
@@ -65,6 +93,27 @@ def portrait(scorer: Scorer, catalogue: Catalogue, queries: Queries, lang: str) 
             lang,
         ),
     }
+
+
+def _ranked(chances: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(chances.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def _preferring(
+    catalogue: Catalogue, shared: Mapping[str, Mapping[str, float]], edits: Edits
+) -> dict[str, dict[str, float]]:
+    """Shares of a past, and of what its user says: half each where both are there."""
+    found: dict[str, dict[str, float]] = {}
+    for column in catalogue.shared:
+        said, denied = edits.said(column), edits.denied(column)
+        past = {v: share for v, share in shared.get(column, {}).items() if v not in denied}
+        total = sum(past.values()) * (2.0 if said else 1.0)
+        shares = {value: share / total for value, share in past.items()}
+        for value in said:
+            shares[value] = shares.get(value, 0.0) + (0.5 if past else 1.0) / len(said)
+        if shares:
+            found[column] = _ranked(shares)
+    return found
 
 
 def lifecycle(past: Past, log_us: int) -> str:

@@ -62,6 +62,13 @@ def because_of_value(column: str, value: str, lang: str) -> str:
     return f"you often choose {column_name(column, lang)} {value}"
 
 
+def because_of_edit(column: str, value: str, lang: str) -> str:
+    """Why: a value that the user asked for."""
+    if lang == "zh":
+        return f"你指定的{column_name(column, lang)}：{value}"
+    return f"you asked for {column_name(column, lang)} {value}"
+
+
 def because_of_many(share: float, lang: str) -> str:
     """Why: most other products are liked less."""
     percent = f"{100 * share:.0f}"
