@@ -40,6 +40,7 @@ class Items:
     spans: str | None = None  # gold spans of text[0]: a list of {start, end, attribute}
     annotated: str | None = None  # which attributes were labelled on a row; null = none
     split: str | None = None  # overrides the split by title: train, validation or test
+    query: str | None = None  # what gives the rows, where path is the URL of a database
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Users:
     sensitive: tuple[str, ...] = ()  # columns that are not read at all, wherever else they stand
     allowed: tuple[str, ...] = ()  # those of them that may be read, predicted and told all the same
     split: str | None = None  # overrides the split by user hash
+    query: str | None = None  # what gives the rows, where path is the URL of a database
 
     @property
     def withheld(self) -> tuple[str, ...]:
@@ -95,6 +97,7 @@ class Events:
     id: str | None = None  # names an exposure
     weight: str | None = None  # inverse of the chance that a row was kept
     split: str | None = None  # overrides the split by time
+    query: str | None = None  # what gives the rows, where path is the URL of a database
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -375,6 +378,11 @@ def check_shop(items: Items | None, users: Users | None, events: Events | None) 
         for table, (named, known) in inputs.items()
         for name in named
         if name not in known
+    ]
+    problems += [
+        f"{name}.query: {name}.path is no URL of a database; it names files, which are read whole"
+        for name, table in (("items", items), ("users", users), ("events", events))
+        if table is not None and table.query is not None and "://" not in table.path
     ]
     if items:
         if items.spans and not items.text:

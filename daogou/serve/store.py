@@ -98,6 +98,22 @@ KEYS: Final = sa.Table(
 )
 META: Final = sa.Table("meta", METADATA, _id("name", key=True), _id("value"))
 
+# What answers showed, a row for each product, as events have it; whose words unfold a list differs.
+_SHOWN: Final = """
+CREATE VIEW shown AS
+SELECT r.request_id || ':' || ({place}) AS event_id, each.{item} AS item_id, r.time_us, r.user_id,
+  r.session_id, r.request_id, {place} AS position, r.scenario, r.variant
+FROM requests r, {unfolded}
+"""
+_UNFOLDED: Final = {
+    "sqlite": {"place": "each.key", "item": "value", "unfolded": "json_each(r.items) each"},
+    "postgresql": {
+        "place": "each.number - 1",
+        "item": "item",
+        "unfolded": "json_array_elements_text(r.items) WITH ORDINALITY AS each (item, number)",
+    },
+}
+
 # What turns a store of version 1 into one of version 2, and so on; a new store is made whole.
 STEPS: list[Callable[[sa.Connection], None]] = []
 
@@ -549,6 +565,7 @@ def _prepare(connection: sa.Connection) -> None:
         found = connection.execute(query).scalar()
     if found is None:
         METADATA.create_all(connection)
+        connection.exec_driver_sql(_SHOWN.format(**_UNFOLDED[connection.dialect.name]))
         connection.execute(sa.insert(META).values(name="version", value=str(newest)))
         return
     if int(found) > newest:

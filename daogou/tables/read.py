@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 import duckdb
+import pyarrow as pa
 
 from daogou.errors import DataError, unknown
 from daogou.schema import Events, Items, Shop, Users
 from daogou.tables.engine import Engine, name_of, quoted
+from daogou.tables.sql import batches, is_database
 
 _FORMS: Final[Mapping[str, str]] = {
     ".parquet": "parquet",
@@ -68,7 +70,7 @@ class _Source:
     """A table's files as one relation in the engine, not yet typed."""
 
     table: str
-    form: str
+    form: str  # parquet, csv, jsonl or sql; all but the first hold texts
     relation: str
     columns: tuple[_Column, ...]
     types: Mapping[str, str]  # of every column in the files
@@ -86,9 +88,9 @@ def read_tables(engine: Engine, shop: Shop) -> Read:
     """Read the shop's files into the tables ``items``, ``users`` and ``events``.
 
     Parquet, CSV and TSV (UTF-8, UTF-16 with a mark, GB18030; .gz too) and JSON lines; a file, a
-    glob or a folder, partitioned or not. Only columns that a setting names are read. Keys become
-    ``BIGINT`` or ``VARCHAR``, times ``TIMESTAMP`` in UTC; a text file's column is a number if
-    every value is one.
+    glob or a folder, partitioned or not; or what a query gives of a database. Only columns that a
+    setting names are read. Keys become ``BIGINT`` or ``VARCHAR``, times ``TIMESTAMP`` in UTC; a
+    column of a text file or a database is a number if every value is one.
 
     Raises `DataError` where a file or column is missing, a file is damaged or empty, a key is a
     float, null or repeated, or times mix zones. What is missing is reported for all tables at once.
@@ -179,17 +181,24 @@ def _wanted(shop: Shop, table: str) -> tuple[str, list[_Column], set[str]]:
 
 
 def _open(engine: Engine, shop: Shop, table: str, notes: list[str]) -> _Source:
-    """The table's files as a relation: a view of parquet, or a table of texts."""
+    """The table's rows as a relation: a view of parquet, or a table of texts."""
     path, wanted, optional = _wanted(shop, table)
-    files, form = _files(shop.root, table, path)
     relation = f"staged_{table}"
     starts: tuple[tuple[int, str], ...] = ()
-    if form == "parquet":
-        types = _view_parquet(engine, relation, table, files)
+    place: Path | str = shop.root / path
+    types: Mapping[str, str]
+    if is_database(path):
+        place, form = path, "sql"
+        query = getattr(shop, table).query or f"SELECT * FROM {table}"
+        types = _stage_rows(engine, relation, batches(f"{table}.path", shop.root, path, query))
     else:
-        types, starts = _stage_texts(engine, relation, files, wanted, notes)
+        files, form = _files(shop.root, table, path)
+        if form == "parquet":
+            types = _view_parquet(engine, relation, table, files)
+        else:
+            types, starts = _stage_texts(engine, relation, files, wanted, notes)
     problems = [
-        f"{column.setting}: {shop.root / path}: {unknown(column.name, types)}"
+        f"{column.setting}: {place}: {unknown(column.name, types)}"
         for column in wanted
         if column.name not in types and column.name not in optional
     ]
@@ -197,11 +206,20 @@ def _open(engine: Engine, shop: Shop, table: str, notes: list[str]) -> _Source:
         raise DataError("\n".join(problems))
     if not engine.value(f"SELECT count(*) FROM (FROM {relation} LIMIT 1)"):
         raise DataError(
-            f"{table}.path: {shop.root / path} has no rows; export the table again, "
-            f"or take [{table}] out"
+            f"{table}.path: {place} has no rows; export the table again, or take [{table}] out"
         )
     columns = tuple(column for column in wanted if column.name in types)
     return _Source(table, form, relation, columns, types, starts)
+
+
+def _stage_rows(engine: Engine, relation: str, pieces: Iterator[pa.RecordBatch]) -> dict[str, str]:
+    """Copy a database's rows into a table, each value as text."""
+    engine.add(relation, pa.Table.from_batches([next(pieces)]))
+    for piece in pieces:
+        engine.add(f"{relation}_piece", pa.Table.from_batches([piece]))
+        engine.run(f"INSERT INTO {relation} FROM {relation}_piece")
+    _forget(engine, f"{relation}_piece")
+    return engine.columns(relation)
 
 
 def _files(root: Path, table: str, path: str) -> tuple[list[Path], str]:

@@ -64,7 +64,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     found: str = request.getfixturevalue("postgres")
     yield found
     engine = sa.create_engine(found)
-    METADATA.drop_all(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP VIEW IF EXISTS shown")
+        METADATA.drop_all(connection)
     engine.dispose()
 
 

@@ -227,6 +227,20 @@ def test_edits_replace_by_column_and_null_lets_go(store: Store) -> None:
     assert store.edits_of("ann") == {"set": {}, "forbid": {}}
 
 
+# ---- what was shown -----------------------------------------------------------------------
+
+
+def test_what_was_shown_is_a_row_for_each_product(store: Store) -> None:
+    store.log_request(Request("r1", NOW_US, ["sock", "红 boot"], "ann", None, "home", "a"))
+    store.log_request(Request("r2", NOW_US, []))
+    with store.engine.begin() as connection:
+        rows = connection.exec_driver_sql("SELECT * FROM shown ORDER BY position").all()
+    assert [tuple(row) for row in rows] == [
+        ("r1:0", "sock", NOW_US, "ann", None, "r1", 0, "home", "a"),
+        ("r1:1", "红 boot", NOW_US, "ann", None, "r1", 1, "home", "a"),
+    ]
+
+
 # ---- forgetting ---------------------------------------------------------------------------
 
 
