@@ -804,6 +804,67 @@ def explain(
     answer(_guide(run).explain(user, item, lang=language))
 
 
+@app.command()
+def search(  # noqa: PLR0913 - one parameter per flag of the contract
+    run: Run,
+    query: Annotated[str, typer.Option("--query", help="Words to look for.")] = "",
+    user: Annotated[str | None, typer.Option("--user", help="Rank for this user.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many products.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, help="How many to leave out first.")] = 0,
+    category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
+    brand: Annotated[str | None, typer.Option(help="Only this brand.")] = None,
+    price_min: Annotated[float | None, typer.Option(help="At least this price.")] = None,
+    price_max: Annotated[float | None, typer.Option(help="At most this price.")] = None,
+    lang: Lang = "en",
+) -> None:
+    """Products whose title, attributes and columns hold words, with counts beside them.
+
+    Example: daogou search runs/easy --query "red shirt" --user 17 --price-max 80
+    """
+    language = _language(lang)
+    found = _guide(run).search(
+        query, user, k=k, offset=offset, category=category, brand=brand,
+        price_min=price_min, price_max=price_max, lang=language,
+    )  # fmt: skip
+    answer(found)
+
+
+@app.command("guide")
+def guide_(
+    run: Run,
+    user: Annotated[str | None, typer.Option("--user", help="The shop's own id of a user.")] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="JSON: a list of answers, or an earlier document.")
+    ] = None,
+    query: Annotated[str, typer.Option("--query", help="What is looked for, in words.")] = "",
+    k: Annotated[int, typer.Option("-k", min=1, help="How many products.")] = 4,
+    lang: Lang = "en",
+) -> None:
+    """The next question that narrows a shopper's choice most, and the products so far.
+
+    Example: daogou guide runs/easy --user 17 --answers answers.json --lang zh
+    """
+    said = {"user": user, "query": query, "lang": _language(lang)}
+    answer(_guide(run).ask(**{**said, **_state(answers)}, k=k))
+
+
+def _state(path: Path | None) -> dict[str, Any]:
+    """What a file says of a dialogue: a list of answers, a document of `guide`, or its state."""
+    if path is None:
+        return {}
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no JSON can be read ({error})") from None
+    if isinstance(found, list):
+        return {"answers": found}
+    state = found.get("state", found) if isinstance(found, dict) else None
+    known = {"user", "query", "where", "answers", "edits", "lang"}
+    if not isinstance(state, dict) or not set(state) <= known:
+        raise DataError(f"{path}: a list of answers or a dialogue's state is wanted")
+    return state
+
+
 # ---- a server -----------------------------------------------------------------------------
 
 StoreUrl = Annotated[

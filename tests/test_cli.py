@@ -94,7 +94,7 @@ def test_each_command_explains_itself_with_an_example(command: str) -> None:
 def test_the_commands_are_those_of_this_release() -> None:
     assert list(COMMANDS.commands) == [
         "simulate", "import", "new", "check", "fit", "evaluate", "relate", "tune", "compare",
-        "report", "recommend", "match", "profile", "extract", "explain",
+        "report", "recommend", "match", "profile", "extract", "explain", "search", "guide",
         "serve", "keys", "demo", "doctor",
     ]  # fmt: skip
 
@@ -475,6 +475,38 @@ def test_a_file_that_is_not_there_is_exit_1(call: Call, made_run: Path, tmp_path
 
 def test_an_unknown_product_cannot_be_explained(call: Call, made_run: Path) -> None:
     assert "5000" in refused(call("explain", made_run, "--user", "1", "--item", "50000"), 2)
+
+
+def test_a_dialogue_goes_on_from_what_was_printed(
+    call: Call, made_run: Path, tmp_path: Path
+) -> None:
+    first = document(call("guide", made_run, "--user", "100001", "--query", "shirt"))
+    assert first["state"]["user"] == "100001" and first["question"]
+    chip = first["question"]["chips"][0]
+    first["state"]["answers"].append(chip["answer"])
+    path = tmp_path / "turn.json"
+    path.write_text(json.dumps(first))
+    second = document(call("guide", made_run, "--answers", path))
+    assert second["left"] == chip["count"] < first["left"]
+    path.write_text(json.dumps(first["state"]["answers"]))
+    words = ("--user", "100001", "--query", "shirt", "--answers", path)
+    assert document(call("guide", made_run, *words)) == second
+
+
+@pytest.mark.parametrize("text", ["{", "3", '{"answer": []}', '{"state": {"users": 1}}'])
+def test_a_file_that_is_no_dialogue_is_exit_1(
+    call: Call, made_run: Path, tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "turn.json"
+    path.write_text(text)
+    assert "turn.json" in refused(call("guide", made_run, "--answers", path), 1)
+
+
+def test_a_search_prints_products_and_counts(call: Call, made_run: Path) -> None:
+    words = ("--query", "shirt", "--user", "100001", "--price-max", "60", "-k", "3")
+    found = document(call("search", made_run, *words))
+    assert found["total"] >= len(found["items"]) == 3
+    assert found["facets"]
 
 
 def test_doctor_prints_versions_and_what_is_missing(call: Call) -> None:

@@ -2,8 +2,8 @@
 
 import difflib
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import numpy as np
@@ -29,6 +29,7 @@ class Catalogue:
     columns: Mapping[str, pa.Array]  # the product of row r at r - 1
     title: str | None  # the column to call a product by
     shared: Mapping[str, Mapping[str, float]]  # column -> value -> its share of the catalogue
+    withdrawn: frozenset[int] = frozenset()  # rows that are known and no longer offered
 
     @property
     def n_items(self) -> int:
@@ -60,20 +61,73 @@ class Catalogue:
         title = self.value(self.title, row) if self.title else None
         return str(title) if title else self.keys[row]
 
+    @property
+    def price_column(self) -> str | None:
+        """The column of prices, if there is one that holds numbers."""
+        for name in sorted(self.columns, key=lambda name: name != "price"):
+            kind = self.columns[name].type
+            is_number = any(
+                is_kind(kind)
+                for is_kind in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+            )
+            if "price" in name.lower() and is_number:
+                return name
+        return None
+
+    def with_products(
+        self, keys: Sequence[str], rows: NDArray[np.int64], columns: Mapping[str, pa.Array]
+    ) -> "Catalogue":
+        """The catalogue with products ``[n]`` at their rows; those from its end on are added.
+
+        They are offered from now on, if they were withdrawn before.
+        """
+        known = [*self.keys, *[""] * (max(int(rows.max()) + 1 - len(self.keys), 0))]
+        for key, row in zip(keys, rows.tolist(), strict=True):
+            known[row] = key
+        source = np.arange(len(known) - 1)  # of each row, in the old columns and then the new
+        source[rows - 1] = len(self.keys) - 1 + np.arange(len(rows))
+        return replace(
+            self,
+            keys=known,
+            rows={**self.rows, **dict(zip(keys, rows.tolist(), strict=True))},
+            columns={
+                name: pa.concat_arrays([values, columns[name]]).take(pa.array(source))
+                for name, values in self.columns.items()
+            },
+            withdrawn=self.withdrawn - set(rows.tolist()),
+        )
+
     def keep(
-        self, category: str | None, price_max: float | None, where: Mapping[str, object] | None
+        self,
+        category: str | None,
+        price_max: float | None,
+        where: Mapping[str, object] | None,
+        *,
+        brand: str | None = None,
+        price_min: float | None = None,
+        in_stock: bool = False,
+        exclude: Iterable[object] = (),
     ) -> NDArray[np.bool_] | None:
         """Which rows pass, bool ``[I + 1]`` (the unknown row never does); None without a filter.
 
-        ``category`` and ``price_max`` ask the column of that name, or else the first whose name
-        holds the word. ``where`` maps a column to the value wanted, or to a list of them; None
-        is a missing value. Raises ConfigError for a column that is not there.
+        ``category``, ``brand``, the prices and ``in_stock`` ask the column of that name, or else
+        the first whose name holds the word. ``where`` maps a column to the value wanted, or to a
+        list of them; None is a missing value. In stock is what its column calls true or more than
+        0. Withdrawn products and those whose ids are in ``exclude`` never pass. Raises
+        ConfigError for a column that is not there.
         """
         masks: list[Array] = []
-        if category is not None:
-            masks.append(self._is_among(self._named("category"), [category]))
+        for word, name in (("category", category), ("brand", brand)):
+            if name is not None:
+                masks.append(self._is_among(self.named(word), [name]))
         if price_max is not None:
-            masks.append(self._is_at_most(self._named("price"), price_max))
+            masks.append(self._prices("price_max", np.inf) <= _number("price_max", price_max))
+        if price_min is not None:
+            masks.append(self._prices("price_min", -np.inf) >= _number("price_min", price_min))
+        if in_stock:
+            stock = self.columns[self.named("stock")]
+            is_word = pa.types.is_string(stock.type)
+            masks.append(as_floats(pc.equal(stock, "true") if is_word else stock) > 0)
         for column, wanted in (where or {}).items():
             if column not in self.columns:
                 raise ConfigError(f"where.{column}: {unknown(column, self.columns)}")
@@ -81,11 +135,16 @@ class Catalogue:
                 raise ConfigError(f"where.{column}: a value or a list is wanted, found {wanted!r}")
             many = isinstance(wanted, Collection) and not isinstance(wanted, str)
             masks.append(self._is_among(column, list(cast(Any, wanted)) if many else [wanted]))
-        if not masks:
+        out = {self.row(item) for item in exclude} | self.withdrawn
+        if not masks and not out:
             return None
-        return np.concatenate([[False], np.logical_and.reduce(masks)])
+        kept = np.ones(len(self.keys), dtype=bool)
+        kept[1:] = np.logical_and.reduce(masks) if masks else True
+        kept[[0, *out]] = False
+        return kept
 
-    def _named(self, word: str) -> str:
+    def named(self, word: str) -> str:
+        """The column of that name, or the first whose name holds the word; else ConfigError."""
         if word in self.columns:
             return word
         for name in self.columns:
@@ -103,20 +162,20 @@ class Catalogue:
         given = [value for value in wanted if value is not None]
         if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
             numbers = [_number(f"where.{column}", value) for value in given]
-            return np.asarray(found | np.isin(_as_floats(values), numbers))
-        spelt = pa.array([_spelt(value) for value in given], pa.string())
-        among = pc.is_in(pc.cast(values, pa.string()), value_set=spelt)
+            return np.asarray(found | np.isin(as_floats(values), numbers))
+        wanted_texts = pa.array([spelt(value) for value in given], pa.string())
+        among = pc.is_in(pc.cast(values, pa.string()), value_set=wanted_texts)
         return np.asarray(found | among.to_numpy(zero_copy_only=False))
 
-    def _is_at_most(self, column: str, most: float) -> Array:
-        number = _number("price_max", most)
+    def _prices(self, wish: str, missing: float) -> NDArray[np.float64]:
+        column = self.named("price")
         values = self.columns[column]
         if pa.types.is_nested(values.type) or pa.types.is_string(values.type):
             raise ConfigError(
-                f"price_max: column {column!r} holds {values.type}, not numbers; "
+                f"{wish}: column {column!r} holds {values.type}, not numbers; "
                 "write prices as numbers, or filter with where"
             )
-        return np.asarray(np.nan_to_num(_as_floats(values), nan=np.inf) <= number)
+        return np.nan_to_num(as_floats(values), nan=missing)
 
     def _like(self, item: str) -> str | None:
         known = self.keys[1:]
@@ -168,7 +227,8 @@ def _shares(values: pa.Array) -> dict[str, float]:
     }
 
 
-def _as_floats(values: pa.Array) -> NDArray[np.float64]:
+def as_floats(values: pa.Array) -> NDArray[np.float64]:
+    """A column of numbers, NaN where missing."""
     # An integer too large for a float is rounded: here it is compared, never used as an id.
     floats: NDArray[np.float64] = pc.cast(values, pa.float64(), safe=False).to_numpy(
         zero_copy_only=False
@@ -176,7 +236,7 @@ def _as_floats(values: pa.Array) -> NDArray[np.float64]:
     return floats
 
 
-def _spelt(value: object) -> str:
+def spelt(value: object) -> str:
     """A value as the text that Arrow makes of it."""
     if isinstance(value, bool):
         return str(value).lower()

@@ -237,12 +237,10 @@ def _item_variants(
     scorer: Scorer, catalogue: Catalogue, row: int
 ) -> tuple[Encoded, list[tuple[str, object]]]:
     """A product as it is and without each of its inputs; what those are."""
-    store, transform = scorer.artifact.store, scorer.artifact.transform
-    model = scorer.artifact.model
-    item_id, text = int(store["items/id"][row]), int(store["items/text"][row])
-    fields, numbers = _without_each(
-        transform.items, store["items/fields"][row : row + 1], store["items/numbers"][row : row + 1]
-    )
+    transform, model = scorer.artifact.transform, scorer.artifact.model
+    product = scorer.described(row)
+    item_id, has_text = product.id, bool(product.tokens.any())
+    fields, numbers = _without_each(transform.items, product.fields, product.numbers)
     n = len(fields)
     # As it is, without each column, without its id, without its text.
     pick = np.array([*range(n), 0, 0])
@@ -250,10 +248,10 @@ def _item_variants(
     texts = np.array([*[1] * n, 1, 0])
     pooled = None
     if model.text is not None:
-        tokens = np.array(store["texts/tokens"][[0, text]], dtype=np.int64)
+        tokens = np.stack([np.zeros_like(product.tokens), product.tokens]).astype(np.int64)
         pooled = model.text(torch.from_numpy(tokens))[1]
     columns = _columns(id=ids, fields=fields[pick], numbers=numbers[pick], text=texts)
-    title = catalogue.name(row) if text and model.text is not None else None
+    title = catalogue.name(row) if has_text and model.text is not None else None
     names: list[tuple[str, object]] = [
         (f"item.{name}", catalogue.value(name, row)) for name in transform.items.names
     ]

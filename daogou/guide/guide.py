@@ -16,13 +16,16 @@ from torch import Tensor
 from daogou import artifact as artifacts
 from daogou.artifact import Artifact, positive_share
 from daogou.errors import ConfigError, DaogouError, unknown
-from daogou.guide import explain, words
+from daogou.guide import dialogue, explain, live, words
 from daogou.guide import extract as titles
 from daogou.guide import profile as profiles
+from daogou.guide.browse import Filters, counts, find
 from daogou.guide.catalogue import Catalogue, fit_catalogue
 from daogou.guide.edit import Edits, Prototypes, lifted, read_edits
+from daogou.guide.facets import Facets, fit_facets
 from daogou.guide.index import Index
 from daogou.guide.score import Scorer, Shoppers, fit_scorer
+from daogou.guide.search import Base, Search, fused
 from daogou.guide.values import Vocabulary, fit_vocabularies
 from daogou.guide.visit import Visit, visit
 from daogou.model.heads.match import MatchHead
@@ -70,6 +73,7 @@ class Guide:
     catalogue: Catalogue
     index: Index | None  # of every row of the catalogue, where the run can match
     popularity: NDArray[np.float64]  # [I + 1]: the share of the catalogue that a row beats
+    texts: Search
     weights: Mapping[str, float]  # stage -> what reaching it is worth; they add up to 1
     new_id: Callable[[], str]
 
@@ -99,15 +103,15 @@ class Guide:
         scorer = fit_scorer(artifact)
         index = None
         if "match" in artifact.model.heads and scorer.vectors is not None:
-            head = cast(MatchHead, artifact.model.heads["match"])
-            with torch.inference_mode():
-                index = Index(head.index(scorer.vectors))
+            index = Index(_indexed(artifact, scorer.vectors))
+        catalogue = fit_catalogue(artifact)
         return Guide(
             artifact,
             scorer,
-            fit_catalogue(artifact),
+            catalogue,
             index,
             _popularity(artifact),
+            Search(Base(catalogue)),
             _checked(weights, scorer.stages),
             new_id,
         )
@@ -119,6 +123,44 @@ class Guide:
         unknown stage, a negative weight, or nothing but zeros.
         """
         return replace(self, weights=_checked(weights, self.scorer.stages))
+
+    def with_items(self, items: Iterable[Mapping[str, object]]) -> "Guide":
+        """The guide of a catalogue to which products were added or in which they were edited.
+
+        ``items`` are ``{key, column: value, ...}`` (see `live.read_products`). A product that
+        training never saw is read by its title and columns, as one whose id is unknown, and is
+        recommended, matched and found from now on; nothing is fitted or rebuilt. A known product
+        keeps what training learnt of it. This guide does not change.
+        """
+        products = live.read_products(self.artifact, self.catalogue, items)
+        if not products.keys:
+            return self
+        scorer, vectors = live.with_products(self.scorer, products)
+        rows = torch.from_numpy(products.rows)
+        index = self.index
+        if index is not None:
+            index = index.with_vectors(rows, _indexed(self.artifact, vectors))
+        catalogue = self.catalogue.with_products(products.keys, products.rows, products.columns)
+        n_new = len(catalogue.keys) - len(self.catalogue.keys)
+        return replace(
+            self,
+            scorer=scorer,
+            index=index,
+            catalogue=catalogue,
+            popularity=np.concatenate([self.popularity, np.zeros(n_new)]),
+            texts=self.texts.with_products(catalogue, products.rows.tolist()),
+        )
+
+    def without_items(self, items: Iterable[object]) -> "Guide":
+        """The guide that no longer offers some products; histories may still name them.
+
+        What is asked about by name is still answered. `with_items` offers a product again. Raises
+        ConfigError, with the nearest id, for a product that the catalogue lacks.
+        """
+        rows = {self.catalogue.known_row(_id_of(item, "item")) for item in items}
+        return replace(
+            self, catalogue=replace(self.catalogue, withdrawn=self.catalogue.withdrawn | rows)
+        )
 
     def recommend(  # noqa: PLR0913 - one parameter per wish of the contract
         self,
@@ -187,6 +229,90 @@ class Guide:
         Wishes that are wrong for everybody raise, as they do there.
         """
         return [_or_error(lambda user: self.recommend(user, **wishes), user) for user in users]
+
+    def search(  # noqa: PLR0913 - one parameter per wish of the contract
+        self,
+        query: str = "",
+        user: object = None,
+        *,
+        k: int = 10,
+        offset: int = 0,
+        category: str | None = None,
+        brand: str | None = None,
+        price_min: float | None = None,
+        price_max: float | None = None,
+        in_stock: bool = False,
+        where: Mapping[str, object] | None = None,
+        exclude: Iterable[object] = (),
+        context: Mapping[str, object] | None = None,
+        events: LiveEvents = None,
+        at: int | None = None,
+        lang: str = "en",
+    ) -> Document:
+        """Products whose title, attributes and columns hold the words of a query (see `Search`).
+
+        Without a word all that pass the filters (see `Catalogue.keep`) are found. For a user or a
+        session the 500 most relevant are ranked by relevance and score together (see `fused`), and
+        without a query by score alone; for nobody in particular equally relevant products are
+        ranked by popularity. ``offset`` products are left out before the ``k`` that are given.
+
+        ``facets`` say how many products have each value; those of a column that is filtered are
+        counted as if it were not. ``relaxed`` is true where no product holds all words, and
+        ``corrected`` has the words that were read as others.
+        """
+        words.check_language(lang)
+        _check_count(k)
+        if not isinstance(query, str):
+            raise ConfigError(f"query: a text is wanted, found {query!r}")
+        if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
+            raise ConfigError(f"offset: {offset!r}; give a whole number, 0 or more")
+        filters = Filters(
+            category, brand, price_min, price_max, in_stock, where, [*map(str, exclude)]
+        )
+        is_somebody = user is not None or events is not None
+        asks = self._visit(user, events if is_somebody else (), at)
+        seen = find(self.catalogue, self.texts, self.popularity, query, filters)
+        rows, relevance, scores = seen.rows, seen.relevance, None
+        if is_somebody and len(rows):
+            self._needs("funnel", "search for a user")
+            shoppers = self.scorer.shoppers(asks.queries)
+            if relevance is None:
+                passed = np.zeros(len(self.catalogue.keys), dtype=bool)
+                passed[rows] = True
+                first = self._candidates((shoppers,), passed, CANDIDATES, None)
+                passed[first] = False
+                rows = np.concatenate([first, rows[passed[rows]]])
+            n = min(len(rows), CANDIDATES)
+            scores, _ = self._score(shoppers, rows[:n], context)
+            worth = scores if relevance is None else fused(relevance[:n], scores)
+            order = np.lexsort((np.arange(n), -worth))
+            rows = np.concatenate([rows[:n][order], rows[n:]])
+            scores = scores[order]
+            if relevance is not None:
+                relevance = np.concatenate([relevance[:n][order], relevance[n:]])
+        return {
+            "query": query,
+            **(asks.head if is_somebody else {"user": None, "known": False}),
+            "total": len(rows),
+            "offset": offset,
+            "relaxed": seen.hits is not None and seen.hits.relaxed,
+            "corrected": dict(seen.hits.corrected) if seen.hits is not None else {},
+            "items": [
+                {
+                    "item": self.catalogue.keys[rows[place]],
+                    "title": self.catalogue.name(int(rows[place])),
+                    "relevance": float(relevance[place]) if relevance is not None else None,
+                    "score": float(scores[place])
+                    if scores is not None and place < len(scores)
+                    else None,
+                }
+                for place in range(offset, min(offset + k, len(rows)))
+            ],
+            "facets": counts(
+                self.catalogue, self.facets, self._rows_by_facet(query, filters, rows), lang
+            ),
+            **(asks.told if is_somebody else {}),
+        }
 
     def score(
         self,
@@ -378,6 +504,124 @@ class Guide:
             **asks.told,
         }
 
+    def ask(  # noqa: PLR0913 - one parameter per part of the state and wish
+        self,
+        user: object = None,
+        *,
+        answers: Sequence[Mapping[str, Any]] = (),
+        query: str = "",
+        where: Mapping[str, object] | None = None,
+        k: int = 4,
+        context: Mapping[str, object] | None = None,
+        events: LiveEvents = None,
+        at: int | None = None,
+        edits: Mapping[str, Any] | None = None,
+        lang: str = "en",
+    ) -> Document:
+        """The question whose answer narrows this shopper's choice most, and products so far.
+
+        A turn of a dialogue: ``state`` of the document, with the ``answer`` of the chip that was
+        chosen added to its ``answers``, is what to ask with next; nothing is kept here. Answers are
+        ``{"column", "value"}``, with ``"not"`` or ``"any": true`` in place of the value, and of a
+        price ``"from"`` and ``"to"``.
+
+        The products that pass ``where``, hold the query's words and fit the answers are matched
+        and scored as in `recommend`; the scores, as chances of being the one wanted, weigh what
+        each question would tell (see `dialogue.information_gain`). ``left`` is how many products
+        there are, each chip says how many it leaves, and none leaves nothing. A query that finds
+        nothing and, of answers that contradict each other, the newest are ``relaxed``.
+
+        Of ``edits`` a value that is forbidden is in no chip, and a column of which a value is set
+        is not asked about.
+
+        ``question`` is null when at most ``k`` products are left (``done`` is "few") or nothing
+        that could be asked tells them apart ("alike").
+        """
+        self._needs("funnel", "ask")
+        words.check_language(lang)
+        _check_count(k)
+        if not isinstance(query, str):
+            raise ConfigError(f"query: a text is wanted, found {query!r}")
+        asks = self._visit(user, () if user is None and events is None else events, at)
+        filters = Filters(where=where)
+        kept = filters.kept(self.catalogue)
+        sides, said = self._sides(asks, edits)
+        if said is not None:
+            kept &= ~said.barred
+        relaxed: list[Document] = []
+        hits = self.texts.hits(query, kept)
+        if hits is not None and len(hits.rows):
+            kept = np.isin(np.arange(len(kept)), hits.rows)
+        elif hits is not None:
+            relaxed.append({"query": query, "text": query})
+        found = dialogue.narrow(self.facets, kept, answers)
+        relaxed += [{**answer, "text": dialogue.said(answer, lang)} for answer in found.relaxed]
+        left = int(found.kept.sum())
+        shoppers = sides[-1]
+        rows = self._candidates(sides, found.kept, CANDIDATES, said)
+        scores, _ = self._score(shoppers, rows, context)
+        if said is not None:
+            before, _ = self._score(sides[0], rows, context)
+            scores = _lifted(before, scores, said.liked[rows])
+        best = np.lexsort((rows, -scores))[:k]
+        asked = {str(answer["column"]) for answer in found.applied}
+        asked |= filters.columns(self.catalogue)
+        asked |= {column for column, _ in said.set} if said is not None else set()
+        worth = dialogue.questions(self.facets, found.kept, rows, scores, asked=asked, lang=lang)
+        done = "few" if left <= k else None if worth else "alike"
+        why = explain.reasons(
+            self.scorer, self.catalogue, asks.queries, shoppers, rows[best].tolist(),
+            popularity=self.popularity, edits=said, lang=lang,
+        )  # fmt: skip
+        chosen = [dialogue.said(answer, lang) for answer in found.applied if not answer.get("any")]
+        return {
+            **asks.head,
+            "question": None if done else dialogue.documented(worth[0], left, lang),
+            "done": done,
+            "left": left,
+            "items": [
+                {
+                    "item": self.catalogue.keys[rows[place]],
+                    "title": self.catalogue.name(int(rows[place])),
+                    "score": float(scores[place]),
+                    "reason": reasons[0] if reasons else words.because_of_answers(chosen, lang),
+                }
+                for place, reasons in zip(best.tolist(), why, strict=True)
+            ],
+            "relaxed": relaxed,
+            "state": {
+                "user": asks.user,
+                "query": "" if relaxed and "query" in relaxed[0] else query,
+                "where": dict(where or {}),
+                "answers": [dict(answer) for answer in found.applied],
+                "edits": dict(edits or {}),
+                "lang": lang,
+            },
+            **asks.told,
+            **_told(said),
+        }
+
+    @cached_property
+    def facets(self) -> Facets:
+        """The catalogue's columns, coded."""
+        return fit_facets(self.catalogue)
+
+    def _rows_by_facet(
+        self, query: str, filters: Filters, rows: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.int64]]:
+        """The rows that each column of facets counts: those found without its own filter."""
+        price = [self.facets.price] if self.facets.price is not None else []
+        filtered = filters.columns(self.catalogue)
+        return {
+            column: find(
+                self.catalogue, self.texts, self.popularity, query,
+                filters.without(self.catalogue, column),
+            ).rows
+            if column in filtered
+            else rows
+            for column in [*self.facets.columns, *price]
+        }  # fmt: skip
+
     @cached_property
     def vocabularies(self) -> Mapping[str, Vocabulary]:
         """The words that the catalogue has for each attribute's values."""
@@ -480,6 +724,12 @@ class Guide:
         """The expected value, where there is one, among the chances ``[T]`` of one product."""
         n = len(self.scorer.stages)
         return {"expected_value": float(chances[n])} if len(chances) > n else {}
+
+
+@torch.inference_mode()
+def _indexed(artifact: Artifact, vectors: Tensor) -> Tensor:
+    """What the index holds of item vectors ``[I, D]``."""
+    return cast(MatchHead, artifact.model.heads["match"]).index(vectors)
 
 
 def _popularity(artifact: Artifact) -> NDArray[np.float64]:

@@ -50,9 +50,25 @@ class Index:
             return queries.new_zeros(0, k), torch.zeros(0, k, dtype=torch.int64)
         return torch.cat(scores), torch.cat(rows)
 
+    def with_vectors(self, rows: Tensor, vectors: Tensor) -> "Index":
+        """The same index with other vectors at ``rows [R]`` (see `placed`)."""
+        return Index(placed(self.vectors, rows, vectors))
+
     def _fits(self, queries: Tensor) -> None:
         if queries.dim() != 2 or queries.shape[1] != self.vectors.shape[1]:
             raise DataError(
                 f"index: queries {list(queries.shape)} do not fit vectors "
                 f"{list(self.vectors.shape)}; ask with [Q, {self.vectors.shape[1]}]"
             )
+
+
+def placed(old: Tensor, rows: Tensor, new: Tensor) -> Tensor:
+    """A copy of ``old [N, ...]`` with ``new [R, ...]`` at ``rows [R]``; those from N on are added.
+
+    >>> placed(torch.tensor([1, 2]), torch.tensor([2, 0]), torch.tensor([7, 9])).tolist()
+    [9, 2, 7]
+    """
+    n_more = max(int(rows.max()) + 1 - len(old), 0) if len(rows) else 0
+    grown = torch.cat([old, old.new_zeros(n_more, *old.shape[1:])])
+    grown[rows] = new
+    return grown

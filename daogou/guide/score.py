@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 import numpy as np
@@ -56,6 +56,16 @@ class Past:
 
 
 @dataclass(frozen=True)
+class Described:
+    """What the encoders read of one product: its id row, columns and title."""
+
+    id: int
+    fields: Array  # [1, C]
+    numbers: Array  # [1, K]
+    tokens: Array  # [L, F]
+
+
+@dataclass(frozen=True)
 class Scorer:
     """An artifact with the vectors of its whole catalogue. Made by `fit_scorer`."""
 
@@ -63,6 +73,7 @@ class Scorer:
     items: Encoded  # the catalogue's vectors, marks and id rows; row 0 is the unknown product
     now: int  # just after the last event of the log, microseconds
     start: int  # the first event of the log
+    live: Mapping[int, Described] = field(default_factory=dict)  # rows the store does not tell
 
     @property
     def vectors(self) -> Tensor | None:
@@ -76,6 +87,20 @@ class Scorer:
             task.name
             for task in self.artifact.model.tasks
             if task.family == "funnel" and not task.is_value
+        )
+
+    def described(self, row: int) -> Described:
+        """What is read of the product at a row of the catalogue."""
+        if row in self.live:
+            return self.live[row]
+        store = self.artifact.store
+        at = slice(row, row + 1)
+        tokens = np.array(store["texts/tokens"][int(store["items/text"][row])])
+        return Described(
+            int(store["items/id"][row]),
+            store["items/fields"][at],
+            store["items/numbers"][at],
+            tokens,
         )
 
     def queries(

@@ -69,6 +69,19 @@ def because_of_edit(column: str, value: str, lang: str) -> str:
     return f"you asked for {column_name(column, lang)} {value}"
 
 
+def because_of_answers(answers: Sequence[str], lang: str) -> dict[str, object]:
+    """Why, where nothing else tells: what a shopper has answered, or that others score less."""
+    if answers:
+        said = "；".join(answers) if lang == "zh" else "; ".join(answers)
+        return {
+            "kind": "answers",
+            "text": f"符合你的选择：{said}" if lang == "zh" else f"as you wished: {said}",
+            "weight": 1.0,
+        }
+    text = "目前最可能适合你" if lang == "zh" else "among the likeliest for you so far"
+    return {"kind": "score", "text": text, "weight": 0.0}
+
+
 def because_of_many(share: float, lang: str) -> str:
     """Why: most other products are liked less."""
     percent = f"{100 * share:.0f}"

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -44,6 +45,24 @@ def test_a_category_and_a_price_find_their_columns_by_name() -> None:
     assert kept(SHOP, category="shoes") == ["a1", "a2"]
     assert kept(SHOP, price_max=20) == ["a1", "a2"], "a missing price is not within a limit"
     assert kept(SHOP, category="shoes", price_max=19.99) == ["a1"]
+
+
+def test_a_price_may_have_a_least_too() -> None:
+    assert SHOP.keep(None, None, None, price_min=20) is not None
+    assert kept(SHOP, price_min=20) == ["a2", "b1"], "a missing price is not within a limit"
+    assert kept(SHOP, price_min=15, price_max=25) == ["a2"]
+
+
+def test_stock_is_true_or_more_than_nothing() -> None:
+    for values in ([True, False, None, True], [3, 0, None, 1], ["true", "false", None, "true"]):
+        assert kept(make(in_stock=values), in_stock=True) == ["a1", "b2"]
+
+
+def test_excluded_and_withdrawn_products_never_pass() -> None:
+    assert kept(SHOP, exclude=["a1", "nothing"]) == ["a2", "b1", "b2"]
+    assert kept(replace(SHOP, withdrawn=frozenset([2])), exclude=["a1"]) == ["b1", "b2"]
+    without = replace(SHOP, withdrawn=frozenset([4])).keep(None, None, None)
+    assert without is not None and without.tolist() == [False, True, True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,227 @@
+"""A query to the products whose title, columns and attributes hold its words, best first."""
+
+import math
+import string
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daogou.features.tokens import Token, tokenise
+from daogou.guide.catalogue import Catalogue
+
+Array = NDArray[Any]
+_K1: Final = 1.2  # how soon a term that is repeated counts no more
+_B: Final = 0.75  # how much a long text is held back
+_RANK_SHIFT: Final = 60  # the paper's
+_LEAST_LETTERS: Final = 4  # a shorter word is too near to many others to be corrected
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Products ``[N]`` that a query finds; ``relevance [N]`` is 0 or more, largest first."""
+
+    rows: Array
+    relevance: Array
+    relaxed: bool  # no product holds all words, so these hold as many as any does
+    corrected: Mapping[str, str]  # word -> the word of the catalogue that was read instead
+
+
+@dataclass(frozen=True)
+class Postings:
+    """Which products hold each term, and how much that counts. Made by `fit_postings`."""
+
+    terms: Mapping[str, int]
+    start: Array  # [V + 1]
+    rows: Array  # [P] products, by term
+    weights: Array  # [P] BM25 but for the term's rarity
+    n: int  # products
+    mean_length: float
+
+    def of(self, term: str) -> slice:
+        """Where a term's products stand; empty for one that no product holds."""
+        place = self.terms.get(term)
+        return slice(0, 0) if place is None else slice(*self.start[place : place + 2].tolist())
+
+    def rarity(self, term: str) -> float:
+        """The weight of a term: it grows as fewer products hold it."""
+        part = self.of(term)
+        held = part.stop - part.start
+        return math.log(1 + (self.n - held + 0.5) / (held + 0.5))
+
+
+@dataclass(frozen=True)
+class Base:
+    """The catalogue that an index is made of, when it is first asked."""
+
+    catalogue: Catalogue
+
+    @cached_property
+    def postings(self) -> Postings:
+        """The index, made once."""
+        rows = range(1, len(self.catalogue.keys))
+        return fit_postings(text_of(self.catalogue, row) for row in rows)
+
+
+@dataclass(frozen=True)
+class Search:
+    """An inverted index over a catalogue, and the products that changed since.
+
+    Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009. Terms
+    are the tokens of `features.text`, English plurals without their s, and in scripts without
+    spaces the pairs of neighbouring characters too. Rarities and lengths are those of the catalogue
+    that the index was made of.
+    """
+
+    base: Base
+    changed: Mapping[int, Counter[str]] = field(default_factory=dict)  # row -> its terms
+
+    def with_products(self, catalogue: Catalogue, rows: Iterable[int]) -> "Search":
+        """The search that reads some products as a newer catalogue has them."""
+        read = {row: Counter(terms_of(text_of(catalogue, row))) for row in rows}
+        return replace(self, changed={**self.changed, **read})
+
+    def hits(self, query: str, kept: Array) -> Hits | None:
+        """What a query finds among the products of bool ``kept [I + 1]``; None without a word.
+
+        A product is found if it holds all words of the query, each character being a word in
+        scripts without spaces; where none does, those that hold the most are. A word that no
+        product holds is read as the most frequent one that is one slip of the fingers away.
+        """
+        tokens, corrected = self._read(query)
+        if not tokens:
+            return None
+        index = self.base.postings
+        relevance, held = np.zeros(len(kept)), np.zeros(len(kept), dtype=np.int64)
+        terms = Counter(_terms(tokens))
+        words = {token.text for token in tokens}
+        for term in terms:
+            part = index.of(term)
+            relevance[index.rows[part]] += index.rarity(term) * index.weights[part]
+            held[index.rows[part]] += term in words
+        for row, own in self.changed.items():
+            weights = [
+                index.rarity(term) * _saturated(own[term], own.total() / index.mean_length)
+                for term in terms
+            ]
+            relevance[row] = sum(weights)
+            held[row] = len(words & set(own))
+        held[~kept] = 0
+        most = int(held.max(initial=0))
+        rows = np.flatnonzero(held == most) if most else np.zeros(0, dtype=np.int64)
+        order = np.lexsort((rows, -relevance[rows]))
+        return Hits(rows[order], relevance[rows][order], most < len(words), corrected)
+
+    def _read(self, query: str) -> tuple[list[Token], dict[str, str]]:
+        """The words of a query, and those that were corrected."""
+        tokens, corrected = [], {}
+        for token in _words(query):
+            near = None if self._frequency(token.text) else self._near(token.text)
+            if near is not None:
+                corrected[token.text] = near
+            tokens.append(token._replace(text=near or token.text))
+        return tokens, corrected
+
+    def _frequency(self, term: str) -> int:
+        part = self.base.postings.of(term)
+        return int(part.stop - part.start) + sum(term in own for own in self.changed.values())
+
+    def _near(self, word: str) -> str | None:
+        """The most frequent word one letter more, less, other or changed over; None if none is."""
+        if len(word) < _LEAST_LETTERS or not (word.isascii() and word.isalpha()):
+            return None
+        cuts = [(word[:i], word[i:]) for i in range(len(word) + 1)]
+        near = {head + tail[1:] for head, tail in cuts if tail}
+        near |= {head + tail[1] + tail[0] + tail[2:] for head, tail in cuts if len(tail) > 1}
+        for letter in string.ascii_lowercase:
+            near |= {head + letter + tail for head, tail in cuts}
+            near |= {head + letter + tail[1:] for head, tail in cuts if tail}
+        known = [(-n, each) for each in near if (n := self._frequency(each))]
+        return min(known)[1] if known else None
+
+
+def fit_postings(texts: Iterable[str]) -> Postings:
+    """Index the texts of products, of which the first is row 1."""
+    places: dict[str, int] = {}
+    term, row, count, lengths = [], [], [], [0]
+    for number, text in enumerate(texts, start=1):
+        own = Counter(terms_of(text))
+        lengths.append(own.total())
+        for word, n in own.items():
+            term.append(places.setdefault(word, len(places)))
+            row.append(number)
+            count.append(n)
+    terms, rows = np.array(term, dtype=np.int64), np.array(row, dtype=np.int32)
+    mean = max(sum(lengths) / max(len(lengths) - 1, 1), 1.0)
+    weights = _saturated(np.array(count, dtype=np.float64), np.array(lengths)[rows] / mean)
+    order = np.argsort(terms, kind="stable")
+    start = np.concatenate([[0], np.cumsum(np.bincount(terms, minlength=len(places)))])
+    return Postings(places, start, rows[order], weights[order], len(lengths) - 1, mean)
+
+
+def terms_of(text: str) -> list[str]:
+    """What a text is found by: its words, and the pairs of characters that stand together.
+
+    >>> terms_of("Red boots 连衣裙")
+    ['red', 'boot', '连', '衣', '裙', '连衣', '衣裙']
+    """
+    return _terms(_words(text))
+
+
+def text_of(catalogue: Catalogue, row: int) -> str:
+    """Everything that a product is found by: its title and the values that products share."""
+    names = dict.fromkeys([*([catalogue.title] if catalogue.title else []), *catalogue.shared])
+    values = (catalogue.value(name, row) for name in names)
+    return "\n".join(str(value) for value in values if value is not None)
+
+
+def _terms(tokens: Sequence[Token]) -> list[str]:
+    pairs = [
+        one.text + other.text
+        for one, other in pairwise(tokens)
+        if one.end == other.start and _is_character(one.text) and _is_character(other.text)
+    ]
+    return [*(token.text for token in tokens), *pairs]
+
+
+def _words(text: str) -> list[Token]:
+    tokens = (token._replace(text=_singular(token.text)) for token in tokenise(text))
+    return [token for token in tokens if any(letter.isalnum() for letter in token.text)]
+
+
+def _singular(word: str) -> str:
+    is_plural = len(word) > 3 and word.endswith("s") and not word.endswith("ss") and word.isascii()
+    return word.removesuffix("s").removesuffix("'") if is_plural else word
+
+
+def _is_character(word: str) -> bool:
+    return len(word) == 1 and not word.isascii()
+
+
+def _saturated(count: Any, length: Any) -> Any:
+    """BM25's weight of a term that stands ``count`` times in a text ``length`` mean texts long."""
+    return count * (_K1 + 1) / (count + _K1 * (1 - _B + _B * length))
+
+
+def fused(relevance: Array, scores: Array) -> Array:
+    """Two rankings ``[N]`` of the same products as one, ``[N]``, larger is better.
+
+    Reciprocal ranks (Cormack et al., "Reciprocal Rank Fusion outperforms Condorcet and individual
+    Rank Learning Methods", SIGIR 2009): relevance and chance need no common scale. Unlike the
+    paper, equal values share a rank.
+
+    >>> fused(np.array([2.0, 1.0, 1.0]), np.array([0.1, 0.1, 0.3])).argsort()[::-1].tolist()
+    [2, 0, 1]
+    """
+    return np.asarray(sum(1.0 / (_RANK_SHIFT + _ranks(each)) for each in (relevance, scores)))
+
+
+def _ranks(values: Array) -> Array:
+    """Place of each value among the distinct ones, the largest 1."""
+    _, place = np.unique(-values, return_inverse=True)
+    return place + 1
