@@ -26,6 +26,7 @@ from daogou.learn.loop import Learner, Observer, Progress, quiet
 from daogou.learn.machine import device_of, fast_memory
 from daogou.learn.onto import Onto
 from daogou.learn.optimise import weights_of
+from daogou.learn.pretrain import pretrain
 from daogou.learn.sampling import Standing, judged, stopped_of
 from daogou.learn.settings import Settings, settings_of
 from daogou.learn.track import Followed, Tracker, tracker_of
@@ -96,6 +97,7 @@ def fit(
     model = artifact.model_of(transform, store, shop, shape)
     model.to(device_of(settings.device))
     with fast_memory():
+        _read_titles(model, transform, store, shop, run, progress)
         learner = Learner(model, settings, observe, onto)
         state = _train(learner, store, shop, run, progress, keep_each=keep_each)
     model.to("cpu")
@@ -347,6 +349,23 @@ def _keep(folder: Path, learner: Learner, state: State) -> None:
             tensors |= {f"{kind}.{i}.{name}": value for name, value in found.items()}
     tensors |= {f"balancer.{name}": value for name, value in learner.balancer.state().items()}
     _save(tensors, folder / "last.safetensors", {"state": json.dumps(asdict(state))})
+
+
+def _read_titles(
+    model: JointModel,
+    transform: Transform,
+    store: Store,
+    shop: Shop,
+    run: Path,
+    progress: Progress,
+) -> None:
+    """Pre-train the text encoder if that is asked for and no epoch has been taught yet."""
+    settings, _ = settings_of(shop)
+    if not settings.pretrain_epochs or model.text is None or transform.text is None:
+        return
+    if not (run / "checkpoint" / "last.safetensors").exists():
+        n_words = len(transform.text.words)
+        pretrain(model.text, store, settings, n_words=n_words, seed=shop.seed, progress=progress)
 
 
 def _resume(folder: Path, learner: Learner) -> State:

@@ -24,6 +24,7 @@ class Settings:
     """What ``[fit]`` may say."""
 
     epochs: int = 10
+    pretrain_epochs: int = 0  # passes over titles in which the text encoder guesses hidden words
     patience: int = 3  # epochs without a better joint score before training stops
     rows_per_step: int = 2048
     learning_rate: float = 0.002  # AdamW, dense layers

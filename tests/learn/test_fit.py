@@ -133,6 +133,29 @@ def test_killed_after_an_epoch_and_resumed_gives_the_weights_of_never_killed(
     artifact.load(run)
 
 
+def test_titles_are_read_before_training_and_not_again_when_it_is_resumed(
+    shop_folder: Path, weights: Weights, tmp_path: Path
+) -> None:
+    asked = ("fit.pretrain_epochs=2", "fit.titles_per_step=8")
+    whole = fitted(shop_folder, tmp_path / "whole", *asked)
+    assert not torch.equal(whole["text.table.weight"], weights["text.table.weight"])
+    heard: list[str] = []
+
+    def stop(what: str, done: int, total: int, words: str) -> None:
+        heard.append(what)
+        if what == "epoch" and done == 1 and heard.count("epoch") == 1 and "pretrain" in heard:
+            raise KeyboardInterrupt
+
+    run, shop = tmp_path / "stopped", read_shop(shop_folder, [*QUICK, *asked])
+    with pytest.raises(KeyboardInterrupt):
+        fit(shop, run, progress=stop)
+    assert heard.count("pretrain") == 2
+    heard.clear()
+    fit(shop, run, resume=True, progress=stop)
+    assert "pretrain" not in heard
+    check_same(load_file(run / "model.safetensors"), whole)
+
+
 def test_killed_while_a_checkpoint_is_written_the_earlier_one_counts(
     shop_folder: Path, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
