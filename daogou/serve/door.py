@@ -43,7 +43,7 @@ class Door:
             key = None
             if given is not None:
                 text = given.credentials
-                key = await self._service.do(lambda: self._ring.key_of(text))
+                key = await self._service.keep(lambda: self._ring.key_of(text))
             held = "admin" if key is None and given is None and self._home(request) else None
             held = key.scope if key is not None else held
             who = address if key is None else key.key_id

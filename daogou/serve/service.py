@@ -73,7 +73,9 @@ class Service:
 
     def __init__(self, run: Path, store: Store, limits: Limits, meters: Meters) -> None:
         self.store, self.limits, self.meters = store, limits, meters
-        self._pool = ThreadPoolExecutor(limits.threads, "daogou-answer")
+        # Apart, so that events are taken however slow the model is.
+        self._answering = ThreadPoolExecutor(limits.threads, "daogou-answer")
+        self._keeping = ThreadPoolExecutor(limits.threads, "daogou-store")
         self._loading = threading.Lock()
         self._counted: tuple[float, Mapping[str, int] | None] = (-np.inf, None)
         self._hidden: tuple[float, frozenset[str]] = (-np.inf, frozenset())
@@ -82,15 +84,23 @@ class Service:
 
     def close(self) -> None:
         """Finish what is being answered, then let go of the store."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._answering, self._keeping):
+            pool.shutdown(wait=True, cancel_futures=True)
         self.store.close()
 
-    async def do(self, job: Callable[[], T]) -> T:
-        """The job's result, from a thread; TimeoutError if it takes too long.
+    async def keep(self, job: Callable[[], T]) -> T:
+        """The result of a job with the store alone, from a thread; see `think`."""
+        return await self._in_time(self._keeping, job)
+
+    async def think(self, job: Callable[[], T]) -> T:
+        """The result of a job with the model, from a thread; TimeoutError if it takes too long.
 
         A job that has begun cannot be ended and keeps its thread; one that waits is dropped.
         """
-        waiting = asyncio.get_running_loop().run_in_executor(self._pool, job)
+        return await self._in_time(self._answering, job)
+
+    async def _in_time(self, pool: ThreadPoolExecutor, job: Callable[[], T]) -> T:
+        waiting = asyncio.get_running_loop().run_in_executor(pool, job)
         return await asyncio.wait_for(waiting, self.limits.timeout_s)
 
     # ---- the run ----------------------------------------------------------------------------
@@ -177,7 +187,7 @@ class Service:
             self.meters.answers.labels(kind).observe(time.perf_counter() - started)
             return {**found, "degraded": not whole, **told_of(who)}
 
-        return await self.do(answer)
+        return await self.think(answer)
 
     async def show(
         self,
@@ -208,7 +218,7 @@ class Service:
             who.user, who.session, scenario, loaded.digest[:12],
         )  # fmt: skip
         try:
-            await self.do(lambda: self.store.log_request(shown))
+            await self.keep(lambda: self.store.log_request(shown))
         except (StoreError, TimeoutError) as error:
             self._degrade("store", error)
             found["degraded"] = True
@@ -219,7 +229,7 @@ class Service:
         since, found = self._hidden
         if time.monotonic() - since > 1.0:
             try:
-                found = frozenset(await self.do(self.store.hidden_items))
+                found = frozenset(await self.keep(self.store.hidden_items))
             except (StoreError, TimeoutError) as error:
                 self._degrade("store", error)
             self._hidden = time.monotonic(), found
@@ -227,7 +237,7 @@ class Service:
 
     async def write_items(self, things: Mapping[str, tuple[Mapping[str, Any], bool]]) -> None:
         """Write products (see `Store.put`); what is hidden is so in the next answer."""
-        await self.do(lambda: self.store.put("items", things))
+        await self.keep(lambda: self.store.put("items", things))
         self.look_again()
 
     def look_again(self) -> None:

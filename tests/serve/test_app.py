@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from fastapi.testclient import TestClient
 from daogou.errors import ArtifactError
 from daogou.guide import Guide
 from daogou.serve.auth import SCOPES, new_key
+from daogou.serve.meters import Meters
 from daogou.serve.service import Limits, Service
 from daogou.serve.store import Store, StoreError
 from tests.serve.conftest import NOW_US, calling
@@ -363,6 +366,30 @@ def test_a_model_that_is_slow_is_not_waited_for(
         found = good(client.post("/v1/recommend", json={"user": user}))
         assert found["fallback"] == "popular" and found["degraded"]
         assert "no answer in time" in refused(client.get(f"/v1/users/{user}/profile"), 503)
+
+
+def test_events_are_taken_however_slow_the_model_is(
+    guide: Guide, made_run: Path, files_store: Store, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    def stuck(*_: Any, **__: Any) -> Any:
+        begun.set()
+        end.wait(60)
+        return {"items": []}
+
+    monkeypatch.setattr(Guide, "load", lambda _run: guide)
+    monkeypatch.setattr(Guide, "recommend", stuck)
+    service = Service(made_run, files_store, Limits(threads=1, timeout_s=30), Meters())
+    with calling(service) as client, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.post, "/v1/recommend", json={"user": user})
+        try:
+            assert begun.wait(30)
+            row = {"kind": "click", "user": user, "item": "3"}
+            assert good(client.post("/v1/events", json={"events": [row]}), 202)["accepted"] == 1
+        finally:
+            end.set()
+        good(waiting.result())
 
 
 def test_a_fault_of_ours_is_a_500_that_tells_nothing(

@@ -94,7 +94,7 @@ def health(service: Service) -> APIRouter:
     async def ready() -> Json:
         """Whether the server has all it answers from."""
         try:
-            await service.do(service.store.ping)
+            await service.keep(service.store.ping)
         except (StoreError, TimeoutError):
             return Json({"status": "degraded", "model": True, "store": False}, 503)
         return Json({"status": "ok", "model": True, "store": True})

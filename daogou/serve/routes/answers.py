@@ -109,7 +109,7 @@ def answers(service: Service, door: Door) -> APIRouter:
         """The attribute values in titles: ``[start, end, attribute, confidence]`` each."""
         check_batch("texts", body.texts, service)
         guide = service.loaded.guide
-        return Json({"texts": await service.do(lambda: guide.extract_many(body.texts))})
+        return Json({"texts": await service.think(lambda: guide.extract_many(body.texts))})
 
     return routes
 

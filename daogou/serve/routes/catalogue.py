@@ -46,13 +46,15 @@ def items(service: Service, door: Door) -> APIRouter:
     @routes.get("")
     async def list_items(after: After = None, limit: Size = 100) -> Json:
         """Products in the order of their keys."""
-        found = await service.do(lambda: store.page("items", after=after or "", limit=limit))
+        found = await service.keep(lambda: store.page("items", after=after or "", limit=limit))
         return Json({"items": [item_document(each) for each in found]})
 
     @routes.get("/{item}")
     async def get_item(item: Item) -> Json:
         """One product."""
-        return Json(item_document(_there(await service.do(lambda: store.get("items", item)), item)))
+        return Json(
+            item_document(_there(await service.keep(lambda: store.get("items", item)), item))
+        )
 
     @routes.put("/{item}")
     async def put_item(item: Item, body: ItemBody) -> Json:
@@ -63,14 +65,14 @@ def items(service: Service, door: Door) -> APIRouter:
     @routes.patch("/{item}")
     async def change_item(item: Item, body: ItemChange) -> Json:
         """Change some fields of a product."""
-        changed = await service.do(lambda: store.change("items", item, body.fields, body.hidden))
+        changed = await service.keep(lambda: store.change("items", item, body.fields, body.hidden))
         service.look_again()
         return Json(item_document(_there(changed, item)))
 
     @routes.delete("/{item}")
     async def remove_item(item: Item) -> Json:
         """Take away what the store says of a product; the run's own catalogue stays as it is."""
-        if not await service.do(lambda: store.remove("items", item)):
+        if not await service.keep(lambda: store.remove("items", item)):
             raise _absent(item)
         service.look_again()
         return Json({"removed": 1})
@@ -90,30 +92,32 @@ def users(service: Service, door: Door) -> APIRouter:
         check_batch("users", body.users, service)
         right, wrong = read_rows(UserRow, body.users)
         things = {row.user: (row.fields, False) for row in right}
-        await service.do(lambda: store.put("users", things))
+        await service.keep(lambda: store.put("users", things))
         return Json({"written": len(things), "rejected": wrong})
 
     @routes.get("")
     async def list_users(after: After = None, limit: Size = 100) -> Json:
         """Users in the order of their keys."""
-        found = await service.do(lambda: store.page("users", after=after or "", limit=limit))
+        found = await service.keep(lambda: store.page("users", after=after or "", limit=limit))
         return Json({"users": [user_document(each) for each in found]})
 
     @routes.get("/{user}")
     async def get_user(user: User) -> Json:
         """One user."""
-        return Json(user_document(_there(await service.do(lambda: store.get("users", user)), user)))
+        return Json(
+            user_document(_there(await service.keep(lambda: store.get("users", user)), user))
+        )
 
     @routes.put("/{user}")
     async def put_user(user: User, body: UserBody) -> Json:
         """Write a user, or write them anew."""
-        await service.do(lambda: store.put("users", {user: (body.fields, False)}))
+        await service.keep(lambda: store.put("users", {user: (body.fields, False)}))
         return Json({"written": 1})
 
     @routes.patch("/{user}")
     async def change_user(user: User, body: UserBody) -> Json:
         """Change some fields of a user; one given null is taken away."""
-        changed = await service.do(lambda: store.change("users", user, body.fields, None))
+        changed = await service.keep(lambda: store.change("users", user, body.fields, None))
         return Json(user_document(_there(changed, user)))
 
     @routes.delete("/{user}")
@@ -123,14 +127,14 @@ def users(service: Service, door: Door) -> APIRouter:
         ``in_run`` says whether the run that answers was trained on them: it knows them until the
         next one, fitted without them, is loaded.
         """
-        removed = await service.do(lambda: store.forget(user))
+        removed = await service.keep(lambda: store.forget(user))
         in_run = user in service.loaded.guide.artifact.store.user_rows
         return Json({"user": user, "removed": removed, "in_run": in_run})
 
     @routes.get("/{user}/events")
     async def events_of_user(user: User, last: Size = 100) -> Json:
         """The last events of a user, oldest first."""
-        found = await service.do(lambda: store.events_of(user=user, last=last))
+        found = await service.keep(lambda: store.events_of(user=user, last=last))
         return Json({"user": user, "events": [event_document(each) for each in found]})
 
     return routes

@@ -22,6 +22,6 @@ def events(service: Service, door: Door) -> APIRouter:
         reason.
         """
         check_batch("events", body.events, service)
-        return Json(await service.do(lambda: service.take(body.events)), 202)
+        return Json(await service.keep(lambda: service.take(body.events)), 202)
 
     return routes

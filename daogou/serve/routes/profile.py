@@ -30,7 +30,7 @@ def profile(service: Service, door: Door) -> APIRouter:
             Who(user),
             lambda guide, asker: guide.profile(asker.pop("user"), lang=lang, **asker),
         )
-        return Json({**found, "edits": await service.do(lambda: store.edits_of(user))})
+        return Json({**found, "edits": await service.keep(lambda: store.edits_of(user))})
 
     @routes.patch("")
     async def edit_profile(user: User, body: EditBody) -> Json:
@@ -47,13 +47,13 @@ def profile(service: Service, door: Door) -> APIRouter:
         ]
         if wrong:
             raise HTTPException(422, "; ".join(wrong))
-        await service.do(lambda: store.edit(user, body.set, forbid))
-        return Json({"user": user, "edits": await service.do(lambda: store.edits_of(user))})
+        await service.keep(lambda: store.edit(user, body.set, forbid))
+        return Json({"user": user, "edits": await service.keep(lambda: store.edits_of(user))})
 
     @routes.delete("")
     async def clear_profile(user: User) -> Json:
         """Let go of all that a user set and forbade."""
-        return Json({"user": user, "removed": await service.do(lambda: store.clear_edits(user))})
+        return Json({"user": user, "removed": await service.keep(lambda: store.clear_edits(user))})
 
     return routes
 
