@@ -62,51 +62,46 @@ class Filters:
         return replace(self, where=where, **changed)
 
 
-@dataclass(frozen=True)
-class Found:
-    """Products ``[N]`` that pass and hold the query's words, best first for anybody."""
-
-    rows: Array
-    relevance: Array | None  # [N]; None without a query
-    hits: Hits | None
-
-
 def find(
-    catalogue: Catalogue, search: Search, popularity: Array, query: str, filters: Filters
-) -> Found:
-    """What a query and filters leave, by relevance and then by popularity."""
+    catalogue: Catalogue, search: Search, query: str, filters: Filters
+) -> tuple[Array, Hits | None]:
+    """Which products pass the filters and hold the query's words, bool ``[I + 1]``."""
     kept = filters.kept(catalogue)
     hits = search.hits(query, kept)
-    rows = np.flatnonzero(kept) if hits is None else hits.rows
-    relevance = np.zeros(len(rows)) if hits is None else hits.relevance
-    order = np.lexsort((rows, -popularity[rows], -relevance))
-    return Found(rows[order], None if hits is None else relevance[order], hits)
+    return (kept, None) if hits is None else (hits.mask(len(kept)), hits)
 
 
-def counts(
-    catalogue: Catalogue, facets: Facets, rows_of: Mapping[str, Array], lang: str
-) -> list[dict[str, Any]]:
-    """How many of the products found have each value, most first, at most twenty of a column.
+def without_its_own(
+    filters: Filters, catalogue: Catalogue, facets: Facets
+) -> list[tuple[str, Filters | None]]:
+    """Each column of facets, and of one that is filtered what is left of the filters without it.
 
-    ``rows_of`` are the rows to count for each column, so that a column that is filtered can still
-    show what else there is.
+    So that it can still show what else there is.
     """
-    lines: list[dict[str, Any]] = []
-    for column, facet in facets.columns.items():
-        n = facet.counts(rows_of[column])
-        order = np.lexsort((np.arange(len(n)), -n))
+    price = [facets.price] if facets.price is not None else []
+    filtered = filters.columns(catalogue)
+    return [
+        (column, filters.without(catalogue, column) if column in filtered else None)
+        for column in [*facets.columns, *price]
+    ]
+
+
+def counted(facets: Facets, column: str, mask: Array, lang: str) -> dict[str, Any]:
+    """How many products of bool ``mask [I + 1]`` have each value, most first, at most twenty."""
+    if column == facets.price:
+        prices = facets.prices[mask]
+        found = bands(prices, np.ones(len(prices)), _PRICE_BANDS)
+        values: list[dict[str, Any]] = [
+            {"from": least, "to": most, "count": int(within(prices, (least, most)).sum())}
+            for least, most in found
+        ]
+    else:
+        facet = facets.columns[column]
+        n = facet.counts(mask)
+        order = np.lexsort((np.arange(len(n)), -n))[:_MOST_VALUES]
         values = [
             {"value": facet.values[code], "count": int(n[code])}
-            for code in order[:_MOST_VALUES].tolist()
+            for code in order.tolist()
             if n[code]
         ]
-        lines.append({"column": column, "name": column_name(column, lang), "values": values})
-    if facets.price is not None:
-        prices = facets.prices[rows_of[facets.price]]
-        values = [
-            {"from": least, "to": most, "count": int(within(prices, (least, most)).sum())}
-            for least, most in bands(prices, np.ones(len(prices)), _PRICE_BANDS)
-        ]
-        name = column_name(facets.price, lang)
-        lines.append({"column": facets.price, "name": name, "values": values})
-    return lines
+    return {"column": column, "name": column_name(column, lang), "values": values}

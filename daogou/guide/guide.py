@@ -4,7 +4,7 @@ import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -19,15 +19,17 @@ from daogou.errors import ConfigError, DaogouError, unknown
 from daogou.guide import dialogue, explain, live, words
 from daogou.guide import extract as titles
 from daogou.guide import profile as profiles
-from daogou.guide.browse import Filters, counts, find
+from daogou.guide.browse import Filters, counted, find, without_its_own
 from daogou.guide.catalogue import Catalogue, fit_catalogue
+from daogou.guide.crowd import NEVER, Crowd, heat_of
 from daogou.guide.edit import Edits, Prototypes, lifted, read_edits
 from daogou.guide.facets import Facets, fit_facets
 from daogou.guide.index import Index
+from daogou.guide.moments import iso
 from daogou.guide.score import Scorer, Shoppers, fit_scorer
 from daogou.guide.search import Base, Search, fused
 from daogou.guide.values import Vocabulary, fit_vocabularies
-from daogou.guide.visit import Visit, visit
+from daogou.guide.visit import Visit, read_events, visit
 from daogou.model.heads.match import MatchHead
 
 Document = dict[str, Any]
@@ -74,6 +76,7 @@ class Guide:
     index: Index | None  # of every row of the catalogue, where the run can match
     popularity: NDArray[np.float64]  # [I + 1]: the share of the catalogue that a row beats
     texts: Search
+    crowd: Crowd
     weights: Mapping[str, float]  # stage -> what reaching it is worth; they add up to 1
     new_id: Callable[[], str]
 
@@ -112,6 +115,7 @@ class Guide:
             index,
             _popularity(artifact),
             Search(Base(catalogue)),
+            Crowd(scorer, index, partial(_match_query, artifact)),
             _checked(weights, scorer.stages),
             new_id,
         )
@@ -271,17 +275,23 @@ class Guide:
         )
         is_somebody = user is not None or events is not None
         asks = self._visit(user, events if is_somebody else (), at)
-        seen = find(self.catalogue, self.texts, self.popularity, query, filters)
-        rows, relevance, scores = seen.rows, seen.relevance, None
+        passing, hits = find(self.catalogue, self.texts, query, filters)
+        rows = self._by_popularity[passing[self._by_popularity]]
+        relevance, scores = None, None
+        if hits is not None:
+            by_row = np.zeros(len(passing))
+            by_row[hits.rows] = hits.relevance
+            order = np.argsort(-by_row[rows], kind="stable")
+            rows = rows[order]
+            relevance = by_row[rows]
         if is_somebody and len(rows):
             self._needs("funnel", "search for a user")
             shoppers = self.scorer.shoppers(asks.queries)
             if relevance is None:
-                passed = np.zeros(len(self.catalogue.keys), dtype=bool)
-                passed[rows] = True
-                first = self._candidates((shoppers,), passed, CANDIDATES, None)
-                passed[first] = False
-                rows = np.concatenate([first, rows[passed[rows]]])
+                first = self._candidates((shoppers,), passing, CANDIDATES, None)
+                rest = passing.copy()
+                rest[first] = False
+                rows = np.concatenate([first, rows[rest[rows]]])
             n = min(len(rows), CANDIDATES)
             scores, _ = self._score(shoppers, rows[:n], context)
             worth = scores if relevance is None else fused(relevance[:n], scores)
@@ -295,8 +305,8 @@ class Guide:
             **(asks.head if is_somebody else {"user": None, "known": False}),
             "total": len(rows),
             "offset": offset,
-            "relaxed": seen.hits is not None and seen.hits.relaxed,
-            "corrected": dict(seen.hits.corrected) if seen.hits is not None else {},
+            "relaxed": hits is not None and hits.relaxed,
+            "corrected": dict(hits.corrected) if hits is not None else {},
             "items": [
                 {
                     "item": self.catalogue.keys[rows[place]],
@@ -308,9 +318,15 @@ class Guide:
                 }
                 for place in range(offset, min(offset + k, len(rows)))
             ],
-            "facets": counts(
-                self.catalogue, self.facets, self._rows_by_facet(query, filters, rows), lang
-            ),
+            "facets": [
+                counted(
+                    self.facets,
+                    column,
+                    find(self.catalogue, self.texts, query, freed)[0] if freed else passing,
+                    lang,
+                )
+                for column, freed in without_its_own(filters, self.catalogue, self.facets)
+            ],
             **(asks.told if is_somebody else {}),
         }
 
@@ -551,7 +567,7 @@ class Guide:
         relaxed: list[Document] = []
         hits = self.texts.hits(query, kept)
         if hits is not None and len(hits.rows):
-            kept = np.isin(np.arange(len(kept)), hits.rows)
+            kept = hits.mask(len(kept))
         elif hits is not None:
             relaxed.append({"query": query, "text": query})
         found = dialogue.narrow(self.facets, kept, answers)
@@ -601,26 +617,114 @@ class Guide:
             **_told(said),
         }
 
+    def trending(
+        self,
+        *,
+        k: int = 10,
+        category: str | None = None,
+        price_max: float | None = None,
+        where: Mapping[str, object] | None = None,
+        events: LiveEvents = None,
+        at: int | None = None,
+    ) -> Document:
+        """The products with the most events lately, most first.
+
+        ``score`` counts the events of everybody's history before ``at`` (None: the end of the log,
+        or just after the newest of ``events``), one of a week ago half; ``events`` are further
+        ones, of anybody. Products without any are left out.
+        """
+        _check_count(k)
+        told: Document = {}
+        live = None
+        if events is not None:
+            live, at, read = read_events(self.scorer, self.catalogue, events, at)
+            told = {"events": read}
+        moment = self.scorer.now if at is None else at
+        score = np.zeros(len(self.catalogue.keys))
+        score[: self.artifact.store.n_items + 1] = self.crowd.heat_at(moment)
+        if live is not None:
+            score += heat_of(live, moment, len(score))
+        kept = Filters(category, price_max=price_max, where=where).kept(self.catalogue)
+        rows = np.flatnonzero(kept & (score > 0))
+        best = rows[np.lexsort((rows, -score[rows]))][:k]
+        return {"items": self._listed(best, score), **told}
+
+    def latest(
+        self,
+        *,
+        k: int = 10,
+        category: str | None = None,
+        price_max: float | None = None,
+        where: Mapping[str, object] | None = None,
+    ) -> Document:
+        """The newest products, newest first.
+
+        Those added since the run was fitted come first, the last added before the others, then
+        those that the log met last for the first time. A product that no event names is not known
+        to be new and is left out. ``since`` is when it was first met, null for an added one.
+        """
+        _check_count(k)
+        first = self.crowd.first_met
+        n = len(first)
+        kept = Filters(category, price_max=price_max, where=where).kept(self.catalogue)
+        added = np.flatnonzero(kept[n:])[::-1] + n
+        met = np.flatnonzero(kept[:n] & (first < NEVER))
+        met = met[np.lexsort((met, -first[met]))]
+        rows = np.concatenate([added, met])[:k]
+        return {
+            "items": [
+                {
+                    "item": self.catalogue.keys[row],
+                    "title": self.catalogue.name(row),
+                    "since": iso(int(first[row])) if row < n else None,
+                }
+                for row in rows.tolist()
+            ]
+        }
+
+    def audience(self, item: object, *, k: int = 10) -> Document:
+        """The users of the run whom a product suits most, best first (see `Crowd.suits`).
+
+        ``score`` is the log of by how much a user is likelier to take to it than to the mean
+        product, as histories stood at the end of the log. Raises ConfigError, with the nearest id,
+        for a product that the catalogue lacks.
+        """
+        self._needs("match", "audience")
+        _check_count(k)
+        name = _id_of(item, "item")
+        row = self.catalogue.known_row(name)
+        assert self.index is not None
+        scores = self.crowd.suits(self.index.vectors[row]).numpy()[1:]
+        best = np.lexsort((np.arange(len(scores)), -scores))[:k]
+        return {
+            "item": name,
+            "users": [
+                {"user": self.crowd.user_keys[place], "score": float(scores[place])}
+                for place in best.tolist()
+            ],
+        }
+
+    def _listed(
+        self, rows: NDArray[np.int64], score: NDArray[np.float64]
+    ) -> list[dict[str, object]]:
+        return [
+            {
+                "item": self.catalogue.keys[row],
+                "title": self.catalogue.name(row),
+                "score": float(score[row]),
+            }
+            for row in rows.tolist()
+        ]
+
     @cached_property
     def facets(self) -> Facets:
         """The catalogue's columns, coded."""
         return fit_facets(self.catalogue)
 
-    def _rows_by_facet(
-        self, query: str, filters: Filters, rows: NDArray[np.int64]
-    ) -> dict[str, NDArray[np.int64]]:
-        """The rows that each column of facets counts: those found without its own filter."""
-        price = [self.facets.price] if self.facets.price is not None else []
-        filtered = filters.columns(self.catalogue)
-        return {
-            column: find(
-                self.catalogue, self.texts, self.popularity, query,
-                filters.without(self.catalogue, column),
-            ).rows
-            if column in filtered
-            else rows
-            for column in [*self.facets.columns, *price]
-        }  # fmt: skip
+    @cached_property
+    def _by_popularity(self) -> NDArray[np.int64]:
+        """Every row, the most popular first."""
+        return np.lexsort((np.arange(len(self.popularity)), -self.popularity))
 
     @cached_property
     def vocabularies(self) -> Mapping[str, Vocabulary]:
@@ -696,8 +800,7 @@ class Guide:
         return np.asarray(rows[0].numpy(), dtype=np.int64)
 
     def _match_query(self, shoppers: Shoppers) -> Tensor:
-        assert shoppers.encoded.users is not None
-        return cast(MatchHead, self.artifact.model.heads["match"]).query(shoppers.encoded.users)
+        return _match_query(self.artifact, shoppers)
 
     def _score(
         self,
@@ -724,6 +827,12 @@ class Guide:
         """The expected value, where there is one, among the chances ``[T]`` of one product."""
         n = len(self.scorer.stages)
         return {"expected_value": float(chances[n])} if len(chances) > n else {}
+
+
+def _match_query(artifact: Artifact, shoppers: Shoppers) -> Tensor:
+    """What users ask the index with, ``[Q, D]``."""
+    assert shoppers.encoded.users is not None
+    return cast(MatchHead, artifact.model.heads["match"]).query(shoppers.encoded.users)
 
 
 @torch.inference_mode()

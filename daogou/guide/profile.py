@@ -1,7 +1,6 @@
 """A user's past to who they probably are, what they prefer, and which events say so."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
 import torch
@@ -13,6 +12,7 @@ from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
 from daogou.guide.edit import Edits, Prototypes, said_of, said_of_list
 from daogou.guide.explain import DAY_US, preferences
+from daogou.guide.moments import iso
 from daogou.guide.score import Past, Scorer, Shoppers, read_users
 from daogou.model.heads.profile import ProfileHead
 
@@ -21,7 +21,6 @@ _LAPSE_DAYS: Final = 30.0
 _LAPSE_SHARE: Final = 1 / 3  # of the log: a short log cannot show thirty days of silence
 _MOST_VALUES: Final = 5
 _MOST_EVIDENCE: Final = 5
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @torch.inference_mode()
@@ -175,14 +174,10 @@ def _evidence(
                 "item": catalogue.keys[row],
                 "name": catalogue.name(row),
                 "action": transform.actions[int(past.action[newest])],
-                "time": _iso(int(past.time[newest])),
+                "time": iso(int(past.time[newest])),
                 "column": best[1],
                 "value": best[2],
                 "weight": best[0],
             }
         )
     return sorted(lines, key=lambda line: -abs(line["weight"]))[:_MOST_EVIDENCE]
-
-
-def _iso(microseconds: int) -> str:
-    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat()

@@ -31,6 +31,12 @@ class Hits:
     relaxed: bool  # no product holds all words, so these hold as many as any does
     corrected: Mapping[str, str]  # word -> the word of the catalogue that was read instead
 
+    def mask(self, n: int) -> Array:
+        """Which of ``n`` rows are found, bool ``[n]``."""
+        found = np.zeros(n, dtype=bool)
+        found[self.rows] = True
+        return found
+
 
 @dataclass(frozen=True)
 class Postings:

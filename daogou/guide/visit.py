@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -10,10 +9,9 @@ import numpy as np
 from daogou.errors import ConfigError, unknown
 from daogou.features.batch import Events, Queries
 from daogou.guide.catalogue import Catalogue
+from daogou.guide.moments import microseconds
 from daogou.guide.score import Scorer
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _KEYS: Final = ("item", "kind", "time")
 
 
@@ -96,26 +94,3 @@ def _read(
     if at is not None and time is not None and time >= at:
         raise ConfigError(f"time: {event.get('time')!r} is not before the moment of the answer")
     return row, kinds.index(kind), time
-
-
-def microseconds(time: object) -> int | None:
-    """A time as whole microseconds since 1970 (UTC); None stays None. Else raises ConfigError.
-
-    >>> microseconds("1970-01-01T00:00:01Z"), microseconds("1970-01-01"), microseconds(7)
-    (1000000, 0, 7)
-    """
-    if time is None or (isinstance(time, int) and not isinstance(time, bool)):
-        return time
-    moment = time
-    if isinstance(time, str):
-        try:
-            moment = datetime.fromisoformat(time)
-        except ValueError:
-            moment = None
-    if not isinstance(moment, datetime):
-        raise ConfigError(
-            f"time: {time!r}; give ISO 8601 or microseconds since 1970, a whole number"
-        )
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - EPOCH) // _MICROSECOND

@@ -8,7 +8,7 @@ import torch
 
 from daogou.errors import ConfigError
 from daogou.guide import Guide
-from daogou.guide.visit import EPOCH, microseconds
+from daogou.guide.moments import EPOCH, microseconds
 from daogou.model.predict import encoded_queries
 
 ITEMS = ["500001", "500007", "500033", "nothing"]
