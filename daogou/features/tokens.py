@@ -3,6 +3,7 @@
 import re
 import unicodedata
 import zlib
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 # Scripts written without spaces: each character is a token of its own.
@@ -49,9 +50,13 @@ def tokenise(raw: str) -> list[Token]:
     ["men's", '纯', '棉', 't', '恤', '250', 'ml', '15.6', '寸']
     """
     return [
-        Token(match.start(), match.end(), normalised(match.group()))
-        for match in _TOKEN.finditer(raw)
+        Token(match.start(), match.end(), _word(match.group())) for match in _TOKEN.finditer(raw)
     ]
+
+
+@lru_cache(maxsize=65_536)  # a shop's titles are made of the same words
+def _word(piece: str) -> str:
+    return normalised(piece)
 
 
 def pieces_of(raw: str) -> list[str]:

@@ -50,21 +50,21 @@ def spans(artifact: Artifact, titles: Sequence[str]) -> list[list[Span]]:
         rows = torch.from_numpy(vocab.encode(texts)[:, :longest].astype(np.int64))
         with torch.inference_mode():
             tags, sure = head.decode(head(model.text(rows)[0], rows), rows[..., 0] != PADDING)
-        for place, (window, text) in enumerate(zip(some, texts, strict=True)):
-            shift = window.tokens[0].start
-            read = spans_of(
-                text,
-                tokenise(text),
+        read = [
+            (window, span)
+            for place, window in enumerate(some)
+            for span in spans_of(
+                titles[window.title],
+                window.tokens,
                 tags[place].numpy(),
                 artifact.transform.attributes,
                 sure[place].numpy(),
             )
-            chances = head.sure([span[3] for span in read])
-            found[window.title] += [
-                (start + shift, end + shift, attribute, chance)
-                for (start, end, attribute, _), chance in zip(read, chances, strict=True)
-                if window.own[0] <= start + shift < window.own[1]
-            ]
+            if window.own[0] <= span[0] < window.own[1]
+        ]
+        chances = head.sure([span[3] for _, span in read])
+        for (window, span), chance in zip(read, chances, strict=True):
+            found[window.title].append((*span[:3], chance))
     return [_apart(each) for each in found]
 
 

@@ -434,9 +434,9 @@ def said_spans(
         for i in range(len(rows)):
             text = texts[len(said)]
             spans = spans_of(text, tokenise(text), tags[i], transform.attributes, sure[i])
-            chances = head.sure([span[3] for span in spans])
-            said.append([(*span[:3], chance) for span, chance in zip(spans, chances, strict=True)])
-    return said
+            said.append(spans)
+    chances = iter(head.sure([span[3] for spans in said for span in spans]))
+    return [[(*span[:3], next(chances)) for span in spans] for spans in said]
 
 
 # ---- slices ---------------------------------------------------------------------------
