@@ -1,13 +1,14 @@
 """Whether `fit --guard` leaves no task worse than alone, and keeps what sharing gives.
 
-    python benchmarks/guard.py OUT [--seeds 1] [--threads 1] [--shared "kappa 0" ...]
+    python benchmarks/guard.py OUT [--seeds 1] [--threads 1] [--shared ...] [--static ...]
 
 The made shops of ``transfer_map.py``, whose two tasks share ``kappa`` of their latent factors, with
 either sign. Each is fitted with the guard, on the mixer and settings of the map's ``mmoe``; the
 twins are the guard's own single-task runs. Told are the AUC of the test split, for each task: the
-guarded run less its twin, what of the best static mixer's gain over the twin it keeps, and its
-parameters over the shared model's. OUT keeps the shops, the map's lines (``lines.jsonl``) and the
-guard's (``guard.jsonl``), and gets ``guard.json`` and ``guard.md``.
+guarded run less its twin, what it keeps of the gain over the twin of the best static mixer (the
+``mmoe`` as it is, and those of ``--static``), and its parameters over the shared model's. OUT keeps
+the shops, the map's lines (``lines.jsonl``) and the guard's (``guard.jsonl``), and gets
+``guard.json`` and ``guard.md``.
 """
 
 import argparse
@@ -33,7 +34,8 @@ from daogou.learn.judge import answers_of, questions
 from daogou.learn.machine import fast_memory
 
 MARGIN: Final = 0.005
-STATIC: Final = tuple(model for model in MODELS if model != SINGLE)
+GUARDED: Final = "mmoe"  # the mixer that the guard begins with
+STATIC: Final = tuple(model for model in MODELS if model not in (SINGLE, GUARDED))
 WORTH: Final = 0.01  # a gain below this has no share that means something
 
 
@@ -69,7 +71,7 @@ def measured(folder: Path, shared: str, seed: int) -> Guarded:
     if not (folder / "shop.toml").exists():
         folder.mkdir(parents=True, exist_ok=True)
         transfer_map.make_shop(folder, *SHARED[shared], seed)
-    shop = read_shop(folder, [*SETTINGS, *MODELS["mmoe"]])
+    shop = read_shop(folder, [*SETTINGS, *MODELS[GUARDED]])
     with tempfile.TemporaryDirectory(prefix="daogou-guard-") as temporary:
         run = Path(temporary) / "run"
         found: dict[str, Any] = guard(shop, run, margin=MARGIN)["guard"]
@@ -102,13 +104,13 @@ def rows_of(
         for task in TASKS:
             shares, gaps = [], []
             for line in here:
-                told = {
+                told = {GUARDED: line.joint[task]} | {
                     each.model: each.joint[task]
                     for each in static
-                    if (each.shared, each.seed) == (shared, line.seed) and each.model != SINGLE
+                    if (each.shared, each.seed, each.model in STATIC) == (shared, line.seed, True)
                 }
-                best = max(told, key=lambda model: told[model], default="")
-                share = kept_share(line, told[best], task) if best else float("nan")
+                best = max(told, key=lambda model: told[model])
+                share = kept_share(line, told[best], task)
                 gap = line.guarded[task] - line.twin[task]
                 shares.append(share)
                 gaps.append(gap)
@@ -117,7 +119,7 @@ def rows_of(
                         f"{shared}, seed {line.seed}", task, f"{line.twin[task]:.4f}",
                         f"{line.joint[task]:.4f}", line.verdict[task], line.own[task],
                         f"{line.guarded[task]:.4f}", f"{gap:+.4f}",
-                        f"{told[best]:.4f} ({best})" if best else "-",
+                        f"{told[best]:.4f} ({best})",
                         "-" if np.isnan(share) else f"{100 * share:.0f} %", f"{line.memory:.2f}",
                     ]
                 )  # fmt: skip
@@ -139,6 +141,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shared", nargs="*", choices=SHARED, default=list(SHARED))
+    parser.add_argument("--static", nargs="*", choices=STATIC, default=list(STATIC))
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -153,7 +156,7 @@ def main(arguments: Sequence[str]) -> int:
                 keep_line(ours, lines[shop])
                 print(lines[shop], file=sys.stderr)
         for shared, seed in shops:
-            for model in STATIC:
+            for model in given.static:
                 if (shared, seed, model) not in static:
                     folder = folder_of(given.out, shared, seed)
                     static[shared, seed, model] = transfer_map.line(folder, shared, seed, model)
