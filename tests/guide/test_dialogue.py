@@ -303,7 +303,7 @@ def test_a_shopper_finds_what_they_want_in_fewer_questions_than_by_chance(tmp_pa
     guide = Guide.load(tmp_path / "run", verify=False)
     store = guide.artifact.store
     first, last = store.ranges["test"]
-    clicked = np.flatnonzero(store["exposures/labels"][first:last, 0] == 1)[:60] + first
+    clicked = np.flatnonzero(store["exposures/labels"][first:last, 0] == 1)[:240] + first
     users = {row: key for key, row in store.user_rows.items()}
     rng = np.random.default_rng(0)
     told, chance = [], []
