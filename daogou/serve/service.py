@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from daogou.errors import DaogouError
+from daogou.errors import ConfigError, DaogouError
 from daogou.guide import Guide
 from daogou.guide.guide import new_request_id
 from daogou.serve.events import Event, read_events
@@ -149,20 +149,26 @@ class Service:
             self.meters.events.labels(outcome).inc(count)
         return {**counts, "rows": told}
 
-    def news_of(self, who: Who, guide: Guide) -> tuple[list[Document], bool]:
-        """What somebody did after the run's log ended, oldest first, and whether that is known."""
+    def _known_of(self, who: Who, guide: Guide) -> tuple[Document, bool]:
+        """What to tell the guide of somebody, and whether the store was there to say it.
+
+        What they did after the run's log ended, oldest first, and what they set and forbid.
+        """
         try:
             kept = self.store.events_of(user=who.user, session=who.session, last=EVENTS_READ)
+            edits = None if who.user is None else self.store.edits_of(who.user)
         except StoreError as error:
             self._degrade("store", error)
-            return [], False
+            return {"user": who.user, "events": [], "edits": None}, False
         kinds = guide.artifact.transform.actions
         rows = guide.catalogue.rows
-        return [
+        news = [
             {"item": each.item_id, "kind": each.kind, "time": each.time_us}
             for each in kept
             if each.time_us >= guide.scorer.now and each.kind in kinds and each.item_id in rows
-        ], True
+        ]
+        said = edits if edits is not None and any(edits.values()) else None
+        return {"user": who.user, "events": news, "edits": said}, True
 
     def _degrade(self, cause: str, error: BaseException) -> None:
         self.meters.degraded.labels(cause).inc()
@@ -181,9 +187,9 @@ class Service:
         guide = self.loaded.guide
 
         def answer() -> Document:
-            news, whole = self.news_of(who, guide)
+            asker, whole = self._known_of(who, guide)
             started = time.perf_counter()
-            found = question(guide, {"user": who.user, "events": news})
+            found = _with_edits(lambda told: question(guide, told), asker)
             self.meters.answers.labels(kind).observe(time.perf_counter() - started)
             return {**found, "degraded": not whole, **told_of(who)}
 
@@ -256,6 +262,19 @@ class Service:
                 return None
             self._counted = time.monotonic(), found
         return found
+
+
+def _with_edits(question: Callable[[Document], Document], asker: Document) -> Document:
+    """The answer; without somebody's edits if this run, unlike that they were made by, has no use.
+
+    Then ``edits_ignored`` says why.
+    """
+    try:
+        return question({**asker})
+    except ConfigError as error:
+        if asker["edits"] is None or not str(error).startswith("edits"):
+            raise
+        return {**question({**asker, "edits": None}), "edits_ignored": str(error)}
 
 
 def popular(

@@ -180,6 +180,35 @@ def test_a_profile_is_told_edited_and_cleared(client: TestClient, user: str) -> 
     message = refused(client.patch(path, json={"set": {"gendr": "F"}}), 422)
     assert "set.gendr: no 'gendr' here (did you mean 'gender'?)" in message
     refused(client.patch(path, json={"set": {"gender": {"a": 1}}}), 422)
+    good(client.patch(path, json={"set": {"gender": "F"}}))
+    message = refused(client.patch(path, json={"forbid": {"gender": ["F"]}}), 422)
+    assert "both set and forbidden" in message
+    assert good(client.get(path))["edits"] == {"set": {"gender": "F"}, "forbid": {}}
+
+
+def test_what_a_user_forbids_is_not_recommended_any_more(
+    client: TestClient, guide: Guide, user: str
+) -> None:
+    asked = {"user": user, "k": 5}
+    first = good(client.post("/v1/recommend", json=asked))["items"][0]["item"]
+    value = str(guide.catalogue.value("category", guide.catalogue.row(first)))
+    good(client.patch(f"/v1/users/{user}/profile", json={"forbid": {"category": value}}))
+    found = good(client.post("/v1/recommend", json=asked))
+    shown = [guide.catalogue.row(line["item"]) for line in found["items"]]
+    assert value not in {guide.catalogue.value("category", row) for row in shown}
+    assert found["edits"]["forbid"] == {"category": [value]}
+    matched = good(client.post("/v1/match", json={"user": user, "items": [first]}))
+    assert matched["items"][0]["forbidden"] is True
+    good(client.post("/v1/rank", json={"user": user, "items": [first]}))
+
+
+def test_edits_that_a_new_run_has_no_use_for_are_left_out_and_told(
+    client: TestClient, service: Service, user: str
+) -> None:
+    service.store.edit(user, {"shoe_size": "43"}, {})
+    found = good(client.post("/v1/recommend", json={"user": user, "k": 2}))
+    assert "no 'shoe_size' here" in found["edits_ignored"]
+    assert len(found["items"]) == 2 and not found["degraded"]
 
 
 # ---- products and users -------------------------------------------------------------------

@@ -69,7 +69,7 @@ def answers(service: Service, door: Door) -> APIRouter:
         asked = list(dict.fromkeys(body.items))
 
         def question(guide: Guide, asker: Document) -> Document:
-            found = guide.score(asker.pop("user"), asked, context=body.context, **asker)
+            found = guide.score(asker["user"], asked, context=body.context, events=asker["events"])
             found["items"].sort(key=lambda line: -line["score"])
             return found
 
@@ -99,7 +99,11 @@ def answers(service: Service, door: Door) -> APIRouter:
                 "explain",
                 who_of(body),
                 lambda guide, asker: guide.explain(
-                    asker.pop("user"), body.item, context=body.context, lang=body.lang, **asker
+                    asker["user"],
+                    body.item,
+                    context=body.context,
+                    events=asker["events"],
+                    lang=body.lang,
                 ),
             )
         )

@@ -1,12 +1,8 @@
 """Who somebody probably is, and what they set and forbid."""
 
-from typing import Any
-
 from fastapi import APIRouter, Depends
-from starlette.exceptions import HTTPException
 
-from daogou.errors import unknown
-from daogou.guide import Guide
+from daogou.guide.edit import read_edits
 from daogou.serve.bodies import EditBody, Lang
 from daogou.serve.door import Door
 from daogou.serve.problem import REFUSALS, Json
@@ -34,19 +30,26 @@ def profile(service: Service, door: Door) -> APIRouter:
 
     @routes.patch("")
     async def edit_profile(user: User, body: EditBody) -> Json:
-        """Set columns to values, forbid values, and let columns go with null."""
+        """Set columns to values, forbid values, and let columns go with null.
+
+        Recommendations, matches and the profile follow at once. What the run has no use for, or
+        what contradicts what was said before, is refused.
+        """
         forbid = {
             column: values if isinstance(values, list) or values is None else [values]
             for column, values in body.forbid.items()
         }
-        wrong = [
-            f"{verb}.{column}: {reason}"
-            for verb, edits in (("set", body.set), ("forbid", forbid))
-            for column, value in edits.items()
-            for reason in _wrong(service.loaded.guide, column, value)
-        ]
-        if wrong:
-            raise HTTPException(422, "; ".join(wrong))
+        before = await service.keep(lambda: store.edits_of(user))
+        after = {
+            verb: {
+                column: values
+                for column, values in {**before[verb], **changed}.items()
+                if values is not None
+            }
+            for verb, changed in (("set", body.set), ("forbid", forbid))
+        }
+        guide = service.loaded.guide
+        await service.think(lambda: read_edits(guide.scorer, guide.catalogue, after))
         await service.keep(lambda: store.edit(user, body.set, forbid))
         return Json({"user": user, "edits": await service.keep(lambda: store.edits_of(user))})
 
@@ -56,15 +59,3 @@ def profile(service: Service, door: Door) -> APIRouter:
         return Json({"user": user, "removed": await service.keep(lambda: store.clear_edits(user))})
 
     return routes
-
-
-def _wrong(guide: Guide, column: str, value: Any) -> list[str]:
-    """What is wrong with an edit of a column: its name, or values that are no single ones."""
-    shop = guide.artifact.shop
-    profiled = shop.users.profile if shop.users else ()
-    known = {*profiled, *guide.catalogue.columns}
-    if column not in known:
-        return [unknown(column, known)]
-    values = value if isinstance(value, list) else [value]
-    single = all(each is None or isinstance(each, str | int | float) for each in values)
-    return [] if single else ["a value is text, a number, true or false"]
