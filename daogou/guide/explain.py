@@ -39,21 +39,31 @@ class Contribution:
     without: Tensor
 
 
-def preferences(catalogue: Catalogue, past: Past) -> dict[str, dict[str, float]]:
+def weights_of(past: Past) -> Array:
+    """What each event counts for preferences, ``[L]``: ``0.5 ** (age / 14 days)``, at most 1."""
+    age_days = np.maximum(past.now - past.time, 0) / DAY_US
+    weights: Array = 0.5 ** (age_days / HALF_LIFE_DAYS)
+    # A past so long ago that all its weights vanish still says what was preferred then.
+    return weights / weights.max() if len(weights) and weights.max() > 0 else weights + 1.0
+
+
+def preferences(
+    catalogue: Catalogue, past: Past, named: Mapping[tuple[str, int], str] | None = None
+) -> dict[str, dict[str, float]]:
     """Of each column that products share, the values in a user's past and their shares.
 
-    Shares add up to 1 over a column; an event counts ``0.5 ** (age / 14 days)``. Largest first,
-    equal ones by name; columns without any value in the past are left out.
+    Shares add up to 1 over a column; events count as `weights_of` says. Largest first, equal ones
+    by name; columns without any value in the past are left out. ``named`` has values of products
+    that the catalogue leaves open, by column and row.
     """
-    age_days = np.maximum(past.now - past.time, 0) / DAY_US
-    weights = 0.5 ** (age_days / HALF_LIFE_DAYS)
-    # A past so long ago that all its weights vanish still says what was preferred then.
-    weights = weights / weights.max() if len(weights) and weights.max() > 0 else weights + 1.0
+    weights = weights_of(past)
     found: dict[str, dict[str, float]] = {}
     for column in catalogue.shared:
         masses: dict[str, float] = {}
         for row, weight in zip(past.item.tolist(), weights.tolist(), strict=True):
             value = catalogue.value(column, row)
+            if value is None and named is not None:
+                value = named.get((column, row))
             if value is not None:
                 masses[str(value)] = masses.get(str(value), 0.0) + weight
         total = sum(masses.values())

@@ -37,6 +37,7 @@ LiveEvents = Iterable[Mapping[str, Any]] | None
 CANDIDATES: Final = 500  # products that matching hands to ranking
 STAGE_WORTH: Final = 10.0  # a stage counts so many times the one before it
 _LIKELY: Final = 0.5  # from where on a class that no span names is said
+_SURE: Final = 0.8  # of a value that a title names, for it to count as the product's
 _FAINT: Final = 0.1  # of the strongest effect; weaker ones are not worth a word
 
 
@@ -410,8 +411,9 @@ class Guide:
         asks = self._visit(user, events, at)
         said = read_edits(self.scorer, self.catalogue, edits)
         portrait = profiles.portrait(
-            self.scorer, self.catalogue, asks.queries, lang, edits=said, prototypes=self.prototypes
-        )
+            self.scorer, self.catalogue, asks.queries, lang,
+            edits=said, prototypes=self.prototypes, named=self._named(asks),
+        )  # fmt: skip
         return {**asks.head, **portrait, **asks.told, **_told(said)}
 
     def extract(self, text: str) -> Document:
@@ -735,6 +737,30 @@ class Guide:
     def prototypes(self) -> Prototypes:
         """Where attribute values lie among users' states, for edits."""
         return Prototypes(self.scorer, self.catalogue.n_items)
+
+    def _named(self, asks: Visit) -> dict[tuple[str, int], str]:
+        """Values that titles of a user's past surely name and the catalogue leaves open."""
+        attributes = self.artifact.transform.attributes
+        if "extract" not in self.artifact.model.heads:
+            return {}
+        rows = [row for row in np.unique(self.scorer.past(asks.queries).item).tolist() if row]
+        open_in = {
+            row: {
+                name
+                for name in attributes
+                if name in self.catalogue.shared and self.catalogue.value(name, row) is None
+            }
+            for row in rows
+        }
+        rows = [row for row in rows if open_in[row]]
+        found: dict[tuple[str, int], str] = {}
+        for row, answer in zip(
+            rows, self.extract_many(self.catalogue.name(row) for row in rows), strict=True
+        ):
+            for value in sorted(answer["values"], key=lambda value: value["confidence"]):
+                if value["attribute"] in open_in[row] and value["confidence"] >= _SURE:
+                    found[value["attribute"], row] = value["value"]
+        return found
 
     def _sides(
         self, asks: Visit, edits: Mapping[str, Any] | None

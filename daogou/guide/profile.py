@@ -1,24 +1,26 @@
 """A user's past to who they probably are, what they prefer, and which events say so."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
+import numpy as np
+import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from daogou.features.batch import Queries
 from daogou.features.columns import Columns
+from daogou.features.transform import as_numbers
 from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
 from daogou.guide.edit import Edits, Prototypes, said_of, said_of_list
-from daogou.guide.explain import DAY_US, preferences
+from daogou.guide.explain import DAY_US, preferences, weights_of
 from daogou.guide.moments import iso
 from daogou.guide.score import Past, Scorer, Shoppers, read_users
 from daogou.model.heads.profile import ProfileHead
 
-_NEW_EVENTS: Final = 3  # with fewer events a user is new
-_LAPSE_DAYS: Final = 30.0
-_LAPSE_SHARE: Final = 1 / 3  # of the log: a short log cannot show thirty days of silence
 _MOST_VALUES: Final = 5
 _MOST_EVIDENCE: Final = 5
 
@@ -32,12 +34,15 @@ def portrait(
     *,
     edits: Edits | None,
     prototypes: Prototypes,
+    named: Mapping[tuple[str, int], str] | None = None,
 ) -> dict[str, Any]:
-    """``columns, preferences, lifecycle, evidence, text`` of one user at one moment.
+    """``columns, preferences, lifecycle, rhythm, evidence, text`` of one user at one moment.
 
     ``columns`` has a distribution for each profile column, likeliest value first; the chances of a
     column of lists are those of its values, and do not add up to 1. The five most
-    preferred values of a column are given; their shares are of all values. ``evidence`` are
+    preferred values of a column are given; their shares are of all values. Prices are preferred in
+    bands (`price_bands`); ``named`` has values that the catalogue leaves open, by column and row.
+    ``rhythm`` is how often the user comes and how long ago they last did, in days. ``evidence`` are
     the products whose events moved a distribution most: all recent events with a product are left
     out, and ``weight`` is by how much the chance of ``value`` of ``column`` falls.
 
@@ -65,15 +70,23 @@ def portrait(
             speak = said_of_list if name in transform.many.names else said_of
             said = speak(edits, name, said)
         columns[name] = _ranked(said)
-    shared = preferences(catalogue, past)
+    shared = preferences(catalogue, past, named)
     if edits is not None:
         shared = _preferring(catalogue, shared, edits)
+    shared |= price_bands(catalogue, past)
     liked = {column: dict(list(shares.items())[:_MOST_VALUES]) for column, shares in shared.items()}
-    stage = lifecycle(past, scorer.now - scorer.start)
+    stage = scorer.rhythm.lifecycle(past.time, past.now)
+    rhythm = None
+    if len(past.time):
+        rhythm = {
+            "every_days": round(scorer.rhythm.usual(past.time), 2),
+            "silent_days": round((past.now - int(past.time.max())) / DAY_US, 2),
+        }
     return {
         "columns": columns,
         "preferences": liked,
         "lifecycle": stage,
+        "rhythm": rhythm,
         "evidence": _evidence(
             scorer,
             catalogue,
@@ -89,6 +102,7 @@ def portrait(
             {name: next(iter(chances.items())) for name, chances in columns.items() if chances},
             {column: next(iter(shares)) for column, shares in liked.items()},
             stage,
+            rhythm,
             lang,
         ),
     }
@@ -115,21 +129,37 @@ def _preferring(
     return found
 
 
-def lifecycle(past: Past, log_us: int) -> str:
-    """``new`` with fewer than three events, ``lapsing`` after a long silence, else ``active``.
+def price_bands(catalogue: Catalogue, past: Past) -> dict[str, dict[str, float]]:
+    """Of each column of prices, the shares of a past in the four quarters of the catalogue's.
 
-    Silence is long from thirty days, or from a third of a log of length ``log_us`` if that is
-    shorter.
-
-    >>> import numpy as np
-    >>> two_days_ago = np.array([0, 0, 0])
-    >>> lifecycle(Past(two_days_ago, two_days_ago, two_days_ago, now=2 * DAY_US), 5 * DAY_US)
-    'lapsing'
+    A band is named by its bounds, ``20-45``; the outer ones are open, ``<20`` and ``>=90``.
     """
-    if len(past.time) < _NEW_EVENTS:
-        return "new"
-    silence_us = past.now - int(past.time.max())
-    return "lapsing" if silence_us > min(_LAPSE_DAYS * DAY_US, _LAPSE_SHARE * log_us) else "active"
+    found: dict[str, dict[str, float]] = {}
+    for column in catalogue.columns:
+        prices = prices_of(catalogue, column) if "price" in column.lower() else None
+        if prices is None:
+            continue
+        edges = np.unique(np.nanquantile(prices, (0.25, 0.5, 0.75)))
+        words_of = [f"{edge:g}" for edge in edges]
+        names = [f"<{words_of[0]}"]
+        names += [f"{low}-{high}" for low, high in itertools.pairwise(words_of)]
+        names.append(f">={words_of[-1]}")
+        taken = prices[past.item[past.item > 0] - 1]
+        weights = weights_of(past)[past.item > 0][~np.isnan(taken)]
+        places = np.searchsorted(edges, taken[~np.isnan(taken)], side="right")
+        mass = np.bincount(places, weights, minlength=len(names))
+        if mass.sum() > 0:
+            shares = zip(names, (mass / mass.sum()).tolist(), strict=True)
+            found[column] = _ranked({name: share for name, share in shares if share > 0})
+    return found
+
+
+def prices_of(catalogue: Catalogue, column: str) -> NDArray[np.float64] | None:
+    """Prices ``[I]`` of a column of numbers, NaN missing; None of any other column."""
+    values = catalogue.columns[column]
+    is_number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+    numbers = as_numbers(values) if is_number else np.zeros(0)
+    return numbers if np.isfinite(numbers).any() else None
 
 
 def _without_each(shoppers: Shoppers, past: Past) -> tuple[Columns, list[int]]:

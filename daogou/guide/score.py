@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final, cast
 
 import numpy as np
@@ -24,6 +25,7 @@ from daogou.features.batch import (
 )
 from daogou.features.columns import Columns
 from daogou.features.vocab import Vocab
+from daogou.guide.rhythm import Rhythm, fit_rhythm
 from daogou.model import predict
 from daogou.model.encoded import Encoded
 from daogou.model.heads.funnel import FunnelHead
@@ -102,6 +104,11 @@ class Scorer:
             store["items/numbers"][at],
             tokens,
         )
+
+    @cached_property
+    def rhythm(self) -> Rhythm:
+        """How often the shop's users come."""
+        return fit_rhythm(self.artifact.store)
 
     def queries(
         self, users: Sequence[int], at: int | None = None, live: Events | None = None

@@ -110,12 +110,16 @@ def portrait(
     likeliest: Mapping[str, tuple[str, float]],
     preferred: Mapping[str, str],
     lifecycle: str,
+    rhythm: Mapping[str, float] | None,
     lang: str,
 ) -> str:
-    """One sentence on a user: the likeliest value of each column, what they prefer, how active.
+    """One sentence on a user: how active, the likeliest value of each column, what they prefer.
 
-    >>> portrait({"gender": ("F", 0.81)}, {"brand": "Acme"}, "active", "en")
-    'An active user; probably gender F (81 %); prefers brand Acme.'
+    >>> rhythm = {"every_days": 3.0, "silent_days": 1.25}
+    >>> portrait({"gender": ("F", 0.81)}, {}, "active", rhythm, "en")
+    'An active user, here about every 3 days, last 1.2 days ago; probably gender F (81 %).'
+    >>> portrait({}, {"brand": "Acme"}, "new", None, "en")
+    'A new user; prefers brand Acme.'
     """
     zh = lang == "zh"
     guesses = [
@@ -129,10 +133,16 @@ def portrait(
     ]
     if zh:
         parts = [_LIFECYCLE[lifecycle] if lifecycle == "new" else f"{_LIFECYCLE[lifecycle]}用户"]
+        if rhythm is not None:
+            parts[0] += f"，约每 {rhythm['every_days']:.2g} 天来一次"
+            parts[0] += f"，上次在 {rhythm['silent_days']:.2g} 天前"
         parts += [f"可能是{'、'.join(guesses)}"] if guesses else []
         parts += [f"偏好{'、'.join(likes)}"] if likes else []
         return "；".join(parts) + "。"
     parts = [f"{'An' if lifecycle == 'active' else 'A'} {lifecycle} user"]
+    if rhythm is not None:
+        parts[0] += f", here about every {rhythm['every_days']:.2g} days"
+        parts[0] += f", last {rhythm['silent_days']:.2g} days ago"
     parts += [f"probably {', '.join(guesses)}"] if guesses else []
     parts += [f"prefers {', '.join(likes)}"] if likes else []
     return "; ".join(parts) + "."

@@ -1,17 +1,19 @@
+import re
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from daogou.features.batch import Queries
 from daogou.guide import Guide, profile
 from daogou.guide.explain import DAY_US
+from daogou.guide.rhythm import Rhythm, gaps_of
 from daogou.guide.score import Past
 from daogou.model import predict
 from daogou.model.heads.profile import ProfileHead
-
-LONG_LOG = 365 * DAY_US
 
 
 def make_past(ages_days: list[float]) -> Past:
@@ -22,21 +24,69 @@ def make_past(ages_days: list[float]) -> Past:
 
 
 @pytest.mark.parametrize(
-    ("ages_days", "log_us", "expected"),
+    ("ages_days", "expected"),
     [
-        ([], LONG_LOG, "new"),
-        ([1, 2], LONG_LOG, "new"),
-        ([1, 2, 300], LONG_LOG, "active"),
-        ([30, 40, 50], LONG_LOG, "active"),
-        ([31, 40, 50], LONG_LOG, "lapsing"),
-        ([4, 5, 6], 9 * DAY_US, "lapsing"),  # a third of nine days is three
-        ([3, 5, 6], 9 * DAY_US, "active"),
+        ([], "new"),
+        ([0, 300], "new"),
+        # The shop's mean gap is 4 days and long is 3 times the usual. A user of gaps of 10 and 10
+        # days usually waits (2 * 4 + 20) / 4 = 7, so a silence of 21 days is the longest usual one.
+        ([20.9, 30.9, 40.9], "active"),
+        ([21.1, 31.1, 41.1], "lapsing"),
+        # Of gaps of 1 and 1 day: (8 + 2) / 4 = 2.5, so 7.5.
+        ([7.4, 8.4, 9.4], "active"),
+        ([7.6, 8.6, 9.6], "lapsing"),
+        # One visit of three events is no gap: the shop's 4 days, so 12.
+        ([11.9, 11.91, 11.92], "active"),
+        ([12.1, 12.11, 12.12], "lapsing"),
     ],
 )
-def test_the_lifecycle_follows_count_and_silence(
-    ages_days: list[float], log_us: int, expected: str
+def test_a_silence_is_long_beside_what_is_usual_for_the_user(
+    ages_days: list[float], expected: str
 ) -> None:
-    assert profile.lifecycle(make_past(ages_days), log_us) == expected
+    past = make_past(ages_days)
+    assert Rhythm(mean=4.0, at_most=3.0).lifecycle(past.time, past.now) == expected
+
+
+def test_the_rhythm_of_a_shop_is_that_of_its_gaps(guide: Guide) -> None:
+    store, rhythm = guide.artifact.store, guide.scorer.rhythm
+    beside, every = [], []
+    for row in store.user_rows.values():
+        events = store.history_slice(row)
+        time = np.asarray(store["history/time"][events])
+        every += gaps_of(time).tolist()
+        beside += (gaps_of(time) / rhythm.usual(time)).tolist()
+    assert rhythm.mean == pytest.approx(np.mean(every))
+    assert np.mean(np.array(beside) > rhythm.at_most) == pytest.approx(0.05, abs=0.01)
+
+
+def test_prices_are_preferred_in_quarters_of_the_catalogue_s(guide: Guide) -> None:
+    prices = pa.array([10.0, 20.0, 30.0, 40.0, None])
+    catalogue = replace(guide.catalogue, columns={"price": prices, "title": prices.cast("string")})
+    now = 1000 * DAY_US
+    past = Past(np.array([1, 4, 4, 5, 0]), np.ones(5), np.full(5, now), now)
+    # Quarters end at 17.5, 25 and 32.5: one event below the first and two above the last.
+    found = profile.price_bands(catalogue, past)
+    assert found == {"price": {">=32.5": pytest.approx(2 / 3), "<17.5": pytest.approx(1 / 3)}}
+
+
+def test_a_value_that_only_a_title_names_counts_where_it_is_sure(
+    guide: Guide, regular: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holes = pa.array([None] * guide.catalogue.n_items, pa.string())
+    columns = {**guide.catalogue.columns, "colour": holes}
+    without = replace(guide, catalogue=replace(guide.catalogue, columns=columns))
+
+    def read(surely: float) -> None:
+        value = {"attribute": "colour", "value": "teal", "confidence": surely}
+        monkeypatch.setattr(
+            Guide, "extract_many", lambda _, texts: [{"values": [value]} for _ in texts]
+        )
+
+    read(0.9)
+    assert without.profile(regular)["preferences"]["colour"] == {"teal": pytest.approx(1.0)}
+    assert "teal" not in guide.profile(regular)["preferences"]["colour"]
+    read(0.7)
+    assert "colour" not in without.profile(regular)["preferences"]
 
 
 def test_the_distributions_are_those_of_the_offline_model(guide: Guide, regular: str) -> None:
@@ -103,5 +153,6 @@ def test_at_most_five_values_of_a_column_are_given(guide: Guide, regular: str) -
     for shares in answer["preferences"].values():
         assert 1 <= len(shares) <= 5
         assert sum(shares.values()) <= 1 + 1e-9
-    assert answer["text"].startswith("An active user; probably gender ")
-    assert guide.profile(regular, lang="zh")["text"].startswith("活跃用户；可能是性别")
+    assert re.match(r"An? \w+ user, here about every \S+ days, last \S+ days ago; probably gender ",
+                    answer["text"])  # fmt: skip
+    assert "天来一次" in guide.profile(regular, lang="zh")["text"]

@@ -13,8 +13,14 @@ def test_every_sentence_can_be_said_in_every_language(lang: str) -> None:
         words.because_of_many(0.931, lang),
         words.explanation("red boot", "purchase", 0.1234, (["item.brand"], ["user.id"]), lang),
         words.explanation("red boot", "purchase", 0.1234, ([], []), lang),
-        words.portrait({}, {}, "new", lang),
-        words.portrait({"gender": ("F", 0.5)}, {"brand": "Acme"}, "lapsing", lang),
+        words.portrait({}, {}, "new", None, lang),
+        words.portrait(
+            {"gender": ("F", 0.5)},
+            {"brand": "Acme"},
+            "lapsing",
+            {"every_days": 2.0, "silent_days": 9.0},
+            lang,
+        ),
     ]
     assert len(set(said)) == len(said)
     has_chinese = [any("一" <= letter <= "鿿" for letter in text) for text in said]
