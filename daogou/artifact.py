@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from daogou.config import make, shop_of
 from daogou.errors import ArtifactError, DaogouError
+from daogou.features.returning import Returning
 from daogou.features.store import Store, open_store
 from daogou.features.transform import Transform
 from daogou.model.build import Counts, Shape, build
@@ -45,6 +46,12 @@ class Artifact:
     def history_length(self) -> int:
         """How many events of a history the model reads."""
         return int(self.manifest["history_length"])
+
+    @property
+    def returning(self) -> Returning | None:
+        """Who buys again soon; None where the histories did not teach it."""
+        found = self.manifest.get("returning")
+        return None if found is None else Returning.from_json(found)
 
 
 def model_of(transform: Transform, store: Store, shop: Shop, shape: Shape) -> JointModel:

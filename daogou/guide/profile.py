@@ -12,6 +12,7 @@ from torch import Tensor
 
 from daogou.features.batch import Queries
 from daogou.features.columns import Columns
+from daogou.features.returning import signs_of
 from daogou.features.transform import as_numbers
 from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
@@ -36,13 +37,14 @@ def portrait(
     prototypes: Prototypes,
     named: Mapping[tuple[str, int], str] | None = None,
 ) -> dict[str, Any]:
-    """``columns, preferences, lifecycle, rhythm, evidence, text`` of one user at one moment.
+    """A user at one moment: ``columns, preferences, lifecycle, rhythm, returns, evidence, text``.
 
     ``columns`` has a distribution for each profile column, likeliest value first; the chances of a
     column of lists are those of its values, and do not add up to 1. The five most
     preferred values of a column are given; their shares are of all values. Prices are preferred in
     bands (`price_bands`); ``named`` has values that the catalogue leaves open, by column and row.
-    ``rhythm`` is how often the user comes and how long ago they last did, in days. ``evidence`` are
+    ``rhythm`` is how often the user comes and how long ago they last did, in days, ``returns`` the
+    chance that they will buy within some. ``evidence`` are
     the products whose events moved a distribution most: all recent events with a product are left
     out, and ``weight`` is by how much the chance of ``value`` of ``column`` falls.
 
@@ -87,6 +89,7 @@ def portrait(
         "preferences": liked,
         "lifecycle": stage,
         "rhythm": rhythm,
+        "returns": _returns(scorer, past),
         "evidence": _evidence(
             scorer,
             catalogue,
@@ -127,6 +130,18 @@ def _preferring(
         if shares:
             found[column] = _ranked(shares)
     return found
+
+
+def _returns(scorer: Scorer, past: Past) -> dict[str, Any] | None:
+    """The chance of the next purchase, and within how many days; null where nobody can say."""
+    made = scorer.artifact.returning
+    if made is None or not len(past.time):
+        return None
+    actions = scorer.artifact.transform.actions
+    is_kind = past.action == actions.index(made.kind)
+    signs = signs_of(past.time, is_kind, past.now, scorer.rhythm)
+    chance = float(made.chance(signs[None])[0])
+    return {"kind": made.kind, "within_days": made.within_days, "chance": chance}
 
 
 def price_bands(catalogue: Catalogue, past: Past) -> dict[str, dict[str, float]]:

@@ -24,8 +24,8 @@ from daogou.features.batch import (
     users_of,
 )
 from daogou.features.columns import Columns
+from daogou.features.rhythm import Rhythm, fit_rhythm
 from daogou.features.vocab import Vocab
-from daogou.guide.rhythm import Rhythm, fit_rhythm
 from daogou.model import predict
 from daogou.model.encoded import Encoded
 from daogou.model.heads.funnel import FunnelHead

@@ -15,6 +15,7 @@ from daogou.errors import DataError, unknown
 from daogou.features.store import SPLITS, Store, compile_store
 from daogou.features.tokens import Span
 from daogou.learn.judge import gold_spans, groups_of, said_spans, truth_of
+from daogou.learn.returning import judge_returning
 from daogou.metrics import (
     auc,
     auc_interval,
@@ -76,7 +77,7 @@ def evaluate(run: Artifact, *, split: str = "test", data: Shop | None = None) ->
     ``data`` judges the run on another shop's tables, through the run's own transform. Intervals
     are 95 % and draw whole users. A stage with a condition is reported twice: over all exposures
     under its name, and where it is defined as ``stage|given``. Undefined numbers are NaN here and
-    null in JSON.
+    null in JSON. ``returning`` says of the test how well the next purchase was foretold.
     """
     if split not in SPLITS:
         raise DataError(f"split: {unknown(split, SPLITS)}")
@@ -96,7 +97,13 @@ def _report(run: Artifact, split: str) -> dict[str, Any]:
         by_family.setdefault(task.family, []).append(task)
     for family, members in by_family.items():
         tasks |= _FAMILIES[family](asked, members)
-    return {"split": split, "tasks": tasks}
+    report: dict[str, Any] = {"split": split, "tasks": tasks}
+    if run.returning is not None and split == "test":
+        report["returning"] = judge_returning(
+            run.returning, run.store, run.transform,
+            history_length=run.history_length, seed=run.shop.seed,
+        )  # fmt: skip
+    return report
 
 
 # ---- funnel ---------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from daogou.learn.machine import device_of, fast_memory
 from daogou.learn.onto import Onto
 from daogou.learn.optimise import weights_of
 from daogou.learn.pretrain import pretrain
+from daogou.learn.returning import fit_returning
 from daogou.learn.sampling import Standing, judged, stopped_of
 from daogou.learn.settings import Settings, settings_of
 from daogou.learn.track import Followed, Tracker, tracker_of
@@ -115,6 +116,7 @@ def fit(
         "straight": done.straight,
         "calibration": done.calibrated,
     }
+    returning = fit_returning(store, transform, history_length=settings.history_length)
     artifact.save(
         run,
         shop=shop,
@@ -125,6 +127,7 @@ def fit(
             "history_length": settings.history_length,
             "settings": asdict(settings),
             "fit": answer,
+            "returning": None if returning is None else asdict(returning),
             "prepared": prepared,
         },
     )

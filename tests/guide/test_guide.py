@@ -93,7 +93,17 @@ def test_answers_have_the_agreed_keys(guide: Guide, regular: str) -> None:
     assert {tuple(reason) for reason in reasons} == {("kind", "text", "weight")}
     assert {reason["kind"] for reason in reasons} <= {"history", "attribute", "popular"}
     assert all(0 <= reason["weight"] <= 1 for reason in reasons)
-    profile = ["user", "known", "columns", "preferences", "lifecycle", "rhythm", "evidence", "text"]
+    profile = [
+        "user",
+        "known",
+        "columns",
+        "preferences",
+        "lifecycle",
+        "rhythm",
+        "returns",
+        "evidence",
+        "text",
+    ]
     assert list(guide.profile(regular)) == profile
     explained = guide.explain(regular, "500001")
     assert list(explained) == ["user", "item", "score", "p", "contributions", "text"]

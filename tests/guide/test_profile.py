@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from daogou.features.batch import Queries
+from daogou.features.rhythm import Rhythm, gaps_of
 from daogou.guide import Guide, profile
 from daogou.guide.explain import DAY_US
-from daogou.guide.rhythm import Rhythm, gaps_of
 from daogou.guide.score import Past
 from daogou.model import predict
 from daogou.model.heads.profile import ProfileHead

@@ -58,15 +58,17 @@ def gaps_of(time: Array) -> NDArray[np.float64]:
     return np.asarray(gaps[gaps >= _VISIT_US] / DAY_US)
 
 
-def fit_rhythm(store: Store) -> Rhythm:
+def fit_rhythm(store: Store, until: int | None = None) -> Rhythm:
     """The rhythm of a shop's histories; of more than 2,000 users, of so many evenly spread.
 
-    Where nobody has come twice a third of the log is a long silence.
+    ``until`` is a moment at and after which no event is read. Where nobody has come twice a third
+    of the log is a long silence.
     """
     time, start = store["history/time"], store["users/start"]
     rows = np.flatnonzero(np.diff(start) > 1)
     rows = rows[:: -(-len(rows) // _MOST_USERS) or 1]
-    gaps = [gaps_of(np.asarray(time[start[row] : start[row + 1]])) for row in rows.tolist()]
+    pasts = [np.asarray(time[start[row] : start[row + 1]]) for row in rows.tolist()]
+    gaps = [gaps_of(past if until is None else past[past < until]) for past in pasts]
     every = np.concatenate([np.zeros(0), *gaps])
     if not len(every):
         log = (int(time.max()) - int(time.min())) / DAY_US if len(time) else 1.0
