@@ -13,6 +13,7 @@ from daogou.serve.door import Door
 from daogou.serve.problem import answer_problems
 from daogou.serve.routes.admin import admin, health
 from daogou.serve.routes.answers import answers
+from daogou.serve.routes.browse import browse
 from daogou.serve.routes.catalogue import items, users
 from daogou.serve.routes.events import events
 from daogou.serve.routes.profile import profile
@@ -52,7 +53,7 @@ def make_app(service: Service, *, at_home: bool, origins: Sequence[str] = ()) ->
         lifespan=living,
     )
     door = Door(service, at_home=at_home)
-    for routes in (events, answers, profile, items, users, admin):
+    for routes in (events, answers, browse, profile, items, users, admin):
         app.include_router(routes(service, door))
     app.include_router(health(service))
     answer_problems(app)

@@ -126,6 +126,37 @@ class RankBody(About):
     scenario: Id | None = None
 
 
+class SearchBody(About):
+    """A search, for a user or a session if one is named."""
+
+    model_config = _like(query="红色 跑步鞋", k=5, offset=0, lang="zh")
+    query: Text = ""
+    k: int = Field(10, ge=1, strict=True)
+    offset: int = Field(0, ge=0, lt=1 << 31, strict=True)
+    category: Text | None = None
+    brand: Text | None = None
+    price_min: float | None = Field(None, allow_inf_nan=False)
+    price_max: float | None = Field(None, allow_inf_nan=False)
+    in_stock: bool = False
+    where: Fields | None = None
+    exclude: list[Id] = Field(default_factory=list)
+    context: Fields | None = None
+    lang: Lang = "en"
+
+
+class GuideBody(About):
+    """The state of a dialogue: as the last answer gave it, with one more among its answers."""
+
+    model_config = _like(user="17", answers=[], query="", k=4, lang="zh")
+    answers: list[Fields] = Field(default_factory=list, max_length=100)
+    query: Text = ""
+    where: Fields | None = None
+    edits: Fields = Field(default_factory=dict)
+    k: int = Field(4, ge=1, strict=True)
+    context: Fields | None = None
+    lang: Lang = "en"
+
+
 class MatchBody(About):
     """Products to match with somebody."""
 

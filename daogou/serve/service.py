@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from daogou.errors import ConfigError, DaogouError
 from daogou.guide import Guide
@@ -22,6 +23,7 @@ from daogou.serve.values import iso
 
 T = TypeVar("T")
 log = logging.getLogger("daogou.serve")
+ALL_READ: Final = 10_000  # of everybody's newest, likewise
 EVENTS_READ: Final = 200  # of a user's newest, beyond the run's own log
 
 
@@ -160,15 +162,8 @@ class Service:
         except StoreError as error:
             self._degrade("store", error)
             return {"user": who.user, "events": [], "edits": None}, False
-        kinds = guide.artifact.transform.actions
-        rows = guide.catalogue.rows
-        news = [
-            {"item": each.item_id, "kind": each.kind, "time": each.time_us}
-            for each in kept
-            if each.time_us >= guide.scorer.now and each.kind in kinds and each.item_id in rows
-        ]
         said = edits if edits is not None and any(edits.values()) else None
-        return {"user": who.user, "events": news, "edits": said}, True
+        return {"user": who.user, "events": _readable(kept, guide), "edits": said}, True
 
     def _degrade(self, cause: str, error: BaseException) -> None:
         self.meters.degraded.labels(cause).inc()
@@ -246,6 +241,25 @@ class Service:
         await self.keep(lambda: self.store.put("items", things))
         self.look_again()
 
+    @property
+    def hidden_now(self) -> frozenset[str]:
+        """Products not to be shown, as `hidden` last knew them."""
+        return self._hidden[1]
+
+    async def shown(self, lines: Sequence[Document], k: int) -> list[Document]:
+        """The first ``k`` of products that may be shown."""
+        out = await self.hidden()
+        return [line for line in lines if line["item"] not in out][:k]
+
+    def news(self, guide: Guide) -> tuple[list[Document], bool]:
+        """What anybody did after the run's log ended, and whether the store was there to say it."""
+        try:
+            kept = self.store.recent(guide.scorer.now, last=ALL_READ)
+        except StoreError as error:
+            self._degrade("store", error)
+            return [], False
+        return _readable(kept, guide), True
+
     def look_again(self) -> None:
         """Ask the store anew what is hidden when it is needed next."""
         self._hidden = -np.inf, self._hidden[1]
@@ -264,6 +278,17 @@ class Service:
         return found
 
 
+def _readable(kept: Sequence[Event], guide: Guide) -> list[Document]:
+    """Of events those that the guide reads and that its run has not read already."""
+    kinds = guide.artifact.transform.actions
+    rows = guide.catalogue.rows
+    return [
+        {"item": each.item_id, "kind": each.kind, "time": each.time_us}
+        for each in kept
+        if each.time_us >= guide.scorer.now and each.kind in kinds and each.item_id in rows
+    ]
+
+
 def _with_edits(question: Callable[[Document], Document], asker: Document) -> Document:
     """The answer; without somebody's edits if this run, unlike that they were made by, has no use.
 
@@ -277,13 +302,10 @@ def _with_edits(question: Callable[[Document], Document], asker: Document) -> Do
         return {**question({**asker, "edits": None}), "edits_ignored": str(error)}
 
 
-def popular(
-    guide: Guide, k: int, kept: "np.ndarray[Any, np.dtype[np.bool_]] | None" = None
-) -> list[str]:
+def popular(guide: Guide, k: int, kept: NDArray[np.bool_]) -> list[str]:
     """The ``k`` products that were taken most in training, of those that are kept ``[I + 1]``."""
     order = np.argsort(-guide.popularity[1:], kind="stable") + 1
-    if kept is not None:
-        order = order[kept[order]]
+    order = order[kept[order]]
     return [guide.catalogue.keys[row] for row in order[:k].tolist()]
 
 

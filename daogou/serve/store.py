@@ -242,6 +242,18 @@ class Store:
             rows = connection.execute(query).mappings().all()
         return [Event(**row) for row in reversed(rows)]
 
+    def recent(self, since_us: int, *, last: int) -> list[Event]:
+        """Everybody's last events since a moment, oldest first."""
+        query = (
+            sa.select(EVENTS)
+            .where(EVENTS.c.time_us >= since_us)
+            .order_by(EVENTS.c.time_us.desc(), EVENTS.c.event_id.desc())
+            .limit(last)
+        )
+        with self._read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [Event(**row) for row in reversed(rows)]
+
     # ---- products and users -----------------------------------------------------------------
 
     def put(self, table: str, things: Mapping[str, tuple[Mapping[str, Any], bool]]) -> None:

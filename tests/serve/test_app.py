@@ -161,6 +161,52 @@ def test_match_explain_and_extract_answer_as_the_guide_does(
     assert len(found["texts"]) == 2
 
 
+def test_what_trends_is_what_was_just_sent(client: TestClient, items: list[str]) -> None:
+    rows = [
+        {"kind": "click", "session": f"s{n}", "item": items[2], "event_id": str(n)}
+        for n in range(50)
+    ]
+    good(client.post("/v1/events", json={"events": rows}), 202)
+    found = good(client.get("/v1/trending", params={"k": 2}))
+    assert found["items"][0]["item"] == items[2] and len(found["items"]) == 2
+    good(client.put(f"/v1/items/{items[2]}", json={"hidden": True}))
+    again = good(client.get("/v1/trending", params={"k": 2}))
+    assert items[2] not in [line["item"] for line in again["items"]]
+    assert len(good(client.get("/v1/latest", params={"k": 3}))["items"]) == 3
+    refused(client.get("/v1/trending", params={"k": 101}), 422)
+    refused(client.get("/v1/latest", params={"price_max": "nan"}), 422)
+
+
+def test_search_and_the_dialogue_answer_as_the_guide_does(
+    client: TestClient, guide: Guide, user: str
+) -> None:
+    word = str(guide.catalogue.value("title", 1)).split()[0]
+    found = good(client.post("/v1/search", json={"query": word, "k": 3, "lang": "zh"}))
+    direct = guide.search(word, k=3, lang="zh")
+    assert [line["item"] for line in found["items"]] == [line["item"] for line in direct["items"]]
+    left_out = found["items"][0]["item"]
+    asked = {"query": word, "user": user, "exclude": [left_out]}
+    found = good(client.post("/v1/search", json=asked))
+    assert found["known"] and left_out not in [line["item"] for line in found["items"]]
+    first = good(client.post("/v1/guide", json={"user": user}))
+    chip = first["question"]["chips"][0]
+    state = first["state"]
+    state["answers"].append(chip["answer"])
+    second = good(client.post("/v1/guide", json=state))
+    assert second["left"] == chip["count"]
+    message = refused(client.post("/v1/guide", json={"answers": [{"column": "colr"}]}), 422)
+    assert "colr" in message or "answers" in message
+
+
+def test_a_product_s_audience_is_known_users(
+    client: TestClient, guide: Guide, items: list[str]
+) -> None:
+    found = good(client.post(f"/v1/items/{items[0]}/audience", params={"k": 2}))
+    users = [line["user"] for line in found["users"]]
+    assert len(users) == 2 and set(users) <= set(guide.artifact.store.user_rows)
+    assert "no 'nothing'" in refused(client.post("/v1/items/nothing/audience"), 422)
+
+
 # ---- profiles -----------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Depends
 from starlette.exceptions import HTTPException
 
 from daogou.guide import Guide
+from daogou.guide.browse import Filters
 from daogou.serve.bodies import (
     About,
     ExplainBody,
@@ -52,9 +53,8 @@ def answers(service: Service, door: Door) -> APIRouter:
             return found
 
         def instead(guide: Guide) -> list[str]:
-            kept = guide.catalogue.keep(body.category, body.price_max, body.where)
-            found = popular(guide, body.k + len(out), kept)
-            return [item for item in found if item not in out][: body.k]
+            wanted = Filters(body.category, price_max=body.price_max, where=body.where, exclude=out)
+            return popular(guide, body.k, wanted.kept(guide.catalogue))
 
         return Json(
             await service.show(

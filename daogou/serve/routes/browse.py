@@ -1,0 +1,98 @@
+"""Lists for anybody, search, the guided dialogue, and the users whom a product suits."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from starlette.exceptions import HTTPException
+
+from daogou.serve.bodies import GuideBody, SearchBody, Text
+from daogou.serve.door import Door
+from daogou.serve.problem import REFUSALS, Json
+from daogou.serve.routes.catalogue import Item
+from daogou.serve.service import Service, Who
+
+Count = Annotated[int, Query(ge=1, le=100)]
+Category = Annotated[Text | None, Query(description="Only this category.")]
+Price = Annotated[float | None, Query(allow_inf_nan=False, description="At most this price.")]
+
+
+def browse(service: Service, door: Door) -> APIRouter:
+    """``/v1/trending``, ``latest``, ``search``, ``guide`` and ``items/{item}/audience``."""
+    public = [Depends(door.needs("public"))]
+    routes = APIRouter(prefix="/v1", tags=["answers"], responses=REFUSALS)
+
+    @routes.get("/trending", dependencies=public)
+    async def trending(k: Count = 10, category: Category = None, price_max: Price = None) -> Json:
+        """The products with the most events lately, those that were sent here among them."""
+        guide = service.loaded.guide
+        news, whole = await service.keep(lambda: service.news(guide))
+        found = await service.think(
+            lambda: guide.trending(
+                k=k + len(service.hidden_now), category=category, price_max=price_max, events=news
+            )
+        )
+        return Json({"items": await service.shown(found["items"], k), "degraded": not whole})
+
+    @routes.get("/latest", dependencies=public)
+    async def latest(k: Count = 10, category: Category = None, price_max: Price = None) -> Json:
+        """The newest products."""
+        guide = service.loaded.guide
+        found = await service.think(
+            lambda: guide.latest(
+                k=k + len(service.hidden_now), category=category, price_max=price_max
+            )
+        )
+        return Json({"items": await service.shown(found["items"], k)})
+
+    @routes.post("/search", dependencies=public)
+    async def search(body: SearchBody) -> Json:
+        """Products whose words, attributes and columns fit a query, with counts to filter by.
+
+        For a user or a session they are ranked by what they like, too.
+        """
+        if body.k > service.limits.k:
+            raise HTTPException(422, f"k: {body.k}; {service.limits.k} are the most")
+        wishes = body.model_dump(exclude={"user", "session", "exclude"})
+        out = [*body.exclude, *await service.hidden()]
+        if body.user is None and body.session is None:
+            guide = service.loaded.guide
+            return Json(await service.think(lambda: guide.search(exclude=out, **wishes)))
+        return Json(
+            await service.ask(
+                "search",
+                Who(body.user, body.session),
+                lambda guide, asker: guide.search(
+                    user=asker["user"], events=asker["events"], exclude=out, **wishes
+                ),
+            )
+        )
+
+    @routes.post("/guide", dependencies=public)
+    async def guide(body: GuideBody) -> Json:
+        """A turn of the guided dialogue: what narrows the choice most, and products so far.
+
+        Send the answer's ``state`` back with the chosen chip's ``answer`` added to its ``answers``.
+        """
+        if body.k > service.limits.k:
+            raise HTTPException(422, f"k: {body.k}; {service.limits.k} are the most")
+        wishes = body.model_dump(exclude={"user", "session", "edits"})
+        return Json(
+            await service.ask(
+                "guide",
+                Who(body.user, body.session),
+                lambda found, asker: found.ask(**(asker | _said(body)), **wishes),
+            )
+        )
+
+    @routes.post("/items/{item}/audience", dependencies=[Depends(door.needs("server"))])
+    async def audience(item: Item, k: Count = 10) -> Json:
+        """The users whom a product suits best."""
+        found = service.loaded.guide
+        return Json(await service.think(lambda: found.audience(item, k=k)))
+
+    return routes
+
+
+def _said(body: GuideBody) -> dict[str, object]:
+    """What a state brings of edits, in place of those that are kept."""
+    return {"edits": body.edits} if body.edits else {}
