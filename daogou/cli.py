@@ -679,13 +679,18 @@ def _edits(path: Path | None) -> Any:
 
 
 @app.command()
-def recommend(
+def recommend(  # noqa: PLR0913 - one parameter per flag of the contract
     run: Run,
     user: Annotated[str | None, typer.Option("--user", help="The shop's own id of a user.")] = None,
     users: Annotated[Path | None, typer.Option(help="A file of users, one a line.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many products.")] = 10,
     category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
+    price_min: Annotated[float | None, typer.Option(help="At least this price.")] = None,
     price_max: Annotated[float | None, typer.Option(help="At most this price.")] = None,
+    diversity: Annotated[
+        float | None, typer.Option(help="0: by score alone, 1: as unlike as can be.")
+    ] = None,
+    by_value: Annotated[bool, typer.Option("--by-value", help="Rank by money.")] = False,
     edits: EditsFile = None,
     lang: Lang = "en",
 ) -> None:
@@ -694,12 +699,14 @@ def recommend(
     Example: daogou recommend runs/easy --user 17 -k 5
     """
     wishes = {
-        "k": k, "category": category, "price_max": price_max, "edits": _edits(edits),
-        "lang": _language(lang),
+        "k": k, "category": category, "price_min": price_min, "price_max": price_max,
+        "diversity": diversity, "edits": _edits(edits), "lang": _language(lang),
     }  # fmt: skip
     if (user is None) == (users is None):
         raise ConfigError("recommend: give either --user or --users")
     guide = _guide(run)
+    if by_value:
+        guide = guide.following(by_value=True)
     if users is not None:
         _answer_lines(users, "user", lambda asked: list(guide.recommend_many(asked, **wishes)))
     else:
@@ -721,6 +728,19 @@ def match(
     if not wanted:
         raise ConfigError(f"--items: {items!r} names no product; write --items 3,14,15")
     answer(_guide(run).match(user, wanted, edits=_edits(edits)))
+
+
+@app.command()
+def similar(
+    run: Run,
+    item: Annotated[str, typer.Option("--item", help="The shop's own id of a product.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many products.")] = 10,
+) -> None:
+    """The products most like one.
+
+    Example: daogou similar runs/easy --item 3 -k 5
+    """
+    answer(_guide(run).similar(item, k=k))
 
 
 @app.command()

@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 from daogou.errors import ConfigError, unknown
 from daogou.schema import (
     Events,
+    GuideSetting,
     Items,
     Shop,
     Split,
     TaskSetting,
     Truth,
     Users,
+    check_guide,
     check_shop,
     find_tasks,
 )
@@ -29,6 +31,7 @@ _SECTIONS: Mapping[str, Callable[..., Any]] = {
     "events": Events,
     "split": Split,
     "truth": Truth,
+    "guide": GuideSetting,
 }
 
 
@@ -89,6 +92,7 @@ def shop_of(document: Mapping[str, Any], root: Path) -> Shop:
     items, users, events = (made.get(name) for name in ("items", "users", "events"))
     if not problems:
         problems += check_shop(items, users, events)
+        problems += check_guide(made.get("guide", GuideSetting()), items, events)
     if problems:
         raise ConfigError("\n".join(problems))
     withheld = {}

@@ -39,6 +39,7 @@ class Items:
     attributes: tuple[str, ...] = ()  # what extraction learns to fill
     spans: str | None = None  # gold spans of text[0]: a list of {start, end, attribute}
     annotated: str | None = None  # which attributes were labelled on a row; null = none
+    shown: tuple[str, ...] = ()  # further columns that answers read and the model does not
     split: str | None = None  # overrides the split by title: train, validation or test
     query: str | None = None  # what gives the rows, where path is the URL of a database
 
@@ -157,6 +158,19 @@ class TaskSetting:
 
 
 @dataclass(frozen=True)
+class GuideSetting:
+    """What ``[guide]`` may say: how products are ranked for a user, and which are left out."""
+
+    weights: Mapping[str, float] | None = None  # stage -> what reaching it is worth
+    by_value: bool = False  # rank by money: what is expected to be paid
+    diversity: float = 0.0  # 0 = by score alone, 1 = as unlike one another as can be
+    stock: str | None = None  # a column of items that says whether there are any
+    per_category: int = 0  # most products of one category in an answer; 0 = any number
+    bought_days: float = 0.0  # leave out what the user bought within so many days
+    seen_days: float = 0.0  # leave out what the user did anything with
+
+
+@dataclass(frozen=True)
 class Truth:
     """Where a simulated shop keeps what it planted. Only ``evaluate`` opens it."""
 
@@ -177,6 +191,7 @@ class Shop:
     absent: Mapping[str, str] = field(default_factory=dict)  # family -> why it has no task
     split: Split = field(default_factory=Split)
     truth: Truth | None = None
+    guide: GuideSetting = field(default_factory=GuideSetting)
     model: Mapping[str, Any] = field(default_factory=dict)  # fields of model.build.Shape
     fit: Mapping[str, Any] = field(default_factory=dict)  # fields of learn.settings.Settings
     tune: Mapping[str, Any] = field(default_factory=dict)  # fields of learn.space.Tuning
@@ -391,6 +406,31 @@ def check_shop(items: Items | None, users: Users | None, events: Events | None) 
             problems.append("items.attributes: list the attributes that items.spans annotates")
         if items.annotated and not items.spans:
             problems.append("items.annotated: says which spans exist, and items.spans is not given")
+    return problems
+
+
+def check_guide(guide: GuideSetting, items: Items | None, events: Events | None) -> list[str]:
+    """What is wrong with ``[guide]``, one sentence each."""
+    problems: list[str] = []
+    stages = events.stages if events else ()
+    weights = guide.weights or {}
+    problems += [f"guide.weights.{n}: {unknown(n, stages)}" for n in weights if n not in stages]
+    problems += [
+        f"guide.weights.{name}: {weight}; give a number, 0 or more"
+        for name, weight in weights.items()
+        if not 0 <= weight < math.inf
+    ]
+    if guide.weights is not None and not sum(weights.values()) > 0:
+        problems.append("guide.weights: nothing is worth anything; give a stage more than 0")
+    if not 0 <= guide.diversity <= 1:
+        problems.append(f"guide.diversity: {guide.diversity}; give a share from 0 to 1")
+    named = (*items.columns, *items.shown, *items.attributes) if items else ()
+    if guide.stock is not None and guide.stock not in named:
+        problems.append(f"guide.stock: {unknown(guide.stock, named)}; list it in items.shown")
+    for name in ("per_category", "bought_days", "seen_days"):
+        value = getattr(guide, name)
+        if not 0 <= value < math.inf:
+            problems.append(f"guide.{name}: {value}; give 0 or more")
     return problems
 
 

@@ -32,6 +32,7 @@ SECTIONS: Mapping[str, type[Any]] = {
     "[events]": schema.Events,
     "[split]": schema.Split,
     "[tasks.NAME]": schema.TaskSetting,
+    "[guide]": schema.GuideSetting,
     "[truth]": schema.Truth,
     "[model]": Shape,
     "[fit]": Settings,

@@ -422,7 +422,8 @@ def _write_items(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
         join = f"LEFT JOIN items t ON t.{key} = r.item LEFT JOIN item_text x ON x.item = r.item "
         join += "LEFT JOIN text_rows tr ON tr.text = x.text"
         select = transform.items.select("t")
-        names = dict.fromkeys((*shop.items.text, *shop.items.columns, *shop.items.attributes))
+        named = (shop.items.text, shop.items.columns, shop.items.attributes, shop.items.shown)
+        names = dict.fromkeys(name for part in named for name in part)
         present = engine.columns("items")
         shown = ", ".join(f"t.{name_of(name)}" for name in names if name in present)
     text_row = "coalesce(tr.row, 0)" if shop.items else "0::INTEGER"

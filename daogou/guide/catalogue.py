@@ -121,9 +121,9 @@ class Catalogue:
             if name is not None:
                 masks.append(self._is_among(self.named(word), [name]))
         if price_max is not None:
-            masks.append(self._prices("price_max", np.inf) <= _number("price_max", price_max))
+            masks.append(self.prices("price_max", np.inf) <= _number("price_max", price_max))
         if price_min is not None:
-            masks.append(self._prices("price_min", -np.inf) >= _number("price_min", price_min))
+            masks.append(self.prices("price_min", -np.inf) >= _number("price_min", price_min))
         if in_stock:
             stock = self.columns[self.named("stock")]
             is_word = pa.types.is_string(stock.type)
@@ -167,7 +167,8 @@ class Catalogue:
         among = pc.is_in(pc.cast(values, pa.string()), value_set=wanted_texts)
         return np.asarray(found | among.to_numpy(zero_copy_only=False))
 
-    def _prices(self, wish: str, missing: float) -> NDArray[np.float64]:
+    def prices(self, wish: str, missing: float) -> NDArray[np.float64]:
+        """Price of each product, ``[I]``, ``missing`` where there is none; ``wish`` wants it."""
         column = self.named("price")
         values = self.columns[column]
         if pa.types.is_nested(values.type) or pa.types.is_string(values.type):

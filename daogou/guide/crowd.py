@@ -26,12 +26,26 @@ _MOST_ITEMS: Final = 1024  # products that a user's level is the mean of
 
 
 @dataclass(frozen=True)
+class Asks:
+    """What all users ask the index with, ``query [U + 1, D]``, and what their own events add.
+
+    ``value [n]`` is added to the score of the product at ``row [n]`` for ``user [n]``.
+    """
+
+    query: Tensor
+    user: Tensor
+    row: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True)
 class Crowd:
     """All users of a run, and all their events. What is costly is made when first asked, once."""
 
     scorer: Scorer
     index: Index | None
     query: Callable[[Shoppers], Tensor]  # what users ask the index with
+    hints: Callable[[Shoppers], tuple[Tensor, Tensor, Tensor]]  # what their own events add
 
     @cached_property
     def _heat(self) -> Array:
@@ -60,18 +74,18 @@ class Crowd:
         return list(self.scorer.artifact.store.user_rows)
 
     @cached_property
-    def queries(self) -> Tensor:
-        """What every user asks the index with at the end of the log, ``[U + 1, D]``."""
-        scorer = self.scorer
+    def asks(self) -> Asks:
+        """What every user asks at the end of the log."""
+        scorer, asks = self.scorer, []
         n_users = scorer.artifact.store.n_users
-        pieces = []
         with torch.inference_mode():
             for first in range(0, n_users + 1, _USERS):
                 rows = range(first, min(first + _USERS, n_users + 1))
                 shoppers = scorer.shoppers(scorer.queries(rows))
                 assert shoppers is not None
-                pieces.append(self.query(shoppers))
-        return torch.cat(pieces)
+                user, row, value = self.hints(shoppers)
+                asks.append((self.query(shoppers), user + first, row, value))
+        return Asks(*(torch.cat(parts) for parts in zip(*asks, strict=True)))
 
     @cached_property
     def level(self) -> Tensor:
@@ -82,17 +96,25 @@ class Crowd:
         assert self.index is not None
         n = len(self.index.vectors) - 1
         some = torch.linspace(1, n, min(n, _MOST_ITEMS)).long()
-        scores = self.queries @ self.index.vectors[some].T
+        scores = self.asks.query @ self.index.vectors[some].T
+        place = torch.full((n + 1,), -1)
+        place[some] = torch.arange(len(some))
+        column = place[self.asks.row]
+        at = (self.asks.user[column >= 0], column[column >= 0])
+        scores = scores.index_put(at, self.asks.value[column >= 0], accumulate=True)
         return torch.logsumexp(scores, dim=1) - math.log(len(some))
 
-    def suits(self, vector: Tensor) -> Tensor:
+    def suits(self, row: int, vector: Tensor) -> Tensor:
         """By how much a product's score is above each user's level, ``[U + 1]``.
 
         Users differ in how high all their scores are, so a score by itself says little about who of
         them wants the product most; above the level it is the log of the product's chance over that
-        of the mean product. ``vector [D]`` is what the index holds of it.
+        of the mean product. ``vector [D]`` is what the index holds of it, ``row`` its place.
         """
-        return self.queries @ vector - self.level
+        scores = self.asks.query @ vector
+        here = self.asks.row == row
+        scores = scores.index_put((self.asks.user[here],), self.asks.value[here], accumulate=True)
+        return scores - self.level
 
 
 def _pieces(store: Store) -> Iterator[slice]:

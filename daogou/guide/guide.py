@@ -3,7 +3,7 @@
 import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, cast
@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from daogou import artifact as artifacts
 from daogou.artifact import Artifact, positive_share
 from daogou.errors import ConfigError, DaogouError, unknown
-from daogou.guide import dialogue, explain, live, words
+from daogou.guide import dialogue, explain, live, rules, words
 from daogou.guide import extract as titles
 from daogou.guide import profile as profiles
 from daogou.guide.browse import Filters, counted, find, without_its_own
@@ -26,11 +27,13 @@ from daogou.guide.edit import Edits, Prototypes, lifted, read_edits
 from daogou.guide.facets import Facets, fit_facets
 from daogou.guide.index import Index
 from daogou.guide.moments import iso
+from daogou.guide.rerank import choose
 from daogou.guide.score import Scorer, Shoppers, fit_scorer
 from daogou.guide.search import Base, Search, fused
 from daogou.guide.values import Vocabulary, fit_vocabularies
 from daogou.guide.visit import Visit, read_events, visit
 from daogou.model.heads.match import MatchHead
+from daogou.schema import GuideSetting, check_guide
 
 Document = dict[str, Any]
 LiveEvents = Iterable[Mapping[str, Any]] | None
@@ -69,6 +72,7 @@ class Guide:
     otherwise a stage counts ten times the one before it, since it is rarer and worth more: the
     last stage decides, the earlier ones break its ties. What a stage is worth moves no score: where
     the run has learnt it, ``expected_value`` is that of showing the product, and stands beside.
+    ``setting`` is ``[guide]`` of the run's shop.toml; `following` changes it.
     """
 
     artifact: Artifact
@@ -79,6 +83,7 @@ class Guide:
     texts: Search
     crowd: Crowd
     weights: Mapping[str, float]  # stage -> what reaching it is worth; they add up to 1
+    setting: GuideSetting
     new_id: Callable[[], str]
 
     @staticmethod
@@ -107,8 +112,9 @@ class Guide:
         scorer = fit_scorer(artifact)
         index = None
         if "match" in artifact.model.heads and scorer.vectors is not None:
-            index = Index(_indexed(artifact, scorer.vectors))
+            index = Index(_indexed(artifact, scorer.vectors, _ids_of(scorer)))
         catalogue = fit_catalogue(artifact)
+        setting = artifact.shop.guide
         return Guide(
             artifact,
             scorer,
@@ -116,8 +122,9 @@ class Guide:
             index,
             _popularity(artifact),
             Search(Base(catalogue)),
-            Crowd(scorer, index, partial(_match_query, artifact)),
-            _checked(weights, scorer.stages),
+            Crowd(scorer, index, partial(_match_query, artifact), partial(_match_hints, artifact)),
+            _checked(setting.weights if weights is None else weights, scorer.stages),
+            setting,
             new_id,
         )
 
@@ -144,7 +151,8 @@ class Guide:
         rows = torch.from_numpy(products.rows)
         index = self.index
         if index is not None:
-            index = index.with_vectors(rows, _indexed(self.artifact, vectors))
+            added = _indexed(self.artifact, vectors, _ids_of(scorer, rows))
+            index = index.with_vectors(rows, added)
         catalogue = self.catalogue.with_products(products.keys, products.rows, products.columns)
         n_new = len(catalogue.keys) - len(self.catalogue.keys)
         return replace(
@@ -167,44 +175,78 @@ class Guide:
             self, catalogue=replace(self.catalogue, withdrawn=self.catalogue.withdrawn | rows)
         )
 
+    def following(self, **changes: Any) -> "Guide":
+        """The same guide with some of ``[guide]`` changed, as in `GuideSetting`.
+
+        Raises ConfigError for an unknown key and for values that ``[guide]`` may not have.
+        """
+        known = [field.name for field in fields(GuideSetting)]
+        problems = [
+            f"guide.{name}: {unknown(name, known)}" for name in changes if name not in known
+        ]
+        if problems:
+            raise ConfigError("\n".join(problems))
+        setting, shop = replace(self.setting, **changes), self.artifact.shop
+        problems = check_guide(setting, shop.items, shop.events)
+        if problems:
+            raise ConfigError("\n".join(problems))
+        other = replace(self, setting=setting)
+        return other.weighing(setting.weights) if "weights" in changes else other
+
     def recommend(  # noqa: PLR0913 - one parameter per wish of the contract
         self,
         user: object,
         *,
         k: int = 10,
         category: str | None = None,
+        price_min: float | None = None,
         price_max: float | None = None,
         where: Mapping[str, object] | None = None,
         context: Mapping[str, object] | None = None,
         events: LiveEvents = None,
         at: int | None = None,
         edits: Mapping[str, Any] | None = None,
+        diversity: float | None = None,
         lang: str = "en",
     ) -> Document:
         """The ``k`` best products for a user, best first, with reasons (see `explain.reasons`).
 
-        Products that pass the filters (see `Catalogue.keep`) are matched, the best 500 are ranked
-        by score. All are ranked where there are no more than that, or no match task. ``context``
-        is what is known of the moment, by column; the rest is missing. ``fallback`` is
-        "popular" where the user is unknown and the model reads no users at all, so that everybody
-        gets the same; otherwise null. ``degraded`` is false: a server that answers from less
-        than this says so there.
+        Products that pass the filters (see `Catalogue.keep`) and the rules (see `rules.allowed`)
+        are matched, the best 500 are ranked by score, and of those the best are chosen that are
+        not too alike (see `rerank.choose`). All are ranked where there are no more than that, or no
+        match task. ``context`` is what is known of the moment, by column; the rest is missing.
+        ``diversity`` is ``[guide] diversity`` if not given.
+
+        With ``[guide] by_value`` products are ranked by ``worth``: the expected value where the run
+        has learnt it, else the chance of a purchase times the price; those without a price come
+        last, by their score.
+
+        ``rules`` is there where a rule removed something, and says how many. ``fallback`` is the
+        rule that was lifted, or left nothing (``rules.allowed``); "popular" where the user is
+        unknown and the model reads no users at all, so that everybody gets the same; otherwise
+        null. ``degraded`` is false: a server that answers from less than this says so there.
         """
         self._needs("funnel", "recommend")
         words.check_language(lang)
         _check_count(k)
+        setting = self.setting
+        if diversity is not None:
+            setting = self.following(diversity=diversity).setting
         asks = self._visit(user, events, at)
-        kept = self.catalogue.keep(category, price_max, where)
+        kept = self.catalogue.keep(category, price_max, where, price_min=price_min)
         sides, said = self._sides(asks, edits)
         if said is not None and said.barred.any():
             kept = ~said.barred if kept is None else kept & ~said.barred
+        allowed = rules.allowed(self.artifact, self.catalogue, setting, asks.queries, kept)
         shoppers = sides[-1]
-        rows = self._candidates(sides, kept, max(k, CANDIDATES), said)
+        rows = self._candidates(sides, allowed.rows, max(k, CANDIDATES), said)
         scores, chances = self._score(shoppers, rows, context)
         if said is not None:
             before, _ = self._score(sides[0], rows, context)
             scores = _lifted(before, scores, said.liked[rows])
-        best = np.lexsort((rows, -scores))[:k]
+        worth = self._money(rows, chances)
+        best, capped = self._chosen(rows, scores, worth, k, setting)
+        removed = [*allowed.removed, *capped]
         why = explain.reasons(
             self.scorer, self.catalogue, asks.queries, shoppers, rows[best].tolist(),
             popularity=self.popularity, edits=said, lang=lang,
@@ -218,14 +260,42 @@ class Guide:
                     "score": float(scores[place]),
                     "p": self._by_stage(chances[:, place]),
                     **self._worth(chances[:, place]),
+                    **({} if worth is None else {"worth": _known(worth[place])}),
                     "reasons": reasons,
                 }
                 for place, reasons in zip(best.tolist(), why, strict=True)
             ],
-            "fallback": "popular" if not asks.row and shoppers is None else None,
+            **({"rules": removed} if removed else {}),
+            "fallback": allowed.fallback
+            or ("popular" if not asks.row and shoppers is None else None),
             "degraded": False,
             **asks.told,
             **_told(said),
+        }
+
+    def similar(self, item: object, *, k: int = 10) -> Document:
+        """The ``k`` products most like one: by the cosine of their encodings, most alike first.
+
+        What they are encoded from is their text, columns and id, as all tasks taught it, so a
+        product that nobody has taken yet has neighbours too. Raises ConfigError, with the nearest
+        id, for a product that the catalogue lacks, and where the run encodes no products.
+        """
+        vectors = self.scorer.vectors
+        if vectors is None:
+            raise ConfigError("similar: this run encodes no products; it has a flat table alone")
+        _check_count(k)
+        name = _id_of(item, "item")
+        row = self.catalogue.known_row(name)
+        kept = self.catalogue.keep(None, None, None, exclude=[name])
+        assert kept is not None
+        alike = Index(functional.normalize(vectors, dim=1))
+        scores, rows = alike.nearest(alike.vectors[[row]], k, allowed=torch.from_numpy(kept))
+        return {
+            "item": name,
+            "items": [
+                {"item": self.catalogue.keys[near], "score": score}
+                for near, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True)
+            ],
         }
 
     def recommend_many(self, users: Iterable[object], **wishes: Any) -> list[Document]:
@@ -375,7 +445,9 @@ class Guide:
         at: int | None = None,
         edits: Mapping[str, Any] | None = None,
     ) -> Document:
-        """How well products fit a user, best first, each once; scores are inner products.
+        """How well products fit a user, best first, each once.
+
+        A score is an inner product and what the user's own events add (see `MatchHead`).
 
         A product that the catalogue lacks has the unknown product's score, ``"known": false``. One
         that carries a value that ``edits`` forbid comes after all others, ``"forbidden": true``.
@@ -696,7 +768,7 @@ class Guide:
         name = _id_of(item, "item")
         row = self.catalogue.known_row(name)
         assert self.index is not None
-        scores = self.crowd.suits(self.index.vectors[row]).numpy()[1:]
+        scores = self.crowd.suits(row, self.index.vectors[row]).numpy()[1:]
         best = np.lexsort((np.arange(len(scores)), -scores))[:k]
         return {
             "item": name,
@@ -784,7 +856,8 @@ class Guide:
         for shoppers in sides:
             assert shoppers is not None
             with torch.inference_mode():
-                found.append(self.index.scores(self._match_query(shoppers), rows)[0])
+                query, added = self._match_query(shoppers)
+                found.append((self.index.scores(query, rows) + added[:, rows])[0])
         if said is None:
             return found[0]
         return lifted(found[0], found[1], torch.from_numpy(said.liked)[rows])
@@ -821,12 +894,55 @@ class Guide:
             best = self._matched(sides, passing, said).topk(n).indices
             return np.asarray(passing[best.sort().values].numpy(), dtype=np.int64)
         with torch.inference_mode():
-            query = self._match_query(shoppers)
-            _, rows = self.index.nearest(query, n, allowed=torch.from_numpy(allowed))
+            query, added = self._match_query(shoppers)
+            _, rows = self.index.nearest(query, n, allowed=torch.from_numpy(allowed), added=added)
         return np.asarray(rows[0].numpy(), dtype=np.int64)
 
-    def _match_query(self, shoppers: Shoppers) -> Tensor:
-        return _match_query(self.artifact, shoppers)
+    def _money(self, rows: NDArray[np.int64], chances: Tensor) -> NDArray[np.float64] | None:
+        """What showing each row is expected to bring, NaN unknown; None if nobody asks."""
+        if not self.setting.by_value:
+            return None
+        stages = self.scorer.stages
+        if len(chances) > len(stages):
+            return np.asarray(chances[len(stages)].double().numpy())
+        bought = stages.index(rules.bought_of(stages)[-1])
+        price = np.concatenate([[np.nan], self.catalogue.prices("guide.by_value", np.nan)])
+        return np.asarray(chances[bought].double().numpy() * price[rows])
+
+    def _chosen(
+        self,
+        rows: NDArray[np.int64],
+        scores: NDArray[np.float64],
+        worth: NDArray[np.float64] | None,
+        k: int,
+        setting: GuideSetting,
+    ) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
+        """Places of the products to show, and what a cap on categories removed."""
+        unknown_last = np.zeros(len(rows)) if worth is None else np.isnan(worth)
+        by = scores if worth is None else np.nan_to_num(worth)
+        order = np.lexsort((rows, -scores, -by, unknown_last))
+        groups = None
+        if setting.per_category:
+            column = self.catalogue.named("category")
+            groups = [self.catalogue.value(column, row) for row in rows[order].tolist()]
+        vectors = None
+        if setting.diversity and self.scorer.vectors is not None:
+            vectors = self.scorer.vectors[torch.from_numpy(rows[order])].double().numpy()
+        uncapped, taken = (
+            choose(by[order], k, vectors=vectors, diversity=setting.diversity, groups=groups,
+                   most=most)
+            for most in (0, setting.per_category)
+        )  # fmt: skip
+        removed = len(set(uncapped) - set(taken))
+        told = [{"rule": "per_category", "removed": removed}] if removed else []
+        return order[taken], told
+
+    def _match_query(self, shoppers: Shoppers) -> tuple[Tensor, Tensor]:
+        """What shoppers ask the index with, and what their own events add, ``[Q, I + 1]``."""
+        query = _match_query(self.artifact, shoppers)
+        user, row, value = _match_hints(self.artifact, shoppers)
+        added = query.new_zeros(len(query), self.catalogue.n_items + 1)
+        return query, added.index_put((user, row), value)
 
     def _score(
         self,
@@ -861,10 +977,29 @@ def _match_query(artifact: Artifact, shoppers: Shoppers) -> Tensor:
     return cast(MatchHead, artifact.model.heads["match"]).query(shoppers.encoded.users)
 
 
+def _match_hints(artifact: Artifact, shoppers: Shoppers) -> tuple[Tensor, Tensor, Tensor]:
+    """What users' own events add to match: user, catalogue row and number, ``[n]`` each."""
+    tally = cast(MatchHead, artifact.model.heads["match"]).tally
+    past = (shoppers.columns[name] for name in ("history", "action", "age"))
+    found = tally.hints(*past)
+    return found.query, found.row, tally.of_hints(found)
+
+
+def _ids_of(scorer: Scorer, rows: Tensor | None = None) -> Tensor:
+    """Id rows of catalogue rows, None = of all."""
+    ids = scorer.items.item_ids
+    assert ids is not None
+    return ids if rows is None else ids[rows]
+
+
 @torch.inference_mode()
-def _indexed(artifact: Artifact, vectors: Tensor) -> Tensor:
-    """What the index holds of item vectors ``[I, D]``."""
-    return cast(MatchHead, artifact.model.heads["match"]).index(vectors)
+def _indexed(artifact: Artifact, vectors: Tensor, ids: Tensor) -> Tensor:
+    """What the index holds of item vectors ``[I, D]`` of id rows ``[I]``."""
+    return cast(MatchHead, artifact.model.heads["match"]).index(vectors, ids)
+
+
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else float(number)
 
 
 def _popularity(artifact: Artifact) -> NDArray[np.float64]:

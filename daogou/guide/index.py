@@ -20,13 +20,19 @@ class Index:
         return queries @ self.vectors[rows].T
 
     def nearest(
-        self, queries: Tensor, k: int, *, allowed: Tensor | None = None, block: int = 64
+        self,
+        queries: Tensor,
+        k: int,
+        *,
+        allowed: Tensor | None = None,
+        added: Tensor | None = None,
+        block: int = 64,
     ) -> tuple[Tensor, Tensor]:
         """The ``k`` best rows of each query and their scores, both ``[Q, K]``, best first.
 
-        ``allowed`` is bool ``[N]``; K is less than ``k`` where fewer rows are allowed. Equal
-        scores are in the order of their rows. Queries go in blocks, so that memory stays at
-        ``block * N`` numbers.
+        ``allowed`` is bool ``[N]``; K is less than ``k`` where fewer rows are allowed. ``added
+        [Q, N]`` are added to the inner products. Scores that are equal are in the order of their
+        rows. Queries go in blocks, so that memory stays at ``block * N`` numbers.
 
         >>> index = Index(torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]]))
         >>> index.nearest(torch.tensor([[1.0, 0.5]]), 2)[1].tolist()
@@ -36,8 +42,10 @@ class Index:
         n_allowed = len(self.vectors) if allowed is None else int(allowed.sum())
         k = min(k, n_allowed)
         scores, rows = [], []
-        for part in queries.split(block):
-            found = part @ self.vectors.T
+        for start in range(0, len(queries), block):
+            found = queries[start : start + block] @ self.vectors.T
+            if added is not None:
+                found = found + added[start : start + block]
             if allowed is not None:
                 found = found.masked_fill(~allowed, -torch.inf)
             best, at = found.topk(k, dim=1)

@@ -48,6 +48,15 @@ def deed(action: str, lang: str) -> str:
     return "看过" if lang == "zh" else "looked at"
 
 
+def is_purchase(action: str) -> bool:
+    """Whether an event, by its name, is a purchase.
+
+    >>> is_purchase("Place Order"), is_purchase("click")
+    (True, False)
+    """
+    return any(part in action.lower() for part in _DEEDS[0][0])
+
+
 def because_of_history(action: str, name: str, is_same: bool, lang: str) -> str:
     """Why: an event of the user's past."""
     if lang == "zh":

@@ -43,7 +43,7 @@ def calibrate(
     where the labels do not bear it (`choose_curve`). A profile column gets one temperature under
     either method, unless it has a straight path, whose weight and the network's calibrate it. The
     spans of titles get one curve together, of the chance that a span that is said is there.
-    Amounts and matching have no chance to mend.
+    Amounts have no chance to mend, and matching is weighed elsewhere (`daogou.learn.tally`).
 
     The answer has for each stage and profile column its ``method`` (``why`` if it is not the one
     asked for), parameters, ``n`` rows, ``positives`` of a stage, and ``nats`` and ``ece`` before

@@ -1,4 +1,4 @@
-"""A model whose training has ended to the one that answers: straight paths and calibration."""
+"""A model whose training has ended to the one that answers: straight paths, calibration, counts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from daogou.features.store import Store
 from daogou.learn.calibrate import calibrate
 from daogou.learn.straight import Choices, choose_straight, teach_straight
+from daogou.learn.tally import weigh
 from daogou.learn.validate import TaskLoss, validation_losses
 from daogou.model.joint import JointModel
 
@@ -19,6 +20,7 @@ class Finished:
 
     straight: Choices
     calibrated: dict[str, dict[str, Any]]
+    weighed: dict[str, Any]
     losses: dict[str, TaskLoss]
 
 
@@ -29,6 +31,7 @@ def finish(model: JointModel, store: Store, calibration: str, *, history_length:
     """
     straight = choose_straight(model, store, history_length=history_length)
     calibrated = calibrate(model, store, calibration, history_length=history_length)
+    weighed = weigh(model, store, history_length=history_length)
     losses = validation_losses(model, store, "validation", history_length=history_length)
     teach_straight(model, store, straight, history_length=history_length)
-    return Finished(straight, calibrated, losses)
+    return Finished(straight, calibrated, weighed, losses)

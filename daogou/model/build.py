@@ -126,7 +126,9 @@ def build(
     if funnel:
         heads["funnel"] = _funnel(transform, funnel, shape, item is not None, user is not None)
     if "match" in families:
-        heads["match"] = MatchHead(width, counts.positive_share, counts.n_items)
+        heads["match"] = MatchHead(
+            width, counts.positive_share, counts.n_items, n_actions=len(transform.actions)
+        )
     profile = [task for task in tasks if task.family == "profile"]
     if profile:
         heads["profile"] = _profile(transform, profile, width, counts.tastes)

@@ -26,6 +26,7 @@ from daogou.model.heads.profile import ProfileHead
 from daogou.model.joint import JointModel
 
 Array = NDArray[Any]
+_MOST_SCORES = 2**25  # in a block
 
 
 @dataclass(frozen=True)
@@ -104,12 +105,28 @@ def match_scores(
 ) -> Iterator[Array]:
     """Scores of the whole catalogue for users at moments, in blocks ``[q, I]`` (row 1 first)."""
     head = cast(MatchHead, model.heads["match"])
+    ids = item_ids(store).to(model.device)
     with torch.inference_mode():
-        index = head.index(item_vectors(model, store)[1:])
-    for _, encoded in encoded_queries(model, store, queries, history_length=history_length):
+        index = head.index(item_vectors(model, store), ids)
+    size = min(512, max(_MOST_SCORES // len(ids), 1))
+    pieces = encoded_queries(model, store, queries, history_length=history_length, size=size)
+    for batch, encoded in pieces:
         assert encoded.users is not None
         with torch.inference_mode():
-            yield (head.query(encoded.users) @ index.T).cpu().numpy()
+            scores = head.query(encoded.users) @ index.T
+            scores += head.tally.of_histories(len(ids), *past_of(batch))
+            yield scores[:, 1:].cpu().numpy()
+
+
+def item_ids(store: Store) -> Tensor:
+    """The id row of each catalogue row, ``[I + 1]``."""
+    return torch.from_numpy(np.array(store["items/id"], dtype=np.int64))
+
+
+def past_of(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Catalogue rows, actions and ages ``[Q, L]`` of what a batch's users did."""
+    users = batch.users
+    return batch.items["row"][users["history"]], users["action"], users["age"]
 
 
 def first_queries(store: Store, split: str) -> tuple[Queries, list[Array]]:

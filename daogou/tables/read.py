@@ -159,6 +159,7 @@ def _wanted(shop: Shop, table: str) -> tuple[str, list[_Column], set[str]]:
         for setting, role in (
             *(("key", "key"), ("split", "word"), ("spans", "spans"), ("annotated", "words")),
             *(("text", "text"), ("columns", "plain"), ("attributes", "plain")),
+            ("shown", "plain"),
         ):
             want(setting, role)
         # Gold spans teach extraction by themselves; attribute columns are then a bonus.

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -174,6 +176,91 @@ def test_other_weights_make_another_score(guide: Guide, regular: str) -> None:
 def test_unfit_weights_are_refused(guide: Guide, weights: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         guide.weighing(weights)
+
+
+def test_following_other_settings_changes_those_alone(guide: Guide, regular: str) -> None:
+    clicks = guide.following(weights={"click": 1.0})
+    assert clicks.weights == {"click": 1.0, "cart": 0.0, "purchase": 0.0}
+    assert clicks.following(diversity=0.5).weights == clicks.weights
+    assert guide.following(diversity=0.0).recommend(regular) == guide.recommend(regular)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"diversty": 1.0}, r"guide.diversty: no 'diversty' here \(did you mean 'diversity'\?\)"),
+        ({"diversity": 1.5}, "guide.diversity: 1.5; give a share from 0 to 1"),
+        ({"weights": {"clikc": 1.0}}, r"guide.weights.clikc: no 'clikc' here \(did you mean"),
+        ({"weights": {"click": -1.0}}, "guide.weights.click: -1.0; give a number, 0 or more"),
+        ({"weights": {}}, "guide.weights: nothing is worth anything; give a stage more than 0"),
+        ({"stock": "in_stock"}, "guide.stock: no 'in_stock' here; .* list it in items.shown"),
+        ({"seen_days": -1.0, "per_category": -1}, "guide.per_category: -1; give 0 or more"),
+    ],
+)
+def test_settings_that_cannot_be_followed_are_refused(
+    guide: Guide, changes: Any, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        guide.following(**changes)
+
+
+def test_a_diversity_may_be_asked_for_once(guide: Guide, regular: str) -> None:
+    asked = guide.recommend(regular, diversity=0.9)
+    assert asked == guide.following(diversity=0.9).recommend(regular)
+    assert ids(asked)[0] == ids(guide.recommend(regular))[0]
+    assert ids(asked) != ids(guide.recommend(regular))
+    with pytest.raises(ConfigError, match=r"guide.diversity: -1; give a share"):
+        guide.recommend(regular, diversity=-1)
+
+
+def test_money_is_the_chance_of_a_purchase_times_the_price(guide: Guide, regular: str) -> None:
+    lines = guide.following(by_value=True).recommend(regular, k=80)["items"]
+    for line in lines:
+        price = guide.catalogue.value("price", guide.catalogue.row(line["item"]))
+        assert line["worth"] == pytest.approx(line["p"]["purchase"] * price)
+    worth = [line["worth"] for line in lines]
+    assert worth == sorted(worth, reverse=True)
+    assert ids({"items": lines}) != ids(guide.recommend(regular, k=80))
+
+
+def test_products_without_a_price_come_last_by_their_score(guide: Guide, regular: str) -> None:
+    prices = [None if j % 2 else 1.0 for j in range(80)]
+    columns = {**guide.catalogue.columns, "price": pa.array(prices)}
+    some = replace(guide, catalogue=replace(guide.catalogue, columns=columns))
+    lines = some.following(by_value=True).recommend(regular, k=80)["items"]
+    assert [line["worth"] is None for line in lines] == [False] * 40 + [True] * 40
+    scores = [line["score"] for line in lines[40:]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_similar_products_are_by_the_cosine_of_their_encodings(guide: Guide) -> None:
+    answer = guide.similar("500001", k=3)
+    vectors = guide.scorer.vectors
+    assert vectors is not None
+    units = torch.nn.functional.normalize(vectors, dim=1)
+    cosines = units @ units[1]
+    cosines[[0, 1]] = -2.0
+    best = cosines.topk(3)
+    assert ids(answer) == [guide.catalogue.keys[row] for row in best.indices.tolist()]
+    scores = [line["score"] for line in answer["items"]]
+    assert scores == pytest.approx(best.values.tolist(), abs=1e-5)
+    assert answer["item"] == "500001"
+    assert (
+        ids(guide.similar(500001, k=500)) != [] and len(ids(guide.similar("500001", k=500))) == 79
+    )
+
+
+def test_likeness_is_mutual(guide: Guide) -> None:
+    (first,) = guide.similar("500001", k=1)["items"]
+    back = {line["item"]: line["score"] for line in guide.similar(first["item"], k=79)["items"]}
+    assert back["500001"] == pytest.approx(first["score"], abs=1e-5)
+
+
+def test_what_is_not_in_the_catalogue_is_like_nothing(guide: Guide, flat_guide: Guide) -> None:
+    with pytest.raises(ConfigError, match=r"no '50001' among the 80 products \(did you mean '50"):
+        guide.similar("50001")
+    with pytest.raises(ConfigError, match="similar: this run encodes no products"):
+        flat_guide.similar("50001")
 
 
 def test_scoring_and_explaining_agree_with_recommending(guide: Guide, regular: str) -> None:

@@ -46,6 +46,14 @@ def test_a_query_of_another_width_is_refused() -> None:
         INDEX.nearest(torch.ones(1, 3), 1)
 
 
+def test_what_is_added_counts_like_the_inner_product() -> None:
+    queries = torch.cat([QUERY, QUERY])
+    added = torch.tensor([[0.0, 2.5, 0.0], [0.0, 0.0, -9.0]])
+    scores, rows = INDEX.nearest(queries, 2, added=added, block=1)
+    assert rows.tolist() == [[1, 2], [1, 0]]
+    assert scores.tolist() == [[4.5, 4.0], [2.0, 1.0]]
+
+
 @given(st.integers(0, 2**31), st.integers(1, 30), st.integers(1, 8), st.integers(1, 4))
 def test_the_search_is_exact_whatever_the_block(seed: int, n: int, k: int, block: int) -> None:
     generator = torch.Generator().manual_seed(seed)

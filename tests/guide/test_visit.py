@@ -55,6 +55,10 @@ def answers(guide: Guide, user: str | None, **wishes: Any) -> list[dict[str, Any
     ]
     for answer in found:
         answer.pop("events", None)
+    # What is usual in the shop is counted over all that is stored, and a user's own rhythm leans
+    # on it: with other events in the store both may be a little different.
+    for name in ("rhythm", "text"):
+        found[3].pop(name)
     return found
 
 

@@ -39,7 +39,7 @@ def test_a_score_is_the_cosine_over_the_temperature_plus_the_items_bias() -> Non
     with torch.no_grad():
         made.bias.weight.copy_(torch.tensor([[0.25, 0.0, 0.0]]))  # of the item (1, 0, 0): 1/4
     query = made.query(torch.tensor([[3.0, 4.0, 0.0]]))
-    index = made.index(torch.tensor([[1.0, 0.0, 0.0]]))
+    index = made.index(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([1]))
     assert (query @ index.T).item() == pytest.approx(3.25)
 
 
@@ -59,7 +59,7 @@ def test_when_everything_is_sampled_for_sure_it_is_the_full_softmax() -> None:
         extra=EVERYTHING * 200,
     )  # fmt: skip
     found = made.losses(seen, exposures, torch.ones(1)).values
-    scores = made.query(USERS) @ made.index(ITEMS[1:]).T
+    scores = made.query(USERS) @ made.index(ITEMS[1:], torch.tensor(EVERYTHING)).T
     wanted = torch.nn.functional.cross_entropy(scores, torch.tensor([1, 4]))
     torch.testing.assert_close(found[0], wanted)
 
@@ -110,7 +110,7 @@ def test_an_item_drawn_twice_or_drawn_and_wanted_stands_once_in_the_sample() -> 
     rows = {"item": [2, 2], "user": [0, 1], "item_ids": IDS, "users": TWO_USERS}
     seen = encoded()
     found = made.losses(seen, batch([[1], [1]], extra=[2, 4, 4, 2], **rows), torch.ones(1)).values  # type: ignore[arg-type]
-    scores = made.query(USERS) @ made.index(ITEMS[[2, 4]]).T
+    scores = made.query(USERS) @ made.index(ITEMS[[2, 4]], torch.tensor([2, 4])).T
     # By hand: the sample is {2, 4}; 4 stands for 1 / (1 - exp(-4/5)) items.
     corrected = scores[:, 1] - math.log(1 - math.exp(-4 / 5))
     wanted = torch.logsumexp(torch.stack([scores[:, 0], corrected]), 0) - scores[:, 0]
@@ -121,7 +121,7 @@ def test_rows_count_by_their_weight() -> None:
     made = head()
     rows = {"item_ids": IDS, "users": TWO_USERS, "extra": EVERYTHING * 200}
     both = batch([[1], [1]], item=[2, 5], user=[0, 1], weight=[3.0, 1.0], **rows)  # type: ignore[arg-type]
-    scores = made.query(USERS) @ made.index(ITEMS[1:]).T
+    scores = made.query(USERS) @ made.index(ITEMS[1:], torch.tensor(EVERYTHING)).T
     each = torch.nn.functional.cross_entropy(scores, torch.tensor([1, 4]), reduction="none")
     found = made.losses(encoded(), both, torch.ones(1)).values
     torch.testing.assert_close(found[0], (3 * each[0] + each[1]) / 4)
