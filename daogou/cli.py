@@ -887,6 +887,8 @@ def _state(path: Path | None) -> dict[str, Any]:
 
 # ---- a server -----------------------------------------------------------------------------
 
+SERVES: Final = ("fastapi", "uvicorn", "sqlalchemy", "prometheus_client")
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")]
 StoreUrl = Annotated[
     str, typer.Option("--store", help="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
 ]
@@ -895,7 +897,7 @@ StoreUrl = Annotated[
 @app.command()
 def serve(
     run: Run,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
+    port: Port = 8000,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     store: StoreUrl = "sqlite:///daogou.db",
     origin: Annotated[
@@ -910,7 +912,7 @@ def serve(
     """
     import logging
 
-    _needs_extra("serve", "fastapi", "uvicorn", "sqlalchemy", "prometheus_client")
+    _needs_extra("serve", *SERVES)
     from daogou.serve.run import serve as listen
     from daogou.serve.service import Limits
 
@@ -919,7 +921,7 @@ def serve(
     def listening(document: Mapping[str, Any]) -> None:
         answer(document)
         sys.stdout.flush()
-        _note(f"{document['url']}/openapi.json")
+        _note(f"the page is at {document['url']}/ and the API at {document['url']}/openapi.json")
 
     listen(
         run, store=store, host=host, port=port, origins=origin or (),
@@ -942,7 +944,7 @@ def keys(
 
     Example: daogou keys --store sqlite:///daogou.db --create server --name shop
     """
-    _needs_extra("serve", "fastapi", "uvicorn", "sqlalchemy", "prometheus_client")
+    _needs_extra("serve", *SERVES)
     from daogou.serve.auth import new_key
     from daogou.serve.store import Store
     from daogou.serve.values import iso
@@ -987,21 +989,27 @@ def demo(
     exposures: Annotated[int, typer.Option(min=2000, help="Size of the made shop.")] = 100_000,
     seed: Seed = None,
     lang: Lang = "en",
+    opens: Annotated[
+        bool, typer.Option("--serve", help="Then open the shop in a browser.")
+    ] = False,
+    port: Port = 8000,
 ) -> None:
     """A made shop, trained, judged and asked: the whole path in a few minutes.
 
-    Run again, it goes on where it was stopped; once finished, it judges and asks again.
+    Run again, it goes on where it was stopped; once finished, it asks again. With --serve it ends
+    at a page on this machine, where the shop is open until Ctrl-C.
 
-    Example: daogou demo --out demo --lang zh
+    Example: daogou demo --out demo --lang zh --serve
     """
     import torch
 
     from daogou import artifact
-    from daogou.learn.evaluate import evaluate as judge
     from daogou.learn.fit import fit as train
     from daogou.tables import simulate as simulator
 
     language = _language(lang)
+    if opens:
+        _needs_extra("serve", *SERVES)
     run = out / "run"
     # So small a model gains nothing from more, and on a busy machine threads wait for each other.
     torch.set_num_threads(1)
@@ -1016,10 +1024,18 @@ def demo(
         with watched() as progress:
             train(described, run, resume=run.exists(), progress=progress)
     loaded = artifact.load(run)
-    document = judge(loaded)
+    document = _evaluated(run)
     _show_report(document, language)
     _show_answers(loaded, language)
     answer(document)
+    if opens:
+        from daogou.serve.run import serve as listen
+
+        sys.stdout.flush()
+        listen(
+            run, store=f"sqlite:///{out / 'daogou.db'}", host="127.0.0.1", port=port,
+            listening=lambda told: _note(f"the shop is open at {told['url']}/ until Ctrl-C"),
+        )  # fmt: skip
 
 
 def _claim_demo(out: Path, wanted: Mapping[str, int]) -> None:

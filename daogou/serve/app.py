@@ -16,6 +16,7 @@ from daogou.serve.routes.answers import answers
 from daogou.serve.routes.browse import browse
 from daogou.serve.routes.catalogue import items, users
 from daogou.serve.routes.events import events
+from daogou.serve.routes.page import page
 from daogou.serve.routes.profile import profile
 from daogou.serve.service import Service
 from daogou.serve.wire import Bounded, Watched
@@ -27,6 +28,7 @@ _TAGS: Final = (
     ("items", "Products as the shop describes them."),
     ("users", "Users as the shop describes them, their events, and forgetting."),
     ("admin", "The run that answers, the store as a whole, and counters."),
+    ("page", "The page that guides shoppers, and what it asks about the shop."),
     ("health", "Whether all is well."),
 )
 
@@ -53,7 +55,7 @@ def make_app(service: Service, *, at_home: bool, origins: Sequence[str] = ()) ->
         lifespan=living,
     )
     door = Door(service, at_home=at_home)
-    for routes in (events, answers, browse, profile, items, users, admin):
+    for routes in (events, answers, browse, profile, items, users, admin, page):
         app.include_router(routes(service, door))
     app.include_router(health(service))
     answer_problems(app)

@@ -195,4 +195,11 @@ class ReloadBody(BaseModel):
     run: Text | None = Field(None, description="A folder on the server; the same one if not given.")
 
 
+class ProductsBody(BaseModel):
+    """Products to describe."""
+
+    model_config = _like(items=["3", "14", "15"])
+    items: list[Id] = Field(min_length=1)
+
+
 ROWS: tuple[type[BaseModel], ...] = (EventRow, ItemRow, UserRow)  # judged row by row
