@@ -202,6 +202,7 @@ class Guide:
         price_min: float | None = None,
         price_max: float | None = None,
         where: Mapping[str, object] | None = None,
+        exclude: Iterable[object] = (),
         context: Mapping[str, object] | None = None,
         events: LiveEvents = None,
         at: int | None = None,
@@ -233,17 +234,14 @@ class Guide:
         if diversity is not None:
             setting = self.following(diversity=diversity).setting
         asks = self._visit(user, events, at)
-        kept = self.catalogue.keep(category, price_max, where, price_min=price_min)
+        kept = self.catalogue.keep(category, price_max, where, price_min=price_min, exclude=exclude)
         sides, said = self._sides(asks, edits)
         if said is not None and said.barred.any():
             kept = ~said.barred if kept is None else kept & ~said.barred
         allowed = rules.allowed(self.artifact, self.catalogue, setting, asks.queries, kept)
         shoppers = sides[-1]
         rows = self._candidates(sides, allowed.rows, max(k, CANDIDATES), said)
-        scores, chances = self._score(shoppers, rows, context)
-        if said is not None:
-            before, _ = self._score(sides[0], rows, context)
-            scores = _lifted(before, scores, said.liked[rows])
+        scores, chances = self._heard(sides, said, rows, context)
         worth = self._money(rows, chances)
         best, capped = self._chosen(rows, scores, worth, k, setting)
         removed = [*allowed.removed, *capped]
@@ -273,9 +271,19 @@ class Guide:
             **_told(said),
         }
 
-    def similar(self, item: object, *, k: int = 10) -> Document:
+    def similar(
+        self,
+        item: object,
+        *,
+        k: int = 10,
+        category: str | None = None,
+        price_min: float | None = None,
+        price_max: float | None = None,
+        where: Mapping[str, object] | None = None,
+    ) -> Document:
         """The ``k`` products most like one: by the cosine of their encodings, most alike first.
 
+        Those that pass the filters (see `Catalogue.keep`) are compared, never the product itself.
         What they are encoded from is their text, columns and id, as all tasks taught it, so a
         product that nobody has taken yet has neighbours too. Raises ConfigError, with the nearest
         id, for a product that the catalogue lacks, and where the run encodes no products.
@@ -286,8 +294,9 @@ class Guide:
         _check_count(k)
         name = _id_of(item, "item")
         row = self.catalogue.known_row(name)
-        kept = self.catalogue.keep(None, None, None, exclude=[name])
-        assert kept is not None
+        kept = Filters(
+            category, price_min=price_min, price_max=price_max, where=where, exclude=[name]
+        ).kept(self.catalogue)
         alike = Index(functional.normalize(vectors, dim=1))
         scores, rows = alike.nearest(alike.vectors[[row]], k, allowed=torch.from_numpy(kept))
         return {
@@ -409,18 +418,20 @@ class Guide:
         context: Mapping[str, object] | None = None,
         events: LiveEvents = None,
         at: int | None = None,
+        edits: Mapping[str, Any] | None = None,
     ) -> Document:
         """Score and chances of given products, in the order given.
 
         ``at`` is a moment in microseconds since 1970: only what the user did strictly before it
-        is read. None is now, after everything in the log.
+        is read. None is now, after everything in the log. A product that carries a value that
+        ``edits`` forbid is marked ``"forbidden": true``.
         """
         self._needs("funnel", "score")
         asks = self._visit(user, events, at)
         asked = [_id_of(item, "item") for item in items]
         rows = np.array([self.catalogue.row(item) for item in asked], dtype=np.int64)
-        shoppers = self.scorer.shoppers(asks.queries)
-        scores, chances = self._score(shoppers, rows, context)
+        sides, said = self._sides(asks, edits)
+        scores, chances = self._heard(sides, said, rows, context)
         return {
             **asks.head,
             "items": [
@@ -430,10 +441,12 @@ class Guide:
                     "score": float(scores[place]),
                     "p": self._by_stage(chances[:, place]),
                     **self._worth(chances[:, place]),
+                    **_forbidden(said, int(rows[place])),
                 }
                 for place, item in enumerate(asked)
             ],
             **asks.told,
+            **_told(said),
         }
 
     def match(
@@ -461,7 +474,7 @@ class Guide:
         lines: list[Document] = [
             {
                 "item": item, "score": value, "known": known > 0,
-                **({"forbidden": True} if said is not None and said.barred[known] else {}),
+                **_forbidden(said, known),
             }
             for item, value, known in zip(asked, scores.tolist(), rows, strict=True)
         ]  # fmt: skip
@@ -649,10 +662,7 @@ class Guide:
         left = int(found.kept.sum())
         shoppers = sides[-1]
         rows = self._candidates(sides, found.kept, CANDIDATES, said)
-        scores, _ = self._score(shoppers, rows, context)
-        if said is not None:
-            before, _ = self._score(sides[0], rows, context)
-            scores = _lifted(before, scores, said.liked[rows])
+        scores, _ = self._heard(sides, said, rows, context)
         best = np.lexsort((rows, -scores))[:k]
         asked = {str(answer["column"]) for answer in found.applied}
         asked |= filters.columns(self.catalogue)
@@ -789,6 +799,14 @@ class Guide:
             }
             for row in rows.tolist()
         ]
+
+    def warm(self) -> None:
+        """Make what is else made when it is first asked for, but for `audience`'s users."""
+        for _ in (self.texts.base.postings, self.facets, self._by_popularity, self.crowd.first_met):
+            pass
+        self.crowd.heat_at(self.scorer.now)
+        if "extract" in self.artifact.model.heads:
+            len(self.vocabularies)
 
     @cached_property
     def facets(self) -> Facets:
@@ -956,6 +974,20 @@ class Guide:
         chances = self.scorer.chances(shoppers, user, torch.from_numpy(rows), encoded)
         return self._fused(chances).numpy(), chances
 
+    def _heard(
+        self,
+        sides: tuple[Shoppers | None, ...],
+        said: Edits | None,
+        rows: NDArray[np.int64],
+        context: Mapping[str, object] | None,
+    ) -> tuple[NDArray[np.float64], Tensor]:
+        """`_score` of one who may have said something (see `_sides`)."""
+        scores, chances = self._score(sides[-1], rows, context)
+        if said is not None:
+            before, _ = self._score(sides[0], rows, context)
+            scores = _lifted(before, scores, said.liked[rows])
+        return scores, chances
+
     def _fused(self, chances: Tensor) -> Tensor:
         """Score ``[B]`` of chances ``[T, B]``, of which an amount has no part."""
         worth = torch.tensor([self.weights[stage] for stage in self.scorer.stages]).double()
@@ -1051,6 +1083,10 @@ def _or_error(answer: Callable[[object], Document], line: object) -> Document:
 def _told(said: Edits | None) -> Document:
     """What an answer says of the edits that it was made with."""
     return {} if said is None else {"edits": said.document}
+
+
+def _forbidden(said: Edits | None, row: int) -> Document:
+    return {"forbidden": True} if said is not None and said.barred[row] else {}
 
 
 def _lifted(

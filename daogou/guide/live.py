@@ -146,7 +146,9 @@ def _column(name: str, values: Sequence[object], kind: pa.DataType) -> pa.Array:
             return pa.array(values, kind)
         except (pa.ArrowInvalid, pa.ArrowTypeError):
             return pc.cast(pa.array(values), kind)  # a time or a number as text
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+    except (
+        pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError,
+    ) as error:  # fmt: skip
         raise ConfigError(
             f"items.{name}: the column holds {kind}, found {values!r} ({error})"
         ) from None

@@ -104,15 +104,20 @@ class RecommendBody(About):
     """A wish for products."""
 
     model_config = _like(
-        user="17", k=5, category=None, price_max=500, where={"brand": ["云栖", "Northwind"]},
-        exclude=["3"], context={"device": "phone"}, scenario="home", lang="en",
+        user="17", k=5, category=None, price_min=50, price_max=500,
+        where={"brand": ["云栖", "Northwind"]}, exclude=["3"], context={"device": "phone"},
+        diversity=0.2, scenario="home", lang="en",
     )  # fmt: skip
     k: int = Field(10, ge=1, strict=True)
     category: Text | None = None
+    price_min: float | None = Field(None, allow_inf_nan=False)
     price_max: float | None = Field(None, allow_inf_nan=False)
     where: Fields | None = Field(None, description="Column to the value, or values, wanted.")
     exclude: list[Id] = Field(default_factory=list, description="Products not to show.")
     context: Fields | None = Field(None, description="What is known of the moment, by column.")
+    diversity: float | None = Field(
+        None, allow_inf_nan=False, description="How far alike products are kept apart, 0 to 1."
+    )
     scenario: Id | None = Field(None, description="Kept with what was shown.")
     lang: Lang = "en"
 
@@ -142,6 +147,17 @@ class SearchBody(About):
     exclude: list[Id] = Field(default_factory=list)
     context: Fields | None = None
     lang: Lang = "en"
+
+
+class SimilarBody(BaseModel):
+    """A wish for products like one."""
+
+    model_config = _like(k=5, price_max=500)
+    k: int = Field(10, ge=1, strict=True)
+    category: Text | None = None
+    price_min: float | None = Field(None, allow_inf_nan=False)
+    price_max: float | None = Field(None, allow_inf_nan=False)
+    where: Fields | None = None
 
 
 class GuideBody(About):

@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from daogou.guide import Guide
 from daogou.guide.guide import new_request_id
 from daogou.serve.events import Event, read_events
 from daogou.serve.meters import Meters
+from daogou.serve.offer import Offer
 from daogou.serve.store import Document, Request, Store, StoreError
 from daogou.serve.values import iso
 
@@ -53,9 +54,14 @@ class Who:
 class Loaded:
     """A run that answers."""
 
-    guide: Guide
+    offer: Offer
     run: Path
     since_us: int
+
+    @property
+    def guide(self) -> Guide:
+        """The guide, with the products that the store has."""
+        return self.offer.guide
 
     @property
     def digest(self) -> str:
@@ -78,15 +84,17 @@ class Service:
         # Apart, so that events are taken however slow the model is.
         self._answering = ThreadPoolExecutor(limits.threads, "daogou-answer")
         self._keeping = ThreadPoolExecutor(limits.threads, "daogou-store")
+        self._offering = ThreadPoolExecutor(1, "daogou-products")  # one writer of `loaded`
         self._loading = threading.Lock()
         self._counted: tuple[float, Mapping[str, int] | None] = (-np.inf, None)
-        self._hidden: tuple[float, frozenset[str]] = (-np.inf, frozenset())
+        self._looked = time.monotonic()
         self.loaded = self._load(run)
+        self._catch_up()
         meters.count_rows(self.counts)
 
     def close(self) -> None:
         """Finish what is being answered, then let go of the store."""
-        for pool in (self._answering, self._keeping):
+        for pool in (self._answering, self._keeping, self._offering):
             pool.shutdown(wait=True, cancel_futures=True)
         self.store.close()
 
@@ -109,7 +117,8 @@ class Service:
 
     def _load(self, run: Path) -> Loaded:
         guide = Guide.load(run)
-        made = Loaded(guide, run, self.store.now_us())
+        guide.warm()
+        made = Loaded(Offer(guide, guide), run, self.store.now_us())
         manifest = guide.artifact.manifest
         self.meters.tell_model(run.name, made.digest, manifest, made.since_us / 1e6)
         return made
@@ -127,9 +136,40 @@ class Service:
             except DaogouError:
                 self.meters.reloads.labels("refused").inc()
                 raise
-            self.loaded = found
+            self._offering.submit(self._catch_up, found).result()
             self.meters.reloads.labels("done").inc()
-        return {"before": described(before), "now": described(found)}
+        return {"before": described(before), "now": described(self.loaded)}
+
+    # ---- products ---------------------------------------------------------------------------
+
+    def _catch_up(self, loaded: Loaded | None = None) -> None:
+        """Answer, from another run if one is given, with the products as the store has them."""
+        found = loaded or self.loaded
+        try:
+            found = replace(found, offer=found.offer.caught_up(self.store))
+        except StoreError as error:
+            self._degrade("store", error)
+        except Exception as error:
+            self._degrade("products", error)
+        self.loaded = found
+
+    @property
+    def guide(self) -> Guide:
+        """The guide that answers now; nobody waits for it.
+
+        What other servers wrote of products is looked for once a second, aside.
+        """
+        if time.monotonic() - self._looked > 1.0:
+            self._looked = time.monotonic()
+            self._offering.submit(self._catch_up)
+        return self.loaded.guide
+
+    async def written(self) -> None:
+        """Return once answers have the products that were written, or that takes too long."""
+        try:
+            await self._in_time(self._offering, self._catch_up)
+        except TimeoutError as error:
+            self._degrade("products", error)
 
     # ---- events -----------------------------------------------------------------------------
 
@@ -179,7 +219,7 @@ class Service:
         ``question`` is given the guide and what to tell it of who asks. Raises what the guide
         raises, TimeoutError if it takes too long.
         """
-        guide = self.loaded.guide
+        guide = self.guide
 
         def answer() -> Document:
             asker, whole = self._known_of(who, guide)
@@ -225,32 +265,6 @@ class Service:
             found["degraded"] = True
         return found
 
-    async def hidden(self) -> frozenset[str]:
-        """Products not to be shown, as of the last second, or of when the store was last there."""
-        since, found = self._hidden
-        if time.monotonic() - since > 1.0:
-            try:
-                found = frozenset(await self.keep(self.store.hidden_items))
-            except (StoreError, TimeoutError) as error:
-                self._degrade("store", error)
-            self._hidden = time.monotonic(), found
-        return found
-
-    async def write_items(self, things: Mapping[str, tuple[Mapping[str, Any], bool]]) -> None:
-        """Write products (see `Store.put`); what is hidden is so in the next answer."""
-        await self.keep(lambda: self.store.put("items", things))
-        self.look_again()
-
-    @property
-    def hidden_now(self) -> frozenset[str]:
-        """Products not to be shown, as `hidden` last knew them."""
-        return self._hidden[1]
-
-    async def shown(self, lines: Sequence[Document], k: int) -> list[Document]:
-        """The first ``k`` of products that may be shown."""
-        out = await self.hidden()
-        return [line for line in lines if line["item"] not in out][:k]
-
     def news(self, guide: Guide) -> tuple[list[Document], bool]:
         """What anybody did after the run's log ended, and whether the store was there to say it."""
         try:
@@ -259,10 +273,6 @@ class Service:
             self._degrade("store", error)
             return [], False
         return _readable(kept, guide), True
-
-    def look_again(self) -> None:
-        """Ask the store anew what is hidden when it is needed next."""
-        self._hidden = -np.inf, self._hidden[1]
 
     # ---- state ------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ and syncs at every commit, PostgreSQL does so by itself.
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -272,9 +273,11 @@ class Store:
             if rows:
                 statement = self._insert(where)
                 changed = {name: statement.excluded[name] for name in rows[0] if name != key.name}
+                changed["updated_us"] = _later(where, changed["updated_us"])
                 connection.execute(
                     statement.on_conflict_do_update(index_elements=[key.name], set_=changed), rows
                 )
+            self._mark(connection, table)
 
     def change(
         self, table: str, name: str, fields: Mapping[str, Any], hidden: bool | None
@@ -295,10 +298,13 @@ class Store:
                 for column, value in {**old.fields, **fields}.items()
                 if value is not None
             }
-            values: Document = {"fields": kept, "updated_us": self.now_us()}
+            values: Document = {
+                "fields": kept, "updated_us": max(self.now_us(), old.updated_us + 1),
+            }  # fmt: skip
             if table == "items":
                 values["hidden"] = old.hidden if hidden is None else hidden
             connection.execute(sa.update(where).where(key == name).values(values))
+            self._mark(connection, table)
         return _thing({key.name: name, **values}, key.name)
 
     def get(self, table: str, name: str) -> Thing | None:
@@ -324,18 +330,44 @@ class Store:
             rows = connection.execute(query).mappings().all()
         return [_thing(row, key.name) for row in rows]
 
-    def hidden_items(self) -> list[str]:
-        """Keys of the products that are hidden."""
-        query = sa.select(ITEMS.c.item_id).where(ITEMS.c.hidden)
+    def items_version(self) -> str:
+        """A name that changes with every write of products; empty before the first."""
+        query = sa.select(META.c.value).where(META.c.name == ITEMS.name)
         with self._read() as connection:
-            return list(connection.scalars(query))
+            return connection.execute(query).scalar() or ""
+
+    def items_written(self) -> dict[str, int]:
+        """When each product was last written; a later write of it has a later time."""
+        query = sa.select(ITEMS.c.item_id, ITEMS.c.updated_us)
+        with self._read() as connection:
+            return {name: when for name, when in connection.execute(query)}
+
+    def items_of(self, names: Sequence[str]) -> Iterator[Thing]:
+        """The products of these keys that are there, in no order."""
+        for first in range(0, len(names), _ROWS):
+            query = sa.select(ITEMS).where(ITEMS.c.item_id.in_(names[first : first + _ROWS]))
+            with self._read() as connection:
+                rows = connection.execute(query).mappings().all()
+            for row in rows:
+                yield _thing(row, ITEMS.c.item_id.name)
 
     def remove(self, table: str, name: str) -> bool:
         """Take a product out; whether it was there. A user is taken out by `forget`."""
         where, key = _catalogue(table)
         with self._writing() as connection:
             found = connection.execute(sa.delete(where).where(key == name)).rowcount
+            self._mark(connection, table)
         return bool(found)
+
+    def _mark(self, connection: sa.Connection, table: str) -> None:
+        """Give `items_version` another value, where it is products that were written."""
+        if table == ITEMS.name:
+            statement = self._insert(META).values(name=table, value=uuid.uuid4().hex)
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["name"], set_={"value": statement.excluded.value}
+                )
+            )
 
     # ---- what a user sets and forbids -------------------------------------------------------
 
@@ -496,6 +528,8 @@ class Store:
             for name in SHARED:
                 if waiting[name]:
                     flush(name)
+            if added[ITEMS.name]:
+                self._mark(connection, ITEMS.name)
         return added
 
     @contextmanager
@@ -588,6 +622,12 @@ def _prepare(connection: sa.Connection) -> None:
     for step in STEPS[int(found) - 1 :]:
         step(connection)
     connection.execute(sa.update(META).where(META.c.name == "version").values(value=str(newest)))
+
+
+def _later(table: sa.Table, written_us: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    """The time of a write, or just after the row's last one where the clock says no later."""
+    old = table.c.updated_us
+    return sa.case((written_us > old, written_us), else_=old + 1)
 
 
 def _catalogue(table: str) -> tuple[sa.Table, sa.Column[str]]:

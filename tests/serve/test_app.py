@@ -16,6 +16,7 @@ from daogou.errors import ArtifactError
 from daogou.guide import Guide
 from daogou.serve.auth import SCOPES, new_key
 from daogou.serve.meters import Meters
+from daogou.serve.offer import Offer
 from daogou.serve.service import Limits, Service
 from daogou.serve.store import Store, StoreError
 from tests.serve.conftest import NOW_US, calling
@@ -198,6 +199,132 @@ def test_search_and_the_dialogue_answer_as_the_guide_does(
     assert "colr" in message or "answers" in message
 
 
+def test_similar_products_are_those_of_the_guide_that_pass_the_filters(
+    client: TestClient, guide: Guide, items: list[str]
+) -> None:
+    path = f"/v1/items/{items[0]}/similar"
+    assert good(client.post(path, json={"k": 3})) == guide.similar(items[0], k=3)
+    some = guide.catalogue.value("category", 7)
+    found = good(client.post(path, json={"k": 9, "category": some}))["items"]
+    rows = [guide.catalogue.row(line["item"]) for line in found]
+    assert {guide.catalogue.value("category", row) for row in rows} == {some}
+    assert "no 'nothing'" in refused(client.post("/v1/items/nothing/similar", json={}), 422)
+    assert "k: 101" in refused(client.post(path, json={"k": 101}), 422)
+    assert "body.usr" in refused(client.post(path, json={"usr": 3}), 422)
+    assert "where.colr" in refused(client.post(path, json={"where": {"colr": "red"}}), 422)
+
+
+def listed(client: TestClient, user: str, near: str) -> dict[str, list[str]]:
+    """What each list of products shows."""
+    asked = {
+        "recommend": client.post("/v1/recommend", json={"user": user, "k": 100}),
+        "search": client.post("/v1/search", json={"query": "quilted 羽绒服", "k": 100}),
+        "similar": client.post(f"/v1/items/{near}/similar", json={"k": 100}),
+        "latest": client.get("/v1/latest", params={"k": 100}),
+    }
+    return {name: [line["item"] for line in good(each)["items"]] for name, each in asked.items()}
+
+
+def test_a_product_is_in_every_list_once_it_is_written_and_in_none_once_it_is_not(
+    client: TestClient, user: str, items: list[str]
+) -> None:
+    def is_in_all(near: str = items[0]) -> bool:
+        found = {name: "new" in shown for name, shown in listed(client, user, near).items()}
+        assert len(set(found.values())) == 1, found
+        return found["recommend"]
+
+    assert not is_in_all()
+    row = {"item": "new", "fields": {"title": "quilted 羽绒服", "lining": "down"}}
+    good(client.put("/v1/items", json={"items": [row]}))
+    assert is_in_all()
+    assert good(client.post("/v1/items/new/similar", json={"k": 2}))["items"]
+    good(client.patch("/v1/items/new", json={"hidden": True}))
+    assert not is_in_all()
+    good(client.patch("/v1/items/new", json={"hidden": False}))
+    assert is_in_all()
+    good(client.delete("/v1/items/new"))
+    assert not is_in_all()
+    out = {"table": "items", "row": {
+        "item_id": "new", "fields": row["fields"], "hidden": False, "updated_us": 5,
+    }}  # fmt: skip
+    good(client.post("/v1/admin/import", content=json.dumps(out)))
+    assert is_in_all()
+    good(client.post("/v1/admin/reload", json={}))
+    assert is_in_all()
+
+
+def test_a_product_that_the_run_has_reads_as_the_store_has_it_and_goes_back(
+    client: TestClient, items: list[str]
+) -> None:
+    def found(**wishes: Any) -> bool:
+        told = good(client.post("/v1/search", json={"k": 100, **wishes}))
+        return items[0] in [line["item"] for line in told["items"]]
+
+    path = f"/v1/items/{items[0]}"
+    assert not found(query="quilted", price_max=0.5)
+    good(client.put(path, json={"fields": {"title": "quilted", "price": 0.25}}))
+    assert found(query="quilted", price_max=0.5)
+    good(client.put(path, json={"fields": {"price": 0.25}}))
+    assert found(price_max=0.5) and not found(query="quilted", price_max=0.5)
+    good(client.delete(path))
+    assert not found(price_max=0.5) and found()
+
+
+def test_what_a_column_cannot_hold_is_kept_and_the_rest_is_read(
+    client: TestClient, items: list[str]
+) -> None:
+    rows = [
+        {"item": "odd", "fields": {"title": "quilted", "price": "dear", "category": 10**40}},
+        {"item": items[0], "fields": {"price": 0.25, "brand": None}},
+    ]
+    good(client.put("/v1/items", json={"items": rows}))
+    assert good(client.get("/v1/items/odd"))["fields"]["price"] == "dear"
+    told = good(client.post("/v1/search", json={"query": "quilted"}))
+    assert [line["item"] for line in told["items"]] == ["odd"]
+    told = good(client.post("/v1/search", json={"price_max": 0.5}))
+    assert [line["item"] for line in told["items"]] == [items[0]]
+
+
+def test_products_are_read_again_only_when_some_were_written(
+    client: TestClient, service: Service, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good(client.put("/v1/items/new", json={"fields": {"title": "quilted"}}))
+    before = service.loaded.offer
+    monkeypatch.setattr(Store, "items_written", None)
+    assert before.caught_up(service.store) is before
+    good(client.post("/v1/recommend", json={"user": user}))
+    assert service.loaded.guide is before.guide
+
+
+def test_what_another_server_wrote_is_found_aside(
+    client: TestClient, service: Service, items: list[str]
+) -> None:
+    service.store.put("items", {items[0]: ({}, True)})
+    service._looked -= 2
+    for _ in range(200):
+        shown = good(client.post("/v1/search", json={"k": 100}))["items"]
+        if items[0] not in [line["item"] for line in shown]:
+            return
+        time.sleep(0.05)
+    raise AssertionError("it is still shown")
+
+
+def test_recommend_takes_every_wish_of_the_guide_and_tells_what_rules_removed(
+    client: TestClient, service: Service, guide: Guide, user: str
+) -> None:
+    wishes = {"k": 5, "price_min": 20.0, "diversity": 0.9}
+    found = good(client.post("/v1/recommend", json={"user": user, **wishes}))
+    direct = guide.recommend(user, **wishes)  # type: ignore[arg-type]
+    plain = guide.recommend(user, k=5)
+    names = [[line["item"] for line in each["items"]] for each in (found, direct, plain)]
+    assert names[0] == names[1] != names[2]
+    message = refused(client.post("/v1/recommend", json={"user": user, "diversity": 2}), 422)
+    assert "guide.diversity" in message
+    ruled = guide.following(per_category=1)
+    service.loaded = dataclasses.replace(service.loaded, offer=Offer(ruled, ruled))
+    assert good(client.post("/v1/recommend", json={"user": user}))["rules"]
+
+
 def test_a_product_s_audience_is_known_users(
     client: TestClient, guide: Guide, items: list[str]
 ) -> None:
@@ -245,7 +372,10 @@ def test_what_a_user_forbids_is_not_recommended_any_more(
     assert found["edits"]["forbid"] == {"category": [value]}
     matched = good(client.post("/v1/match", json={"user": user, "items": [first]}))
     assert matched["items"][0]["forbidden"] is True
-    good(client.post("/v1/rank", json={"user": user, "items": [first]}))
+    other = found["items"][0]["item"]
+    ranked = good(client.post("/v1/rank", json={"user": user, "items": [first, other]}))["items"]
+    assert [line["item"] for line in ranked] == [other, first] and ranked[1]["forbidden"]
+    assert ranked[0]["score"] == pytest.approx(found["items"][0]["score"], abs=1e-6)
 
 
 def test_edits_that_a_new_run_has_no_use_for_are_left_out_and_told(
@@ -372,7 +502,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
         raise StoreError("the store at secret.host is away")
 
     for name in (
-        "add_events", "events_of", "log_request", "hidden_items", "ping", "counts", "key", "get",
+        "add_events", "events_of", "log_request", "items_version", "ping", "counts", "key", "get",
         "edits_of",
     ):  # fmt: skip
         monkeypatch.setattr(Store, name, refuse)

@@ -414,3 +414,28 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
 def test_an_event_s_fields_are_the_columns_of_its_table() -> None:
     for made, table in ((Event, EVENTS), (Key, KEYS), (Request, stores.REQUESTS)):
         assert {each.name for each in dataclasses.fields(made)} == set(table.columns.keys())
+
+
+def test_each_write_of_products_has_a_version_and_a_later_time(store: Store) -> None:
+    versions, times = [store.items_version()], []
+
+    def written() -> None:
+        versions.append(store.items_version())
+        times.append(store.items_written().get("a", 0))
+
+    assert versions == [""]
+    store.put("items", {"a": ({}, False), "b": ({"c": 1}, True)})
+    written()
+    store.put("items", {"a": ({}, False)})  # at the same moment of the clock
+    written()
+    store.change("items", "a", {"d": 2}, None)
+    written()
+    assert times == sorted(set(times))
+    (found,) = store.items_of(["a", "nothing"])
+    assert (found.key, found.fields, found.updated_us) == ("a", {"d": 2}, times[-1])
+    store.remove("items", "a")
+    written()
+    assert store.items_written().keys() == {"b"} and list(store.items_of([])) == []
+    assert len(set(versions)) == len(versions)
+    store.put("users", {"a": ({}, False)})
+    assert store.items_version() == versions[-1]

@@ -65,6 +65,7 @@ def admin(service: Service, door: Door) -> APIRouter:
                 await run_in_threadpool(file.write, chunk)
             file.seek(0)
             added = await run_in_threadpool(service.store.restore, _lines(file))
+        await service.written()
         return Json({"added": added})
 
     @routes.get(

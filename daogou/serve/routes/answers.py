@@ -19,8 +19,6 @@ from daogou.serve.routes.rows import check_batch
 from daogou.serve.service import Service, Who, popular
 from daogou.serve.store import Document
 
-MOST_LEFT_OUT = 1000  # products that are asked for beyond k, in place of those not to be shown
-
 
 def answers(service: Service, door: Door) -> APIRouter:
     """``POST /v1/recommend``, ``rank``, ``match``, ``explain``, ``attributes:extract``."""
@@ -39,38 +37,34 @@ def answers(service: Service, door: Door) -> APIRouter:
         most = service.limits.k
         if body.k > most:
             raise HTTPException(422, f"k: {body.k}; {most} are the most")
-        out = {*body.exclude, *await service.hidden()}
-        wishes: Document = {
-            "category": body.category, "price_max": body.price_max, "where": body.where,
-        }  # fmt: skip
-
-        def question(guide: Guide, asker: Document) -> Document:
-            found = guide.recommend(
-                **asker, **wishes, k=body.k + min(len(out), MOST_LEFT_OUT), context=body.context,
-                lang=body.lang,
-            )  # fmt: skip
-            found["items"] = [line for line in found["items"] if line["item"] not in out][: body.k]
-            return found
-
-        def instead(guide: Guide) -> list[str]:
-            wanted = Filters(body.category, price_max=body.price_max, where=body.where, exclude=out)
-            return popular(guide, body.k, wanted.kept(guide.catalogue))
-
+        wanted: Document = body.model_dump(
+            include={"category", "price_min", "price_max", "where", "exclude"}
+        )
+        wishes: Document = body.model_dump(include={"k", "context", "diversity", "lang"})
         return Json(
             await service.show(
-                "recommend", who_of(body), question, instead=instead, scenario=body.scenario
+                "recommend",
+                who_of(body),
+                lambda guide, asker: guide.recommend(**asker, **wanted, **wishes),
+                instead=lambda guide: popular(
+                    guide, body.k, Filters(**wanted).kept(guide.catalogue)
+                ),
+                scenario=body.scenario,
             )
         )
 
     @routes.post("/rank")
     async def rank(body: RankBody) -> Json:
-        """Given products in the order of their scores for a user or a session, each once."""
+        """Given products in the order of their scores for a user or a session, each once.
+
+        Those that carry what the user forbids come last.
+        """
         check_batch("items", body.items, service)
         asked = list(dict.fromkeys(body.items))
 
         def question(guide: Guide, asker: Document) -> Document:
-            found = guide.score(asker["user"], asked, context=body.context, events=asker["events"])
-            found["items"].sort(key=lambda line: -line["score"])
+            found = guide.score(asker.pop("user"), asked, context=body.context, **asker)
+            found["items"].sort(key=lambda line: ("forbidden" in line, -line["score"]))
             return found
 
         return Json(
@@ -112,7 +106,7 @@ def answers(service: Service, door: Door) -> APIRouter:
     async def extract(body: ExtractBody) -> Json:
         """The attribute values in titles: ``[start, end, attribute, confidence]`` each."""
         check_batch("texts", body.texts, service)
-        guide = service.loaded.guide
+        guide = service.guide
         return Json({"texts": await service.think(lambda: guide.extract_many(body.texts))})
 
     return routes

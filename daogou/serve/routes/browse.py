@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from starlette.exceptions import HTTPException
 
-from daogou.serve.bodies import GuideBody, SearchBody, Text
+from daogou.serve.bodies import GuideBody, SearchBody, SimilarBody, Text
 from daogou.serve.door import Door
 from daogou.serve.problem import REFUSALS, Json
 from daogou.serve.routes.catalogue import Item
@@ -17,32 +17,27 @@ Price = Annotated[float | None, Query(allow_inf_nan=False, description="At most 
 
 
 def browse(service: Service, door: Door) -> APIRouter:
-    """``/v1/trending``, ``latest``, ``search``, ``guide`` and ``items/{item}/audience``."""
+    """``/v1/trending``, ``latest``, ``search``, ``guide``; an item's ``similar``, ``audience``."""
     public = [Depends(door.needs("public"))]
     routes = APIRouter(prefix="/v1", tags=["answers"], responses=REFUSALS)
 
     @routes.get("/trending", dependencies=public)
     async def trending(k: Count = 10, category: Category = None, price_max: Price = None) -> Json:
         """The products with the most events lately, those that were sent here among them."""
-        guide = service.loaded.guide
+        guide = service.guide
         news, whole = await service.keep(lambda: service.news(guide))
         found = await service.think(
-            lambda: guide.trending(
-                k=k + len(service.hidden_now), category=category, price_max=price_max, events=news
-            )
+            lambda: guide.trending(k=k, category=category, price_max=price_max, events=news)
         )
-        return Json({"items": await service.shown(found["items"], k), "degraded": not whole})
+        return Json({"items": found["items"], "degraded": not whole})
 
     @routes.get("/latest", dependencies=public)
     async def latest(k: Count = 10, category: Category = None, price_max: Price = None) -> Json:
         """The newest products."""
-        guide = service.loaded.guide
-        found = await service.think(
-            lambda: guide.latest(
-                k=k + len(service.hidden_now), category=category, price_max=price_max
-            )
+        guide = service.guide
+        return Json(
+            await service.think(lambda: guide.latest(k=k, category=category, price_max=price_max))
         )
-        return Json({"items": await service.shown(found["items"], k)})
 
     @routes.post("/search", dependencies=public)
     async def search(body: SearchBody) -> Json:
@@ -52,17 +47,16 @@ def browse(service: Service, door: Door) -> APIRouter:
         """
         if body.k > service.limits.k:
             raise HTTPException(422, f"k: {body.k}; {service.limits.k} are the most")
-        wishes = body.model_dump(exclude={"user", "session", "exclude"})
-        out = [*body.exclude, *await service.hidden()]
+        wishes = body.model_dump(exclude={"user", "session"})
         if body.user is None and body.session is None:
-            guide = service.loaded.guide
-            return Json(await service.think(lambda: guide.search(exclude=out, **wishes)))
+            guide = service.guide
+            return Json(await service.think(lambda: guide.search(**wishes)))
         return Json(
             await service.ask(
                 "search",
                 Who(body.user, body.session),
                 lambda guide, asker: guide.search(
-                    user=asker["user"], events=asker["events"], exclude=out, **wishes
+                    user=asker["user"], events=asker["events"], **wishes
                 ),
             )
         )
@@ -84,10 +78,19 @@ def browse(service: Service, door: Door) -> APIRouter:
             )
         )
 
+    @routes.post("/items/{item}/similar", dependencies=public)
+    async def similar(item: Item, body: SimilarBody) -> Json:
+        """The products most like one, most alike first."""
+        if body.k > service.limits.k:
+            raise HTTPException(422, f"k: {body.k}; {service.limits.k} are the most")
+        wishes = body.model_dump()
+        guide = service.guide
+        return Json(await service.think(lambda: guide.similar(item, **wishes)))
+
     @routes.post("/items/{item}/audience", dependencies=[Depends(door.needs("server"))])
     async def audience(item: Item, k: Count = 10) -> Json:
         """The users whom a product suits best."""
-        found = service.loaded.guide
+        found = service.guide
         return Json(await service.think(lambda: found.audience(item, k=k)))
 
     return routes

@@ -29,7 +29,10 @@ Size = Annotated[int, Query(ge=1, le=1000)]
 
 
 def items(service: Service, door: Door) -> APIRouter:
-    """``/v1/items``: what the store says of products, beside the catalogue of the run."""
+    """``/v1/items``: what the store says of products, over what the run says of them.
+
+    Once a write is answered, answers follow it.
+    """
     server = [Depends(door.needs("server"))]
     routes = APIRouter(prefix="/v1/items", tags=["items"], responses=REFUSALS, dependencies=server)
     store = service.store
@@ -40,7 +43,8 @@ def items(service: Service, door: Door) -> APIRouter:
         check_batch("items", body.items, service)
         right, wrong = read_rows(ItemRow, body.items)
         things = {row.item: (row.fields, row.hidden) for row in right}
-        await service.write_items(things)
+        await service.keep(lambda: store.put("items", things))
+        await service.written()
         return Json({"written": len(things), "rejected": wrong})
 
     @routes.get("")
@@ -59,22 +63,27 @@ def items(service: Service, door: Door) -> APIRouter:
     @routes.put("/{item}")
     async def put_item(item: Item, body: ItemBody) -> Json:
         """Write a product, or write it anew."""
-        await service.write_items({item: (body.fields, body.hidden)})
+        await service.keep(lambda: store.put("items", {item: (body.fields, body.hidden)}))
+        await service.written()
         return Json({"written": 1})
 
     @routes.patch("/{item}")
     async def change_item(item: Item, body: ItemChange) -> Json:
         """Change some fields of a product."""
         changed = await service.keep(lambda: store.change("items", item, body.fields, body.hidden))
-        service.look_again()
+        await service.written()
         return Json(item_document(_there(changed, item)))
 
     @routes.delete("/{item}")
     async def remove_item(item: Item) -> Json:
-        """Take away what the store says of a product; the run's own catalogue stays as it is."""
+        """Take away what the store says of a product.
+
+        One that the run lacks is in no list from now on; of one that it has what it says counts
+        again: hide that one instead.
+        """
         if not await service.keep(lambda: store.remove("items", item)):
             raise _absent(item)
-        service.look_again()
+        await service.written()
         return Json({"removed": 1})
 
     return routes
