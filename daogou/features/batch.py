@@ -305,18 +305,24 @@ def _taught(store: Store, rng: np.random.Generator, passes: float) -> Queries:
 
 def teaching_queries(store: Store) -> Queries:
     """Users whose profile may teach, as training ends; those with no event by then are out."""
-    first, last = store.ranges["train"]
-    start = np.asarray(store["users/start"])
     known = (store["users/profile"] >= 0).any(1)
     if "users/many" in store.arrays:
         known |= (store["users/many"] >= 0).any(1)
     known &= store["users/split"] == SPLITS.index("train")
-    until = int(store["exposures/time"][first:last].max()) if last > first else 0
-    early = np.concatenate([[0], np.cumsum(np.asarray(store["history/time"]) <= until)])
-    n_early = early[start[1:]] - early[start[:-1]]  # [U + 1]; a history is sorted by time
-    user = np.flatnonzero(known & (n_early > 0))
-    end = start[user] + n_early[user]
+    queries = queries_after(store, np.flatnonzero(known), "train")
+    kept = queries.end > np.asarray(store["users/start"])[queries.user]
+    user, end = queries.user[kept], queries.end[kept]
     return Queries(user, end, _just_after(store, end))
+
+
+def queries_after(store: Store, users: Rows, *splits: str) -> Queries:
+    """These user rows as the last exposure of some splits found them, just after it."""
+    times = [store["exposures/time"][slice(*store.ranges[split])] for split in splits]
+    until = max((int(each.max()) for each in times if len(each)), default=0)
+    start = np.asarray(store["users/start"])
+    early = np.concatenate([[0], np.cumsum(np.asarray(store["history/time"]) <= until)])
+    n_early = (early[start[1:]] - early[start[:-1]])[users]  # a history is sorted by time
+    return Queries(users, start[users] + n_early, np.full(len(users), until + 1, dtype=np.int64))
 
 
 def _just_after(store: Store, end: Rows) -> Rows:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daogou.features.batch import full_queries, make_batch
+from daogou.features.batch import make_batch, queries_after
 from daogou.features.store import SPLITS, Store
 from daogou.learn.linear import Basis, basis_of, fit_linear, nats_of
 from daogou.model import predict
@@ -39,7 +39,8 @@ def choose_straight(model: JointModel, store: Store, *, history_length: int) -> 
     Networks 1992). Chances so weighed are calibrated. With fewer than `LEAST` choosing users the
     precision is 300, no column of many values is read, and each path counts a half.
 
-    Histories are read to the log's end, where profiles are judged. A column that teaches fewer
+    Histories are read to the end of the validation split: what happens in the test's time is its
+    labels, and none of them changes a weight. A column that teaches fewer
     than two classes has no path, and its network answers alone.
 
     The answer has for each column that has a path its ``precision``, the columns of ``many``
@@ -258,7 +259,7 @@ def _read(head: ProfileHead, store: Store, split: str, length: int) -> _Counted 
     rows = rows[:: -(-len(rows) // MOST_USERS[split]) or 1]
     if head.tastes is None or not len(rows):
         return None
-    queries = full_queries(store, rows)
+    queries = queries_after(store, rows, *MOST_USERS)
     pieces = []
     for start in range(0, len(rows), _SIZE):
         piece = queries[slice(start, start + _SIZE)]
@@ -274,7 +275,7 @@ def _networks(model: JointModel, store: Store, users: _Counted | None, length: i
     head = cast(ProfileHead, model.heads["profile"])
     if users is None:
         return []
-    queries = full_queries(store, users.rows)
+    queries = queries_after(store, users.rows, *MOST_USERS)
     pieces = [
         head.logits(encoded.h.expand(len(head.columns), -1, -1))
         for _, encoded in predict.encoded_queries(model, store, queries, history_length=length)

@@ -106,7 +106,10 @@ def test_survives_tasks_without_a_label_in_the_batch(name: str, n_tasks: int) ->
 
 @pytest.mark.parametrize("name", sorted(set(BALANCERS) - DRAWN - NAMED))
 def test_ignores_task_order(name: str) -> None:
-    check_ignores_order(lambda: BALANCERS[name](3), UNEQUAL, CONFLICT)
+    # In CONFLICT the third gradient is the shortest mean of the others: which of the two ways to
+    # make it mgda takes is up to rounding, and so to the machine.
+    gram = gram_of((1.0, 0.0), (-1.0, 2.0), (0.5, 1.0))
+    check_ignores_order(lambda: BALANCERS[name](3), UNEQUAL, gram)
 
 
 @pytest.mark.parametrize("name", sorted({"pcgrad", "gradvac"}))

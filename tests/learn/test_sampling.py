@@ -351,10 +351,10 @@ def test_a_gram_is_taken_every_so_many_steps_of_the_funnel(
 ) -> None:
     learner = learner_of(made, balancer="watching", gram_every=2, rows_per_step=1)
     learner.settings = Settings(**(vars(learner.settings) | {"sampling": "temperature"}))
-    plan = learner.plan(made[2], 3, 0)
+    plan = learner.plan(made[2], 6, 0)
     assert plan.families is not None
     assert plan.families[0] == {"profile"}, "or the first Gram would be due at the first step"
-    losses = learner.epoch(made[2], plan, (3, 0))
+    losses = learner.epoch(made[2], plan, (6, 0))
     grams = [told[1] for told in watching if isinstance(told, tuple)]
     assert len(grams) == plan.n_steps("funnel") == 5
     assert grams[0] is grams[1] and grams[2] is grams[3]

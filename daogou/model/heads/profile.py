@@ -87,8 +87,8 @@ def habits(marks: Tensor, action: Tensor, tastes: Tastes) -> Tensor:
         start += size
     counts = counts[:, 1:]
     total = known.sum(1, keepdim=True).clamp(min=1)
-    kinds = range(1, tastes.n_actions + 1)
-    amounts = torch.stack([(action == kind).sum(1) for kind in kinds], 1)
+    kinds = torch.arange(1, tastes.n_actions + 1, device=action.device)
+    amounts = (action[:, :, None] == kinds).sum(1)
     return torch.log1p(torch.cat([counts, 100.0 * counts / total, amounts], dim=1))
 
 
