@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from daogou.errors import ConfigError, unknown
 from daogou.guide.facets import Facets, bands, within
-from daogou.guide.words import column_name
+from daogou.guide.words import column_name, price_range
 
 Array = NDArray[Any]
 Answer = Mapping[str, Any]
@@ -151,7 +151,7 @@ def said(answer: Answer, lang: str) -> str:
         return name + colon + (f"不要{'、'.join(values)}" if zh else f"not {', '.join(values)}")
     if "value" in answer:
         return name + colon + ("、" if zh else ", ").join(_listed(answer["value"]))
-    return name + colon + _band_text((answer.get("from"), answer.get("to")), lang)
+    return name + colon + price_range((answer.get("from"), answer.get("to")), lang)
 
 
 def _fits(facets: Facets, answer: Answer, where: str) -> Array:
@@ -227,7 +227,7 @@ def _about_price(
     for place, band in enumerate(found):
         groups[within(prices, band)] = place
     answers = [{"column": column, "from": least, "to": most} for least, most in found]
-    texts = [_band_text(band, lang) for band in found]
+    texts = [price_range(band, lang) for band in found]
     sizes = [int(within(facets.prices[kept], band).sum()) for band in found]
     return _question(column, answers, texts, sizes, groups, weights)
 
@@ -254,16 +254,6 @@ def _wording(column: str, lang: str) -> str:
         return "价格大概在什么范围？" if is_price else f"想要什么样的{name}？"
     name = column_name(column, lang)
     return f"What {name} would you like?" if not is_price else "How much may it cost?"
-
-
-def _band_text(band: tuple[float | None, float | None], lang: str) -> str:
-    least, most = (None if border is None else f"{border:g}" for border in band)
-    zh = lang == "zh"
-    if least is None:
-        return f"{most} 以下" if zh else f"under {most}"
-    if most is None:
-        return f"{least} 以上" if zh else f"{least} and more"
-    return f"{least}–{most}" if zh else f"{least} to {most}"
 
 
 def _listed(value: Any) -> list[str]:

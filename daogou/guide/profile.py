@@ -1,6 +1,5 @@
 """A user's past to who they probably are, what they prefer, and which events say so."""
 
-import itertools
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -18,6 +17,7 @@ from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
 from daogou.guide.edit import Edits, Prototypes, said_of, said_of_list
 from daogou.guide.explain import DAY_US, preferences, weights_of
+from daogou.guide.facets import Band, bands, within
 from daogou.guide.moments import iso
 from daogou.guide.score import Past, Scorer, Shoppers, read_users
 from daogou.model.heads.profile import ProfileHead
@@ -42,9 +42,10 @@ def portrait(
     ``columns`` has a distribution for each profile column, likeliest value first; the chances of a
     column of lists are those of its values, and do not add up to 1. The five most
     preferred values of a column are given; their shares are of all values. Prices are preferred in
-    bands (`price_bands`); ``named`` has values that the catalogue leaves open, by column and row.
-    ``rhythm`` is how often the user comes and how long ago they last did, in days, ``returns`` the
-    chance that they will buy within some. ``evidence`` are
+    bands (`price_bands`) named by their bounds: ``20-45``, or ``<20`` and ``>=90``. ``named`` has
+    values that the catalogue leaves open, by column and row. ``rhythm`` is how often the user comes
+    and how long ago they last did, in days, ``returns`` the chance that they will buy within some.
+    ``evidence`` are
     the products whose events moved a distribution most: all recent events with a product are left
     out, and ``weight`` is by how much the chance of ``value`` of ``column`` falls.
 
@@ -75,7 +76,9 @@ def portrait(
     shared = preferences(catalogue, past, named)
     if edits is not None:
         shared = _preferring(catalogue, shared, edits)
-    shared |= price_bands(catalogue, past)
+    banded = price_bands(catalogue, past)
+    for column, bands_of in banded.items():
+        shared[column] = {_bounds(band): share for band, share in bands_of.items()}
     liked = {column: dict(list(shares.items())[:_MOST_VALUES]) for column, shares in shared.items()}
     stage = scorer.rhythm.lifecycle(past.time, past.now)
     rhythm = None
@@ -103,7 +106,12 @@ def portrait(
         ),
         "text": words.portrait(
             {name: next(iter(chances.items())) for name, chances in columns.items() if chances},
-            {column: next(iter(shares)) for column, shares in liked.items()},
+            {
+                column: words.price_range(next(iter(banded[column])), lang)
+                if column in banded
+                else next(iter(shares))
+                for column, shares in liked.items()
+            },
             stage,
             rhythm,
             lang,
@@ -144,29 +152,34 @@ def _returns(scorer: Scorer, past: Past) -> dict[str, Any] | None:
     return {"kind": made.kind, "within_days": made.within_days, "chance": chance}
 
 
-def price_bands(catalogue: Catalogue, past: Past) -> dict[str, dict[str, float]]:
+def price_bands(catalogue: Catalogue, past: Past) -> dict[str, dict[Band, float]]:
     """Of each column of prices, the shares of a past in the four quarters of the catalogue's.
 
-    A band is named by its bounds, ``20-45``; the outer ones are open, ``<20`` and ``>=90``.
+    The likeliest first. Quarters end at round numbers; a column of one price has none.
     """
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[Band, float]] = {}
     for column in catalogue.columns:
         prices = prices_of(catalogue, column) if "price" in column.lower() else None
         if prices is None:
             continue
-        edges = np.unique(np.nanquantile(prices, (0.25, 0.5, 0.75)))
-        words_of = [f"{edge:g}" for edge in edges]
-        names = [f"<{words_of[0]}"]
-        names += [f"{low}-{high}" for low, high in itertools.pairwise(words_of)]
-        names.append(f">={words_of[-1]}")
-        taken = prices[past.item[past.item > 0] - 1]
-        weights = weights_of(past)[past.item > 0][~np.isnan(taken)]
-        places = np.searchsorted(edges, taken[~np.isnan(taken)], side="right")
-        mass = np.bincount(places, weights, minlength=len(names))
-        if mass.sum() > 0:
-            shares = zip(names, (mass / mass.sum()).tolist(), strict=True)
-            found[column] = _ranked({name: share for name, share in shares if share > 0})
+        known = past.item > 0
+        taken, weights = prices[past.item[known] - 1], weights_of(past)[known]
+        quarters = bands(prices, np.ones(len(prices)), 4)
+        mass = [float(weights[within(taken, band)].sum()) for band in quarters]
+        shares = {
+            band: each / sum(mass) for band, each in zip(quarters, mass, strict=True) if each > 0
+        }
+        if shares:
+            found[column] = dict(sorted(shares.items(), key=lambda pair: -pair[1]))
     return found
+
+
+def _bounds(band: Band) -> str:
+    """A band's name, the same in every language."""
+    least, most = (None if border is None else f"{border:.12g}" for border in band)
+    if least is None:
+        return f"<{most}"
+    return f">={least}" if most is None else f"{least}-{most}"
 
 
 def prices_of(catalogue: Catalogue, column: str) -> NDArray[np.float64] | None:

@@ -48,6 +48,24 @@ def deed(action: str, lang: str) -> str:
     return "看过" if lang == "zh" else "looked at"
 
 
+def price_range(band: tuple[float | None, float | None], lang: str) -> str:
+    """What to call the prices from a border on (None = from 0) and below another (None = open).
+
+    >>> bands = (69.0, None), (None, 9.9), (20.0, 1.2e6)
+    >>> [price_range(band, "en") for band in bands]
+    ['from 69', 'under 9.9', '20 to 1200000']
+    >>> [price_range(band, "zh") for band in bands]
+    ['69 以上', '9.9 以下', '20–1200000']
+    """
+    least, most = (None if border is None else f"{border:.12g}" for border in band)
+    zh = lang == "zh"
+    if least is None:
+        return f"{most} 以下" if zh else f"under {most}"
+    if most is None:
+        return f"{least} 以上" if zh else f"from {least}"
+    return f"{least}–{most}" if zh else f"{least} to {most}"
+
+
 def is_purchase(action: str) -> bool:
     """Whether an event, by its name, is a purchase.
 

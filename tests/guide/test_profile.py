@@ -64,9 +64,30 @@ def test_prices_are_preferred_in_quarters_of_the_catalogue_s(guide: Guide) -> No
     catalogue = replace(guide.catalogue, columns={"price": prices, "title": prices.cast("string")})
     now = 1000 * DAY_US
     past = Past(np.array([1, 4, 4, 5, 0]), np.ones(5), np.full(5, now), now)
-    # Quarters end at 17.5, 25 and 32.5: one event below the first and two above the last.
+    # Quarters begin at 20, 30 and 40: one event is below the first of these, two from the last on.
     found = profile.price_bands(catalogue, past)
-    assert found == {"price": {">=32.5": pytest.approx(2 / 3), "<17.5": pytest.approx(1 / 3)}}
+    shares = {(40.0, None): pytest.approx(2 / 3), (None, 20.0): pytest.approx(1 / 3)}
+    assert found == {"price": shares}
+
+
+@pytest.mark.parametrize(
+    ("lang", "sentence"),
+    [("en", "prefers .*price from 100[,.]"), ("zh", "偏好.*价格100 以上[、。]")],
+)
+def test_a_price_that_is_preferred_is_round_and_said_in_words(
+    guide: Guide, regular: str, lang: str, sentence: str
+) -> None:
+    n = guide.catalogue.n_items
+    row = guide.artifact.store.user_rows[regular]
+    taken = guide.artifact.store["history/item"][guide.artifact.store.history_slice(row)]
+    # What they took costs 104.2775, and everything else from 60 to 70: the last border is 100.
+    prices = np.linspace(60, 70, n)
+    prices[taken[taken > 0] - 1] = 104.2775
+    columns = {**guide.catalogue.columns, "price": pa.array(prices)}
+    dear = replace(guide, catalogue=replace(guide.catalogue, columns=columns))
+    answer = dear.profile(regular, lang=lang)
+    assert answer["preferences"]["price"] == {">=100": pytest.approx(1.0)}
+    assert re.search(sentence, answer["text"])
 
 
 def test_a_value_that_only_a_title_names_counts_where_it_is_sure(
