@@ -16,6 +16,7 @@ from daogou.schema import (
     Shop,
     Split,
     TaskSetting,
+    TextSetting,
     Truth,
     Users,
     check_guide,
@@ -32,6 +33,7 @@ _SECTIONS: Mapping[str, Callable[..., Any]] = {
     "split": Split,
     "truth": Truth,
     "guide": GuideSetting,
+    "text": TextSetting,
 }
 
 

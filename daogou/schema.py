@@ -178,6 +178,14 @@ class Truth:
 
 
 @dataclass(frozen=True)
+class TextSetting:
+    """What may read titles beside our own rows of words."""
+
+    encoder: str | None = None  # a folder in Hugging Face format, relative to the shop's
+    tune: bool = False  # whether training changes its weights
+
+
+@dataclass(frozen=True)
 class Shop:
     """A shop's tables, what they mean, and the tasks they allow."""
 
@@ -192,6 +200,7 @@ class Shop:
     split: Split = field(default_factory=Split)
     truth: Truth | None = None
     guide: GuideSetting = field(default_factory=GuideSetting)
+    text: TextSetting = field(default_factory=TextSetting)
     model: Mapping[str, Any] = field(default_factory=dict)  # fields of model.build.Shape
     fit: Mapping[str, Any] = field(default_factory=dict)  # fields of learn.settings.Settings
     tune: Mapping[str, Any] = field(default_factory=dict)  # fields of learn.space.Tuning

@@ -33,6 +33,7 @@ SECTIONS: Mapping[str, type[Any]] = {
     "[split]": schema.Split,
     "[tasks.NAME]": schema.TaskSetting,
     "[guide]": schema.GuideSetting,
+    "[text]": schema.TextSetting,
     "[truth]": schema.Truth,
     "[model]": Shape,
     "[fit]": Settings,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daogou.errors import ArtifactError, ConfigError, DataError
+from daogou.features import subwords as sub
 from daogou.features.gazetteer import MATCHES, Gazetteer
 from daogou.features.tokens import (
     Span,
@@ -46,11 +47,12 @@ class TextVocab:
     affixes: tuple[int, ...]  # hashes of the frequent first and last letters, ascending
     length: int  # tokens kept of a title
     gazetteer: Gazetteer = field(default_factory=Gazetteer)
+    subwords: sub.SubWords | None = None  # of a text encoder from elsewhere, in further channels
 
     @property
     def n_channels(self) -> int:
-        """Rows per token."""
-        return len(CHANNELS)
+        """Numbers per token: table rows, and the sub-words of an encoder from elsewhere."""
+        return len(CHANNELS) + (sub.N_CHANNELS if self.subwords is not None else 0)
 
     @property
     def n_rows(self) -> int:
@@ -80,21 +82,23 @@ class TextVocab:
         """Rows of the titles' tokens, int32 ``[N, L, F]``; `PADDING` beyond a title's end.
 
         Channel 0 is `PADDING` exactly where there is no token; the others are where they have
-        nothing to say. Titles are cut to ``length`` tokens.
+        nothing to say. Titles are cut to ``length`` tokens. Sub-words, if any, come after the rows.
         """
         ids = np.zeros((len(texts), self.length, self.n_channels), dtype=np.int32)
         laid = _lay_out(texts, self.length)
         if not len(laid.piece):
             return ids
+        if self.subwords is not None:
+            ids[..., len(CHANNELS) :] = self.subwords.encode(texts, self.length)
         words = [normalised(piece) for piece in laid.pieces]
-        found = np.zeros((len(laid.piece), self.n_channels), dtype=np.int64)
+        found = np.zeros((len(laid.piece), len(CHANNELS)), dtype=np.int64)
         found[:, [0, 3, 4, 5]] = self._piece_rows(laid.pieces, words)[laid.piece]
         left, right = _pairs(laid, words)
         found[:, 1] = self._pair_rows(left, self._offsets[1])
         found[:, 2] = self._pair_rows(right, self._offsets[2])
         if self.gazetteer.names:
             self._match(found[:, LISTED:], texts, laid, words)
-        ids[laid.title, laid.place] = found
+        ids[laid.title, laid.place, : len(CHANNELS)] = found
         return ids
 
     def _piece_rows(self, pieces: Sequence[str], words: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -145,6 +149,7 @@ class TextVocab:
             "affixes": list(self.affixes),
             "length": self.length,
             "gazetteer": self.gazetteer.to_json(),
+            "subwords": self.subwords.to_json() if self.subwords is not None else None,
         }
 
     @classmethod
@@ -159,6 +164,7 @@ class TextVocab:
             affixes=tuple(document["affixes"]),
             length=int(document["length"]),
             gazetteer=Gazetteer.from_json(document["gazetteer"]),
+            subwords=sub.SubWords.from_json(known) if (known := document.get("subwords")) else None,
         )
 
 
@@ -170,6 +176,7 @@ def fit_text(
     pair_count: int = 4,
     n_pairs: int = 65536,
     gazetteer: Gazetteer | None = None,
+    subwords: sub.SubWords | None = None,
 ) -> TextVocab:
     """Give rows to the words, pairs and affixes that are frequent enough in ``texts``.
 
@@ -208,6 +215,7 @@ def fit_text(
         affixes=tuple(sorted(code for code, n in affixes.items() if n >= pair_count)),
         length=length,
         gazetteer=gazetteer or Gazetteer(),
+        subwords=subwords,
     )
 
 

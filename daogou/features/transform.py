@@ -12,6 +12,7 @@ from daogou.errors import ArtifactError, DataError
 from daogou.features.gazetteer import Gazetteer, Taught, fit_gazetteer
 from daogou.features.numeric import Numeric, fit_numeric
 from daogou.features.order import in_order
+from daogou.features.subwords import open_subwords
 from daogou.features.text import TextVocab, find_values, fit_text
 from daogou.features.tokens import tokenise
 from daogou.features.vocab import Vocab, fit_vocab
@@ -430,7 +431,13 @@ def _fit_text(engine: Engine, shop: Shop, length: int, word_count: int) -> TextV
     if not length:
         sizes = [len(tokenise(text)) for text in texts] or [1]
         length = min(max(int(np.quantile(sizes, 0.99)), 1), MAX_TOKENS)
-    return fit_text(texts, length=length, min_count=word_count, gazetteer=_lists_of(engine, shop))
+    return fit_text(
+        texts,
+        length=length,
+        min_count=word_count,
+        gazetteer=_lists_of(engine, shop),
+        subwords=open_subwords(shop),
+    )
 
 
 def _lists_of(engine: Engine, shop: Shop) -> Gazetteer | None:

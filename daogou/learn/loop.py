@@ -12,7 +12,7 @@ from daogou.errors import DataError
 from daogou.features.batch import Batch, Epoch, make_batch, plan_epoch
 from daogou.features.store import Store
 from daogou.learn.onto import Onto, hold
-from daogou.learn.optimise import RowAdagrad, dense_of, omega, row_groups
+from daogou.learn.optimise import RowAdagrad, dense_groups, dense_of, omega, row_groups
 from daogou.learn.sampling import Sampling
 from daogou.learn.settings import Settings, balancer_of
 from daogou.learn.step import backward, heard_of
@@ -61,8 +61,12 @@ class Learner:
             row_groups(model, l2=settings.row_l2), learning_rate=settings.row_learning_rate
         )
         self.adam = torch.optim.AdamW(
-            self.dense, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            dense_groups(model, settings.learning_rate, settings.encoder_learning_rate),
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
+        optimisers = (self.adam, self.rows)
+        self.rates = [(group, group["lr"]) for each in optimisers for group in each.param_groups]
         n_funnel = sum(task.family == "funnel" for task in model.tasks)
         self.balancer = balancer_of(settings, n_funnel)
         self.static = torch.tensor([task.weight for task in model.tasks], device=self.device)
@@ -93,12 +97,9 @@ class Learner:
 
     def set_rates(self, epoch: int) -> None:
         """Learning rates of an epoch: from full to a fiftieth along a half cosine over all."""
-        settings = self.settings
-        share = 0.51 + 0.49 * np.cos(np.pi * epoch / max(settings.epochs, 1))
-        pairs = ((self.adam, settings.learning_rate), (self.rows, settings.row_learning_rate))
-        for optimiser, rate in pairs:
-            for group in optimiser.param_groups:
-                group["lr"] = rate * float(share)
+        share = 0.51 + 0.49 * np.cos(np.pi * epoch / max(self.settings.epochs, 1))
+        for group, rate in self.rates:
+            group["lr"] = rate * float(share)
 
     def epoch(
         self, store: Store, plan: Epoch, seed: tuple[int, int], progress: Progress = quiet

@@ -97,6 +97,15 @@ def dense_of(model: nn.Module) -> list[Tensor]:
     return [weight for weight in model.parameters() if id(weight) not in tables]
 
 
+def dense_groups(model: JointModel, rate: float, tuned_rate: float) -> list[dict[str, Any]]:
+    """The dense weights with their learning rates: a tuned encoder's, and all others'."""
+    found = None if model.text is None else model.text.subwords
+    tuned = {id(weight) for weight in found.tuned.parameters()} if found and found.tuned else set()
+    sides = [[w for w in dense_of(model) if (id(w) in tuned) == side] for side in (False, True)]
+    groups = zip(sides, (rate, tuned_rate), strict=True)
+    return [{"params": weights, "lr": each} for weights, each in groups if weights]
+
+
 def omega(dense: Iterable[Tensor], *, l1: float, l2: float) -> Tensor | float:
     """``lambda * Omega`` of the dense weights: ``l1 * sum |w| + l2 / 2 * sum w^2``."""
     if l1 == 0 and l2 == 0:

@@ -8,6 +8,7 @@ from daogou.balance import BALANCERS, Balancer
 from daogou.balance.base import GIVEN as BALANCERS_GIVEN
 from daogou.config import arguments, make
 from daogou.errors import ConfigError, unknown
+from daogou.features.subwords import open_subwords
 from daogou.learn.calibrate import METHODS
 from daogou.learn.machine import DEVICES, device_of
 from daogou.learn.sampling import SAMPLINGS
@@ -28,6 +29,7 @@ class Settings:
     patience: int = 3  # epochs without a better joint score before training stops
     rows_per_step: int = 2048
     learning_rate: float = 0.002  # AdamW, dense layers
+    encoder_learning_rate: float = 2e-5  # AdamW, the weights of a tuned text.encoder
     row_learning_rate: float = 0.2  # row-wise Adagrad, tables
     weight_decay: float = 0.01  # AdamW
     row_l2: float = 0.0  # pull on touched rows, divided by how often each was touched
@@ -114,11 +116,19 @@ def _missing(shop: Shop, settings: Settings) -> list[str]:
     """What is asked for and not here; said now, and not when all tables are read."""
     problems = []
     n_funnel = len(shop.of_family("funnel"))
-    for ask in (lambda: balancer_of(settings, n_funnel), lambda: device_of(settings.device)):
+    for ask in (
+        lambda: balancer_of(settings, n_funnel),
+        lambda: device_of(settings.device),
+        lambda: open_subwords(shop),
+    ):
         try:
             ask()
         except ConfigError as error:
             problems.append(str(error))
+    if shop.text.encoder and not (shop.items and shop.items.text):
+        problems.append("text.encoder: there is no title to read; name columns in items.text")
+    if shop.text.encoder and settings.pretrain_epochs:
+        problems.append("fit.pretrain_epochs: text.encoder has read already; leave one of them out")
     if not problems:
         check_track(settings.track)
     return problems

@@ -13,7 +13,7 @@ from daogou.errors import ConfigError, unknown
 from daogou.features import transform as features
 from daogou.features.numeric import Numeric
 from daogou.features.order import in_order
-from daogou.features.text import TextVocab
+from daogou.features.text import CHANNELS, TextVocab
 from daogou.features.transform import Transform
 from daogou.features.vocab import Vocab
 from daogou.model.embed import Fields
@@ -29,6 +29,7 @@ from daogou.model.mixers import MIXERS
 from daogou.model.mixers.unshared import Unshared
 from daogou.model.own import OwnRows
 from daogou.model.position import Position
+from daogou.model.subwords import SubWordEncoder
 from daogou.model.text import TextEncoder
 from daogou.model.user import UserEncoder
 from daogou.schema import OWN, Task
@@ -97,11 +98,13 @@ def build(
     has_items = bool(transform.item_ids.words) and bool(families & {"funnel", "match", "profile"})
     text = item = user = None
     if transform.text is not None and (has_items or "extract" in families):
+        subwords = transform.text.subwords
         text = TextEncoder(
             transform.text.n_rows,
-            transform.text.n_channels,
+            len(CHANNELS),
             shape.text_width,
             layers=shape.text_layers,
+            subwords=SubWordEncoder(subwords, shape.text_width) if subwords else None,
         )
     if has_items:
         item = ItemEncoder(

@@ -8,6 +8,7 @@ from daogou.features.text import PADDING
 from daogou.model.dropout import Dropout
 from daogou.model.embed import Table
 from daogou.model.rows import inverse, move, spread, sums
+from daogou.model.subwords import SubWordEncoder
 
 
 class Packed:
@@ -88,6 +89,7 @@ class TextEncoder(nn.Module):
     A token is the sum of its channels' table rows; gated convolutions of growing reach mix
     neighbours; the pooled vector is a learned mean of the states plus their plain mean. In training
     whole channels of a token are dropped, so that no single one (the word, the list) is relied on.
+    ``subwords`` makes vectors ``[N, L, D]`` of further channels, which are added to the rows.
 
     Shapes: ``[N, L, F]`` rows -> ``[N, L, D]`` states and ``[N, D]`` pooled, with N titles, L
     tokens, F channels, D ``width``. Padding states and the pooled vector of an empty title are 0.
@@ -103,8 +105,10 @@ class TextEncoder(nn.Module):
         layers: int = 2,
         dropout: float = 0.3,
         channel_dropout: float = 0.3,
+        subwords: SubWordEncoder | None = None,
     ) -> None:
         super().__init__()
+        self.n_channels, self.subwords = n_channels, subwords
         self.channel_dropout = channel_dropout
         self.table = Table(n_rows, width, std=n_channels**-0.5, padding=PADDING)
         self.normal = nn.LayerNorm(width)
@@ -119,11 +123,14 @@ class TextEncoder(nn.Module):
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Token states ``[N, L, D]`` and pooled vectors ``[N, D]`` of rows ``[N, L, F]``."""
         titles = Packed(ids, gap=self.gap)
-        rows = titles.ids
+        rows = titles.ids[:, : self.n_channels]
         if self.training and self.channel_dropout > 0:
             kept = torch.rand(rows.shape, device=rows.device) >= self.channel_dropout
             rows = torch.where(kept, rows, PADDING)
-        states = self.dropout(self.normal(self.table.sums(rows)))
+        states = self.table.sums(rows)
+        if self.subwords is not None:
+            states = states + titles.packed(self.subwords(ids[..., self.n_channels :]))
+        states = self.dropout(self.normal(states))
         for block in self.blocks:
             states = block(states, titles)
         states = self.last(states) * titles.present

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from daogou.features.batch import Batch
 from daogou.features.gazetteer import N_CODES
-from daogou.features.text import INSIDE, LISTED, MASKED, OUTSIDE
+from daogou.features.text import CHANNELS, INSIDE, LISTED, MASKED, OUTSIDE
 from daogou.features.tokens import hash_of, normalised
 from daogou.model.calibrated import Calibrated
 from daogou.model.encoded import Encoded, TaskLosses, weigh
@@ -80,7 +80,7 @@ class ExtractHead(nn.Module):
         weights = self.out(self.query + self.named(self.names)).view(-1, hidden.shape[-1])
         logits = functional.linear(hidden, weights, self.bias.flatten())
         logits = logits.view(n_titles, length, self.n_attributes, N_TAGS)
-        return (logits + self.matched(rows[..., LISTED:])).transpose(1, 2)
+        return (logits + self.matched(rows[..., LISTED : len(CHANNELS)])).transpose(1, 2)
 
     def matched(self, matches: Tensor) -> Tensor:
         """What the gazetteer's matches ``[N, L, M]`` add to the logits, ``[N, L, A, 3]``.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from daogou.features.text import PADDING
+from daogou.features.text import CHANNELS, PADDING
 from daogou.model.embed import Table, spread
 
 
@@ -53,7 +53,7 @@ class ValueReader(nn.Module):
         share = torch.nan_to_num(scores.softmax(dim=1))
         found = torch.einsum("nlv,nlh->nvh", share, hidden)
         n_tokens = present.sum(1, keepdim=True).clamp(min=1)
-        bag = self.bag.sums(rows.flatten(1)) / n_tokens.sqrt()  # [N, W]
+        bag = self.bag.sums(rows[..., : len(CHANNELS)].flatten(1)) / n_tokens.sqrt()  # [N, W]
         return [
             out(self.dropout(torch.cat([found[:, place], bag], dim=1)))
             for place, out in enumerate(self.out)
