@@ -156,6 +156,7 @@ def flat_store(values: Array, labels: Array, sizes: Sequence[int]) -> Store:
         "history/item": (0,), "history/action": (0,), "history/time": (0,),
         "texts/tokens": (1, 1, 1),
         "titles/text": (0,), "titles/item": (0,), "titles/split": (0,), "titles/tags": (0, 0, 1),
+        "titles/values": (0, 0),
         "queries/user": (0,), "queries/end": (0,), "queries/time": (0,),
         "exposures/item": (n,), "exposures/time": (n,),
     }  # fmt: skip

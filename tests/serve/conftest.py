@@ -126,3 +126,9 @@ def calling(
     return TestClient(
         app, base_url="http://127.0.0.1", client=(address, 50_000), raise_server_exceptions=False
     )
+
+
+def skip_without(path: Path, remedy: str) -> None:
+    """Skip the rest of a test where a file that it needs is not there."""
+    if not path.exists():
+        pytest.skip(f"{path} is not there: {remedy}")

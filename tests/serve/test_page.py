@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 
 from daogou.guide import Guide
 from daogou.serve.service import Service
-from tests.serve.conftest import ROOT, calling
+from tests.serve.conftest import ROOT, calling, skip_without
 
 FOLDER = ROOT / "daogou" / "serve" / "page"
 FILES = sorted(path.name for path in FOLDER.iterdir())
@@ -134,8 +134,7 @@ def test_a_page_that_comes_from_elsewhere_shows_itself_and_wants_a_key(service: 
 def browser() -> Iterator[Any]:
     """Debian's Chromium; its tests are skipped where it is not installed."""
     driver = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not there: apt-get install chromium")
+    skip_without(CHROMIUM, "apt-get install chromium")
     with driver.sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(QUIET))
         yield opened
@@ -241,8 +240,7 @@ def test_each_view_fits_any_screen_and_stops_nobody(
                 if each["impact"] in ("serious", "critical")
             ]
             assert not bad, (lang, width, theme)
-    if script is None:
-        pytest.skip(f"{AXE} is not there, so axe-core was not asked: scripts/browser")
+    skip_without(AXE, "axe-core was not asked; scripts/browser brings it")
 
 
 @pytest.mark.slow
