@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from record import about, markdown
+from record import about, between, markdown
 from rich.console import Console
 from rich.table import Table
 
@@ -409,7 +409,7 @@ def _words(score: Score | None, sign: str = "") -> str:
         return "-"
     if score.low == score.high:
         return f"{score.value:{sign}.4f}"
-    return f"{score.value:{sign}.4f} [{score.low:{sign}.3f}, {score.high:{sign}.3f}]"
+    return between(score.value, score.low, score.high, sign)
 
 
 def main(arguments: Sequence[str]) -> int:

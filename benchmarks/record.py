@@ -44,6 +44,15 @@ def keep_line(path: Path, line: Any) -> None:
         file.write(json.dumps(asdict(line)) + "\n")
 
 
+def between(value: float, low: float, high: float, sign: str = "") -> str:
+    """A number and its interval, as tables have them.
+
+    >>> between(0.25, 0.2, 0.3, "+")
+    '+0.2500 [+0.200, +0.300]'
+    """
+    return f"{value:{sign}.4f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
 def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table for docs/results.md.
 

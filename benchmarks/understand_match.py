@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from real import SETTINGS, Bench
-from record import about, show
+from record import about, between, show
 from scipy import sparse
 
 from daogou.artifact import Artifact
@@ -385,10 +385,7 @@ def cells(line: Line) -> list[str]:
 
 
 def _words(score: tuple[float, float, float] | None, sign: str = "") -> str:
-    if score is None:
-        return "-"
-    value, low, high = score
-    return f"{value:{sign}.4f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+    return "-" if score is None else between(*score, sign)
 
 
 def main(arguments: Sequence[str]) -> int:

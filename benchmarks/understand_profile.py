@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from real import DRAWS, SETTINGS, Bench, household_answers
-from record import about, show
+from record import about, between, show
 
 from daogou.artifact import plain
 from daogou.errors import DaogouError
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _score(numbers: Sequence[float], sign: str = "") -> str:
     value, low, high = numbers
-    return f"{value:{sign}.4f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+    return between(value, low, high, sign)
 
 
 if __name__ == "__main__":

@@ -305,14 +305,18 @@ def _taught(store: Store, rng: np.random.Generator, passes: float) -> Queries:
 
 def teaching_queries(store: Store) -> Queries:
     """Users whose profile may teach, as training ends; those with no event by then are out."""
-    known = (store["users/profile"] >= 0).any(1)
-    if "users/many" in store.arrays:
-        known |= (store["users/many"] >= 0).any(1)
-    known &= store["users/split"] == SPLITS.index("train")
-    queries = queries_after(store, np.flatnonzero(known), "train")
+    queries = queries_after(store, profiled_users(store, "train"), "train")
     kept = queries.end > np.asarray(store["users/start"])[queries.user]
     user, end = queries.user[kept], queries.end[kept]
     return Queries(user, end, _just_after(store, end))
+
+
+def profiled_users(store: Store, split: str) -> Rows:
+    """The users of a split of whom some profile column is known."""
+    known = (store["users/profile"] >= 0).any(1)
+    if "users/many" in store.arrays:
+        known |= (store["users/many"] >= 0).any(1)
+    return np.flatnonzero(known & (store["users/split"] == SPLITS.index(split)))
 
 
 def queries_after(store: Store, users: Rows, *splits: str) -> Queries:

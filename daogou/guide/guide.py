@@ -957,10 +957,9 @@ class Guide:
 
     def _match_query(self, shoppers: Shoppers) -> tuple[Tensor, Tensor]:
         """What shoppers ask the index with, and what their own events add, ``[Q, I + 1]``."""
-        query = _match_query(self.artifact, shoppers)
-        user, row, value = _match_hints(self.artifact, shoppers)
-        added = query.new_zeros(len(query), self.catalogue.n_items + 1)
-        return query, added.index_put((user, row), value)
+        head = cast(MatchHead, self.artifact.model.heads["match"])
+        added = head.tally.of_histories(self.catalogue.n_items + 1, *_past(shoppers))
+        return _match_query(self.artifact, shoppers), added
 
     def _score(
         self,
@@ -1009,11 +1008,15 @@ def _match_query(artifact: Artifact, shoppers: Shoppers) -> Tensor:
     return cast(MatchHead, artifact.model.heads["match"]).query(shoppers.encoded.users)
 
 
+def _past(shoppers: Shoppers) -> tuple[Tensor, Tensor, Tensor]:
+    """Catalogue rows, actions and ages ``[Q, L]`` of what users did."""
+    return shoppers.columns["history"], shoppers.columns["action"], shoppers.columns["age"]
+
+
 def _match_hints(artifact: Artifact, shoppers: Shoppers) -> tuple[Tensor, Tensor, Tensor]:
     """What users' own events add to match: user, catalogue row and number, ``[n]`` each."""
     tally = cast(MatchHead, artifact.model.heads["match"]).tally
-    past = (shoppers.columns[name] for name in ("history", "action", "age"))
-    found = tally.hints(*past)
+    found = tally.hints(*_past(shoppers))
     return found.query, found.row, tally.of_hints(found)
 
 

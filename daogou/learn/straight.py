@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daogou.features.batch import make_batch, queries_after
-from daogou.features.store import SPLITS, Store
+from daogou.features.batch import make_batch, profiled_users, queries_after
+from daogou.features.store import Store
 from daogou.learn.linear import Basis, basis_of, fit_linear, nats_of
 from daogou.model import predict
 from daogou.model.heads.profile import Listed, Ordered, ProfileHead, habits
@@ -252,10 +252,7 @@ class _Solver:
 
 def _read(head: ProfileHead, store: Store, split: str, length: int) -> _Counted | None:
     """The habits of a split's users with a known profile; None where there is nothing to read."""
-    known = (store["users/profile"] >= 0).any(1)
-    if "users/many" in store.arrays:
-        known |= (store["users/many"] >= 0).any(1)
-    rows = np.flatnonzero(known & (store["users/split"] == SPLITS.index(split)))
+    rows = profiled_users(store, split)
     rows = rows[:: -(-len(rows) // MOST_USERS[split]) or 1]
     if head.tastes is None or not len(rows):
         return None
