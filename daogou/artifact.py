@@ -1,7 +1,8 @@
 """A trained run on disk and back: weights, transform, store and what they were made from.
 
 A run folder holds ``manifest.json`` (written last), ``model.safetensors``, ``transform.json`` and
-``store/``. The manifest names every file with its SHA-256 and carries a digest of itself.
+``store/``. The manifest names every file with its SHA-256 and carries a digest of itself, and has
+sample answers that whoever loads the run must get too.
 """
 
 import hashlib
@@ -25,6 +26,7 @@ from daogou.features.transform import Transform
 from daogou.model.build import Counts, Shape, build
 from daogou.model.heads.profile import Tastes
 from daogou.model.joint import JointModel
+from daogou.model.samples import differences, sample_answers
 from daogou.schema import Shop
 
 FORMAT: Final = "daogou-run-3"
@@ -108,12 +110,14 @@ def save(
         weights = {name: weight.contiguous() for name, weight in model.state_dict().items()}
         save_file(weights, partial)
         os.replace(partial, folder / "model.safetensors")
+        store, length = open_store(folder / "store"), int(record["history_length"])
         document: dict[str, Any] = {
             "format": FORMAT,
             "root": str(shop.root.resolve()),
             "shop": shop.document,
             "shape": asdict(shape),
             **record,
+            "samples": sample_answers(model, store, history_length=length),
             "files": {str(path.relative_to(folder)): sha256(path) for path in _files(folder)},
         }
         document = plain(document)
@@ -129,7 +133,8 @@ def save(
 def load(folder: Path | str, *, verify: bool = True) -> Artifact:
     """Load a run; refuses one that is unfinished, altered or from another version, and says why.
 
-    ``verify=False`` skips hashing the files, for a process that has just written them.
+    ``verify=False`` skips hashing the files and asking for the sample answers, for a process that
+    has just written them. A run from before there were any has none to give.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -153,7 +158,26 @@ def load(folder: Path | str, *, verify: bool = True) -> Artifact:
             f"{folder}/model.safetensors: does not fit its manifest: {first}"
         ) from None
     model.eval()
+    if verify and "samples" in manifest:
+        _check_answers(folder, model, store, manifest)
     return Artifact(folder, shop, transform, store, model, manifest)
+
+
+def _check_answers(
+    folder: Path, model: JointModel, store: Store, manifest: Mapping[str, Any]
+) -> None:
+    try:
+        length = int(manifest["history_length"])
+        found = sample_answers(model, store, history_length=length)
+        wrong = differences(manifest["samples"], plain(found))
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise ArtifactError(f"{folder}: cannot give its sample answers ({error})") from None
+    if wrong:
+        raise ArtifactError(
+            f"{folder}: does not answer as when it was saved: {'; '.join(wrong)}; its files are "
+            "not those that were saved, or another release computes otherwise: restore it, or fit "
+            "again"
+        )
 
 
 def _check_files(folder: Path, files: Mapping[str, str], verify: bool) -> None:

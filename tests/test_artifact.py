@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from daogou import artifact
 from daogou.artifact import FORMAT, counts_of, load, model_of, read_manifest, save
 from daogou.errors import ArtifactError
+from daogou.features.batch import full_queries
 from daogou.features.store import Store
 from daogou.features.transform import VERSION, Transform
 from daogou.model import predict
@@ -248,6 +249,75 @@ def test_a_signed_manifest_that_lacks_something_is_refused(copy: Path, key: str)
     rewrite(copy, lambda document: document.pop(key), signed=True)
     with pytest.raises(ArtifactError, match="not a run that this Daogou can read"):
         load(copy)
+
+
+# ---- sample answers ---------------------------------------------------------------------
+
+
+def test_a_run_keeps_answers_of_every_task_with_the_rows_they_are_of(made: Made) -> None:
+    samples = read_manifest(made.folder)["samples"]
+    # Test exposures are rows 6 and 7; the unknown user and product are asked about too.
+    assert samples["rows"] == {
+        "exposures": [6, 7], "users": [0, 1, 2, 3], "items": [0, 1, 2, 3, 4],
+        "titles": [0, 1, 2, 3],
+    }  # fmt: skip
+    answers = samples["answers"]
+    assert set(answers) == {task.name for task in made.shop.tasks}
+    scores = predict.funnel_scores(made.model, made.store, "test", history_length=4)
+    assert answers["click"] == pytest.approx(scores.chances[:, 0].tolist(), abs=1e-7)
+    queries = full_queries(made.store, np.arange(4))
+    (matched,) = predict.match_scores(made.model, made.store, queries, history_length=4)
+    ours = np.array(answers["match"]).reshape(4, 5)[:, 1:]
+    assert ours == pytest.approx(matched, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("weight", "task"),
+    [
+        ("heads.funnel.out.weight", "click"),
+        ("heads.match.user.weight", "match"),
+        ("heads.extract.own.weight", "extract"),
+    ],
+)
+def test_weights_that_were_changed_and_signed_for_are_refused_by_their_answers(
+    copy: Path, weight: str, task: str
+) -> None:
+    weights = load_file(copy / "model.safetensors")
+    torch.manual_seed(1)
+    weights[weight] = weights[weight] + torch.rand_like(weights[weight])
+    path = copy.parent / "other.safetensors"
+    save_file(weights, path)
+    foreign(copy, "model.safetensors", path.read_bytes())
+    with pytest.raises(
+        ArtifactError,
+        match=rf"copy: does not answer as when it was saved: .* answers of {task}, by",
+    ):
+        load(copy)
+    assert load(copy, verify=False).folder == copy
+
+
+def test_a_store_that_was_changed_and_signed_for_is_refused_by_its_answers(copy: Path) -> None:
+    path = copy / "store" / "items" / "fields.npy"
+    fields = np.load(path)
+    np.save(path, fields[::-1].copy())
+    foreign(copy, "store/items/fields.npy", path.read_bytes())
+    with pytest.raises(ArtifactError, match=r"does not answer as .* of \d+ answers of"):
+        load(copy)
+
+
+def test_a_run_whose_tasks_go_by_other_names_is_refused(copy: Path) -> None:
+    def rename(document: dict[str, Any]) -> None:
+        answers = document["samples"]["answers"]
+        answers["look"] = answers.pop("click")
+
+    rewrite(copy, rename, signed=True)
+    with pytest.raises(ArtifactError, match="look is missing; click is new"):
+        load(copy)
+
+
+def test_a_run_from_before_samples_is_read(copy: Path) -> None:
+    rewrite(copy, lambda document: document.pop("samples"), signed=True)
+    assert load(copy).folder == copy
 
 
 # ---- saving -----------------------------------------------------------------------------
