@@ -895,7 +895,7 @@ StoreUrl = Annotated[
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0913 - one parameter per flag
     run: Run,
     port: Port = 8000,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
@@ -905,6 +905,15 @@ def serve(
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 10.0,
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second of one key.")] = 100.0,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant", metavar="RUN=SHARE", help="A run for a share of users; may be repeated."
+        ),
+    ] = None,
+    shadow: Annotated[
+        Path | None, typer.Option(help="A run that is asked the same, and shown to nobody.")
+    ] = None,
 ) -> None:
     """Answer over HTTP, and keep the events that are sent.
 
@@ -913,6 +922,7 @@ def serve(
     import logging
 
     _needs_extra("serve", *SERVES)
+    from daogou.serve.run import Runs
     from daogou.serve.run import serve as listen
     from daogou.serve.service import Limits
 
@@ -924,9 +934,19 @@ def serve(
         _note(f"the page is at {document['url']}/ and the API at {document['url']}/openapi.json")
 
     listen(
-        run, store=store, host=host, port=port, origins=origin or (),
+        Runs(run, [_variant(each) for each in variant or ()], shadow),
+        store=store, host=host, port=port, origins=origin or (),
         limits=Limits(timeout_s=timeout, rate_per_s=rate, burst=5 * rate), listening=listening,
     )  # fmt: skip
+
+
+def _variant(text: str) -> tuple[Path, float]:
+    """The run and the share that ``RUN=SHARE`` names."""
+    run, _, share = text.rpartition("=")
+    try:
+        return Path(run), float(share)
+    except ValueError:
+        raise ConfigError(f"--variant {text}: RUN=SHARE is wanted, such as runs/b=0.1") from None
 
 
 @app.command()
@@ -1029,11 +1049,12 @@ def demo(
     _show_answers(loaded, language)
     answer(document)
     if opens:
+        from daogou.serve.run import Runs
         from daogou.serve.run import serve as listen
 
         sys.stdout.flush()
         listen(
-            run, store=f"sqlite:///{out / 'daogou.db'}", host="127.0.0.1", port=port,
+            Runs(run), store=f"sqlite:///{out / 'daogou.db'}", host="127.0.0.1", port=port,
             listening=lambda told: _note(f"the shop is open at {told['url']}/ until Ctrl-C"),
         )  # fmt: skip
 

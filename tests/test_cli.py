@@ -535,6 +535,11 @@ def test_keys_are_made_listed_and_taken_away(call: Call, tmp_path: Path) -> None
     assert "'admin'" in refused_after_progress(call("keys", *store, "--create", "amin"), 2)
 
 
+@pytest.mark.parametrize("wrong", ["runs/b", "runs/b=", "runs/b=half"])
+def test_a_variant_without_its_share_is_refused(call: Call, wrong: str) -> None:
+    assert "RUN=SHARE is wanted" in refused(call("serve", "run", "--variant", wrong), 2)
+
+
 @pytest.mark.parametrize("words", [("keys",), ("serve", "run")])
 def test_a_database_that_is_not_known_is_refused(call: Call, words: tuple[str, ...]) -> None:
     assert "write sqlite:///" in refused_after_progress(call(*words, "--store", "mysql://x/y"), 2)

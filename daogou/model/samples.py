@@ -30,7 +30,8 @@ def sample_answers(model: JointModel, store: Store, *, history_length: int) -> d
     its confidences. The same model and store are always asked the same.
     """
     model.eval()
-    rows, answers = {}, {}
+    rows: dict[str, Array] = {}
+    answers: dict[str, Array] = {}
     users, items = _spread(0, store.n_users + 1), _spread(0, store.n_items + 1)
     if "funnel" in model.heads:
         rows["exposures"] = _exposures(store)

@@ -211,6 +211,22 @@ class ReloadBody(BaseModel):
     run: Text | None = Field(None, description="A folder on the server; the same one if not given.")
 
 
+class VariantBody(BaseModel):
+    """A run and the users that it answers."""
+
+    model_config = _like(run="runs/next", share=0.1)
+    run: Text = Field(description="A folder on the server.")
+    share: float = Field(gt=0, le=1, description="Of all users.")
+
+
+class LineupBody(BaseModel):
+    """The runs that answer beside the main one."""
+
+    model_config = _like(variants=[{"run": "runs/next", "share": 0.1}], shadow=None)
+    variants: list[VariantBody] = Field(default_factory=list, max_length=10)
+    shadow: Text | None = Field(None, description="A folder whose answers nobody is shown.")
+
+
 class ProductsBody(BaseModel):
     """Products to describe."""
 

@@ -1,12 +1,15 @@
 """What a server counts, for Prometheus."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
+
+from daogou.serve.lineup import Lineup
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -37,31 +40,26 @@ class Meters:
             "daogou_reloads", "Runs asked for, by what became of it.",
             ("outcome",), registry=self.registry,
         )  # fmt: skip
-        self.loaded = Gauge(
-            "daogou_model_loaded_timestamp_seconds", "When the run was loaded.",
-            registry=self.registry,
+        self.shown = Counter(
+            "daogou_shown", "Answers that showed products, by the run that gave them.",
+            ("variant",), registry=self.registry,
         )  # fmt: skip
-        self.model = Gauge(
-            "daogou_model_info", "The run that answers; always 1.",
-            ("run", "digest"), registry=self.registry,
+        self.shadow = Counter(
+            "daogou_shadow", "Questions to the run in the shadow, by what became of them.",
+            ("kind", "outcome"), registry=self.registry,
         )  # fmt: skip
-        self.losses = Gauge(
-            "daogou_model_validation_loss", "Validation loss over that of the best constant.",
-            ("task",), registry=self.registry,
+        self.shadow_overlap = Summary(
+            "daogou_shadow_overlap", "Share of the shown products that the shadow has too.",
+            ("kind",), registry=self.registry,
+        )  # fmt: skip
+        self.shadow_difference = Summary(
+            "daogou_shadow_score_difference", "Mean absolute difference of both runs' scores.",
+            ("kind",), registry=self.registry,
         )  # fmt: skip
 
-    def tell_model(
-        self, run: str, digest: str, manifest: Mapping[str, Any], loaded_s: float
-    ) -> None:
-        """Take note of the run that answers from now on."""
-        self.loaded.set(loaded_s)
-        self.model.clear()
-        self.model.labels(run, digest).set(1)
-        self.losses.clear()
-        for task, found in manifest.get("fit", {}).get("validation", {}).items():
-            loss, constant = found.get("loss"), found.get("constant")
-            if loss is not None and constant:
-                self.losses.labels(task).set(loss / constant)
+    def watch(self, lineup: Callable[[], Lineup]) -> None:
+        """Tell the runs that answer with every scrape."""
+        self.registry.register(_Runs(lineup))
 
     def count_rows(self, counts: Callable[[], Mapping[str, int] | None]) -> None:
         """Tell the store's rows with every scrape; ``counts`` gives None while it is away."""
@@ -70,6 +68,42 @@ class Meters:
     def page(self) -> bytes:
         """All of it in Prometheus' text form."""
         return generate_latest(self.registry)
+
+
+class _Runs(Collector):
+    def __init__(self, lineup: Callable[[], Lineup]) -> None:
+        self._lineup = lineup
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        return []  # so that registering asks nothing
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        lineup = self._lineup()
+        info = GaugeMetricFamily(
+            "daogou_model_info", "The runs that answer; always 1.",
+            labels=["run", "digest", "role"],
+        )  # fmt: skip
+        share = GaugeMetricFamily(
+            "daogou_model_share", "Of the users whom a run answers.", labels=["variant"]
+        )
+        for each in lineup.described():
+            info.add_metric([Path(each["run"]).name, each["digest"], each["role"]], 1.0)
+            if each["share"]:
+                share.add_metric([each["variant"]], each["share"])
+        loaded = GaugeMetricFamily(
+            "daogou_model_loaded_timestamp_seconds", "When the main run was loaded."
+        )
+        loaded.add_metric([], lineup.main.since_us / 1e6)
+        losses = GaugeMetricFamily(
+            "daogou_model_validation_loss",
+            "Of the main run, validation loss over that of the best constant.", labels=["task"],
+        )  # fmt: skip
+        manifest = lineup.main.guide.artifact.manifest
+        for task, found in manifest.get("fit", {}).get("validation", {}).items():
+            loss, constant = found.get("loss"), found.get("constant")
+            if loss is not None and constant:
+                losses.add_metric([task], loss / constant)
+        yield from (info, share, loaded, losses)
 
 
 class _Rows(Collector):

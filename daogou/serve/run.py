@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,15 +11,28 @@ import uvicorn
 from daogou.errors import ConfigError
 from daogou.serve.app import make_app
 from daogou.serve.auth import is_loopback
+from daogou.serve.lineup import described
 from daogou.serve.meters import Meters
-from daogou.serve.service import Limits, Service, described
+from daogou.serve.service import Limits, Service
 from daogou.serve.store import Document, Store
 
 STOP_S = 20  # what is being answered may take so long when the server is told to stop
 
 
+@dataclass(frozen=True)
+class Runs:
+    """The runs to answer from: a main one, shares of users of others, one in the shadow.
+
+    See `Lineup`.
+    """
+
+    main: Path
+    variants: Sequence[tuple[Path, float]] = ()
+    shadow: Path | None = None
+
+
 def serve(
-    run: Path,
+    runs: Runs,
     *,
     store: str,
     host: str,
@@ -43,7 +57,9 @@ def serve(
                 f"--host {host}: others can come in and the store has no key; "
                 f"make one first: daogou keys --store '{opened.place}' --create admin"
             )
-        service = Service(run, opened, limits or Limits(), Meters())
+        service = Service(runs.main, opened, limits or Limits(), Meters())
+        if runs.variants or runs.shadow is not None:
+            service.line_up(runs.variants, runs.shadow)
         app = make_app(service, at_home=at_home, origins=origins)
         with _bound(host, port) as taken:
             shown = f"[{host}]" if ":" in host else host

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -13,16 +14,20 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from daogou.artifact import read_manifest
 from daogou.errors import ConfigError, DaogouError
 from daogou.guide import Guide
 from daogou.guide.guide import new_request_id
 from daogou.serve.events import Event, read_events
+from daogou.serve.lineup import Lineup, Loaded, Rival, Who, described
 from daogou.serve.meters import Meters
 from daogou.serve.offer import Offer
+from daogou.serve.shadow import Shadow
 from daogou.serve.store import Document, Request, Store, StoreError
 from daogou.serve.values import iso
 
 T = TypeVar("T")
+Question = Callable[[Guide, Document], Document]
 log = logging.getLogger("daogou.serve")
 ALL_READ: Final = 10_000  # of everybody's newest, likewise
 EVENTS_READ: Final = 200  # of a user's newest, beyond the run's own log
@@ -42,40 +47,6 @@ class Limits:
     threads: int = 4  # answers at once
 
 
-@dataclass(frozen=True)
-class Who:
-    """Whom an answer is for: a user, a session, or a session that a user has."""
-
-    user: str | None
-    session: str | None = None
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A run that answers."""
-
-    offer: Offer
-    run: Path
-    since_us: int
-
-    @property
-    def guide(self) -> Guide:
-        """The guide, with the products that the store has."""
-        return self.offer.guide
-
-    @property
-    def digest(self) -> str:
-        """What tells this run's weights from every other's."""
-        return str(self.guide.artifact.manifest["files"]["model.safetensors"])
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of event that the shop knows."""
-        events = self.guide.artifact.shop.events
-        known = () if events is None else (*events.funnel, *events.history_kinds, *events.labels)
-        return tuple(dict.fromkeys(known))
-
-
 class Service:
     """What the routes ask. Made by `open_service`."""
 
@@ -88,14 +59,17 @@ class Service:
         self._loading = threading.Lock()
         self._counted: tuple[float, Mapping[str, int] | None] = (-np.inf, None)
         self._looked = time.monotonic()
-        self.loaded = self._load(run)
+        self.shadow = Shadow(meters)
+        self.lineup = Lineup(self._load(run))
         self._catch_up()
         meters.count_rows(self.counts)
+        meters.watch(lambda: self.lineup)
 
     def close(self) -> None:
         """Finish what is being answered, then let go of the store."""
         for pool in (self._answering, self._keeping, self._offering):
             pool.shutdown(wait=True, cancel_futures=True)
+        self.shadow.close()
         self.store.close()
 
     async def keep(self, job: Callable[[], T]) -> T:
@@ -113,56 +87,114 @@ class Service:
         waiting = asyncio.get_running_loop().run_in_executor(pool, job)
         return await asyncio.wait_for(waiting, self.limits.timeout_s)
 
-    # ---- the run ----------------------------------------------------------------------------
+    # ---- runs -------------------------------------------------------------------------------
+
+    @property
+    def loaded(self) -> Loaded:
+        """The main run."""
+        return self.lineup.main
 
     def _load(self, run: Path) -> Loaded:
         guide = Guide.load(run)
         guide.warm()
-        made = Loaded(Offer(guide, guide), run, self.store.now_us())
-        manifest = guide.artifact.manifest
-        self.meters.tell_model(run.name, made.digest, manifest, made.since_us / 1e6)
-        return made
+        return Loaded(Offer(guide, guide), run, self.store.now_us())
 
     def reload(self, run: Path | None) -> Document:
-        """Answer from another run, or from the same folder anew, without a pause.
+        """Have another run answer, or the main one's folder anew, without a pause.
 
         A run that cannot be loaded, or cannot answer, changes nothing. Raises ArtifactError for
-        the former.
+        the former. The run before is kept, see `roll_back`.
         """
-        with self._loading:
-            before = self.loaded
-            try:
-                found = self._load(run or before.run)
-            except DaogouError:
-                self.meters.reloads.labels("refused").inc()
-                raise
-            self._offering.submit(self._catch_up, found).result()
-            self.meters.reloads.labels("done").inc()
+        return self._change_main(
+            lambda: self._load(run or self.loaded.run), lambda found, now: now.with_main(found)
+        )
+
+    def roll_back(self) -> Document:
+        """Have the run answer that did before; it was kept in memory. ConfigError without one."""
+        return self._change_main(lambda: None, lambda _, now: now.rolled_back())
+
+    def line_up(self, variants: Sequence[tuple[Path, float]], shadow: Path | None) -> Document:
+        """Have runs answer shares of the users, and another in the shadow; see `Lineup`.
+
+        Those that answered shares before and are not named do so no longer. Raises ArtifactError
+        and ConfigError; then nothing changes.
+        """
+        with self._loading, self._counted_reload():
+            rivals = [Rival(self._ready(run), share) for run, share in variants]
+            aside = None if shadow is None else self._ready(shadow)
+            self._swap(lambda now: now.lined_up(rivals, aside))
+        return self.described()
+
+    def described(self) -> Document:
+        """The runs that answer, the main one first; of the shadow how far it agrees with that."""
+        return {
+            "models": [
+                {**each, **({"agreement": self.shadow.agreement()} if aside else {})}
+                for each in self.lineup.described()
+                for aside in [each["role"] == "shadow"]
+            ]
+        }
+
+    def _change_main(
+        self, find: Callable[[], T], change: Callable[[T, Lineup], Lineup]
+    ) -> Document:
+        with self._loading, self._counted_reload():
+            before, found = self.loaded, find()
+            self._swap(lambda now: change(found, now))
         return {"before": described(before), "now": described(self.loaded)}
+
+    def _ready(self, run: Path) -> Loaded:
+        """A run, as it is in use already or loaded."""
+        now = self.lineup
+        digest = read_manifest(run)["files"]["model.safetensors"]
+        for each in (*(rival.loaded for rival in now.rivals), now.shadow):
+            if each is not None and (each.run, each.digest) == (run, digest):
+                return each
+        return self._load(run)
+
+    @contextmanager
+    def _counted_reload(self) -> Iterator[None]:
+        try:
+            yield
+        except DaogouError:
+            self.meters.reloads.labels("refused").inc()
+            raise
+        self.meters.reloads.labels("done").inc()
+
+    def _swap(self, change: Callable[[Lineup], Lineup]) -> None:
+        """Change the lineup where nobody else does, with the products as the store has them."""
+        self._offering.submit(self._catch_up, change).result()
+        self.shadow.begin()
 
     # ---- products ---------------------------------------------------------------------------
 
-    def _catch_up(self, loaded: Loaded | None = None) -> None:
-        """Answer, from another run if one is given, with the products as the store has them."""
-        found = loaded or self.loaded
+    def _catch_up(self, change: Callable[[Lineup], Lineup] = lambda now: now) -> None:
+        """Answer, from a changed lineup, with the products as the store has them."""
+        self.lineup = change(self.lineup).each(self._caught_up)
+
+    def _caught_up(self, loaded: Loaded) -> Loaded:
         try:
-            found = replace(found, offer=found.offer.caught_up(self.store))
+            return replace(loaded, offer=loaded.offer.caught_up(self.store))
         except StoreError as error:
             self._degrade("store", error)
         except Exception as error:
             self._degrade("products", error)
-        self.loaded = found
+        return loaded
 
     @property
     def guide(self) -> Guide:
-        """The guide that answers now; nobody waits for it.
+        """The main run's guide."""
+        return self.answering().guide
+
+    def answering(self, who: Who | None = None) -> Loaded:
+        """The run that answers somebody now, None = nobody in particular; nobody waits for it.
 
         What other servers wrote of products is looked for once a second, aside.
         """
         if time.monotonic() - self._looked > 1.0:
             self._looked = time.monotonic()
             self._offering.submit(self._catch_up)
-        return self.loaded.guide
+        return self.lineup.main if who is None else self.lineup.of(who)
 
     async def written(self) -> None:
         """Return once answers have the products that were written, or that takes too long."""
@@ -211,16 +243,15 @@ class Service:
 
     # ---- answers ----------------------------------------------------------------------------
 
-    async def ask(
-        self, kind: str, who: Who, question: Callable[[Guide, Document], Document]
-    ) -> Document:
-        """An answer about somebody, from all that is known of them.
+    async def ask(self, kind: str, who: Who, question: Question) -> Document:
+        """An answer about somebody, from all that is known of them, by the run that answers them.
 
         ``question`` is given the guide and what to tell it of who asks. Raises what the guide
         raises, TimeoutError if it takes too long.
         """
-        guide = self.guide
+        return await self._answer(kind, who, question, self.answering(who).guide)
 
+    async def _answer(self, kind: str, who: Who, question: Question, guide: Guide) -> Document:
         def answer() -> Document:
             asker, whole = self._known_of(who, guide)
             started = time.perf_counter()
@@ -234,18 +265,20 @@ class Service:
         self,
         kind: str,
         who: Who,
-        question: Callable[[Guide, Document], Document],
+        question: Question,
         *,
         instead: Callable[[Guide], list[str]],
         scenario: str | None,
     ) -> Document:
         """Like `ask`, of an answer that shows products: kept as shown, and never missing.
 
-        Where the model fails or is slow, the products ``instead`` are shown, ``degraded``.
+        Where the model fails or is slow, the products ``instead`` are shown, ``degraded``. The
+        run in the shadow is asked the same, aside, where the main one answered.
         """
-        loaded = self.loaded
+        lineup = self.lineup
+        loaded = self.answering(who)
         try:
-            found = await self.ask(kind, who, question)
+            found = await self._answer(kind, who, question, loaded.guide)
         except DaogouError:
             raise
         except Exception as error:
@@ -253,10 +286,15 @@ class Service:
                 error = TimeoutError(f"no answer in {self.limits.timeout_s} s")
             self._degrade("model", error)
             found = _without_model(who, instead(loaded.guide))
-        found = {"request_id": new_request_id(), **found}
+        else:
+            if lineup.shadow is not None and loaded.digest == lineup.main.digest:
+                aside = lineup.shadow.guide
+                self.shadow.ask(kind, found, lambda: self._asked(aside, who, question))
+        found = {"request_id": new_request_id(), **found, "variant": loaded.variant}
+        self.meters.shown.labels(loaded.variant).inc()
         shown = Request(
             found["request_id"], self.store.now_us(), [line["item"] for line in found["items"]],
-            who.user, who.session, scenario, loaded.digest[:12],
+            who.user, who.session, scenario, loaded.variant,
         )  # fmt: skip
         try:
             await self.keep(lambda: self.store.log_request(shown))
@@ -264,6 +302,10 @@ class Service:
             self._degrade("store", error)
             found["degraded"] = True
         return found
+
+    def _asked(self, guide: Guide, who: Who, question: Question) -> Document:
+        asker, _ = self._known_of(who, guide)
+        return _with_edits(lambda told: question(guide, told), asker)
 
     def news(self, guide: Guide) -> tuple[list[Document], bool]:
         """What anybody did after the run's log ended, and whether the store was there to say it."""
@@ -332,21 +374,6 @@ def _without_model(who: Who, items: Sequence[str]) -> Document:
 def told_of(who: Who) -> Document:
     """What an answer says of the session that asked."""
     return {} if who.session is None else {"session": who.session}
-
-
-def described(loaded: Loaded) -> Document:
-    """A run for people and programs: what it learnt and from when it is."""
-    artifact = loaded.guide.artifact
-    return {
-        "run": str(loaded.run),
-        "digest": loaded.digest,
-        "shop": artifact.shop.name,
-        "tasks": [task.name for task in artifact.shop.tasks],
-        "items": loaded.guide.catalogue.n_items,
-        "users": len(artifact.store.user_rows),
-        "log_ends": iso(max(loaded.guide.scorer.now, 0)),
-        "loaded": iso(loaded.since_us),
-    }
 
 
 def event_document(event: Event) -> Document:

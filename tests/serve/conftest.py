@@ -128,6 +128,21 @@ def calling(
     )
 
 
+def good(answer: Any, status: int = 200) -> Any:
+    """The document of an answer."""
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def refused(answer: Any, status: int) -> str:
+    """The reasons of a refusal."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status and problem["detail"] and problem["title"]
+    return str(problem["detail"])
+
+
 def skip_without(path: Path, remedy: str) -> None:
     """Skip the rest of a test where a file that it needs is not there."""
     if not path.exists():

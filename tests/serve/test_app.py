@@ -15,26 +15,12 @@ from fastapi.testclient import TestClient
 from daogou.errors import ArtifactError
 from daogou.guide import Guide
 from daogou.serve.auth import SCOPES, new_key
+from daogou.serve.lineup import Lineup
 from daogou.serve.meters import Meters
 from daogou.serve.offer import Offer
 from daogou.serve.service import Limits, Service
 from daogou.serve.store import Store, StoreError
-from tests.serve.conftest import NOW_US, calling
-
-
-def good(answer: Any, status: int = 200) -> Any:
-    """The document of an answer."""
-    assert answer.status_code == status, answer.text
-    return answer.json()
-
-
-def refused(answer: Any, status: int) -> str:
-    """The reasons of a refusal."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
-    assert problem["status"] == status and problem["detail"] and problem["title"]
-    return str(problem["detail"])
+from tests.serve.conftest import NOW_US, calling, good, refused
 
 
 @pytest.fixture
@@ -321,7 +307,7 @@ def test_recommend_takes_every_wish_of_the_guide_and_tells_what_rules_removed(
     message = refused(client.post("/v1/recommend", json={"user": user, "diversity": 2}), 422)
     assert "guide.diversity" in message
     ruled = guide.following(per_category=1)
-    service.loaded = dataclasses.replace(service.loaded, offer=Offer(ruled, ruled))
+    service.lineup = Lineup(dataclasses.replace(service.loaded, offer=Offer(ruled, ruled)))
     assert good(client.post("/v1/recommend", json={"user": user}))["rules"]
 
 
@@ -461,7 +447,8 @@ def test_a_reload_swaps_the_run_and_a_bad_one_changes_nothing(
         guide.artifact.manifest["files"]["model.safetensors"], "another",
     )  # fmt: skip
     assert service.loaded.guide is other
-    (model,) = good(client.get("/v1/models"))["models"]
+    model, former = good(client.get("/v1/models"))["models"]
+    assert former["digest"] == guide.artifact.manifest["files"]["model.safetensors"]
     assert model["digest"] == "another" and "click" in model["tasks"]
 
 

@@ -17,6 +17,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from daogou.guide import Guide
+from daogou.serve.lineup import Lineup
 from daogou.serve.service import Service
 from tests.serve.conftest import ROOT, calling, skip_without
 
@@ -109,7 +110,7 @@ def test_a_run_shows_its_curves_and_only_the_judgement_that_is_its_own(
     (copy / "manifest.json").write_bytes((service.loaded.run / "manifest.json").read_bytes())
     judged = {"manifest": "of another", "evaluation": {"split": "test", "tasks": {}}}
     (copy / "evaluate.json").write_text(json.dumps(judged))
-    service.loaded = dataclasses.replace(service.loaded, run=copy)
+    service.lineup = Lineup(dataclasses.replace(service.loaded, run=copy))
     assert client.get("/v1/models/documents").json()["evaluation"] is None
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from daogou.errors import ConfigError
-from daogou.serve.run import serve
+from daogou.serve.run import Runs, serve
 from tests.serve.conftest import ROOT
 
 
@@ -28,7 +28,7 @@ def test_where_others_can_come_in_a_server_without_a_key_does_not_start(
 ) -> None:
     store = f"sqlite:///{tmp_path / 's.db'}"
     with pytest.raises(ConfigError, match=r"has no key; make one first: daogou keys --store 'sql"):
-        serve(made_run, store=store, host="0.0.0.0", port=0, listening=refuse)
+        serve(Runs(made_run), store=store, host="0.0.0.0", port=0, listening=refuse)
 
 
 @contextmanager

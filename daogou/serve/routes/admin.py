@@ -12,11 +12,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from daogou.errors import DataError
-from daogou.serve.bodies import ReloadBody
+from daogou.serve.bodies import LineupBody, ReloadBody
 from daogou.serve.door import Door
 from daogou.serve.meters import CONTENT_TYPE
 from daogou.serve.problem import REFUSALS, Json
-from daogou.serve.service import Service, described
+from daogou.serve.service import Service
 from daogou.serve.store import Document, StoreError
 from daogou.serve.wire import IMPORT_PATH
 
@@ -31,14 +31,33 @@ def admin(service: Service, door: Door) -> APIRouter:
 
     @routes.get("/v1/models", dependencies=needs_server)
     async def models() -> Json:
-        """The run that answers: its tasks, its catalogue, and when its log ends."""
-        return Json({"models": [described(service.loaded)]})
+        """The runs that answer: tasks, catalogue, when the log ends, and whom each answers.
+
+        The first is the main one. Of the one in the shadow there is how far it agrees with that.
+        """
+        return Json(service.described())
 
     @routes.post("/v1/admin/reload", dependencies=needs_admin)
     async def reload(body: ReloadBody) -> Json:
         """Answer from another run, without a pause; one that is not whole changes nothing."""
         run = Path(body.run) if body.run is not None else None
         return Json(await run_in_threadpool(service.reload, run))
+
+    @routes.post("/v1/admin/rollback", dependencies=needs_admin)
+    async def rollback() -> Json:
+        """Answer from the run that answered before, which is still in memory."""
+        return Json(await run_in_threadpool(service.roll_back))
+
+    @routes.put("/v1/admin/lineup", dependencies=needs_admin)
+    async def lineup(body: LineupBody) -> Json:
+        """Have runs answer shares of the users, and one be asked in the shadow.
+
+        Who is not in a share is answered by the main run. Runs that are not named any more are
+        let go.
+        """
+        variants = [(Path(each.run), each.share) for each in body.variants]
+        shadow = Path(body.shadow) if body.shadow is not None else None
+        return Json(await run_in_threadpool(service.line_up, variants, shadow))
 
     @routes.get(
         "/v1/admin/export",

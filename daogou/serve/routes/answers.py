@@ -14,9 +14,10 @@ from daogou.serve.bodies import (
     RecommendBody,
 )
 from daogou.serve.door import Door
+from daogou.serve.lineup import Who
 from daogou.serve.problem import REFUSALS, Json
 from daogou.serve.routes.rows import check_batch
-from daogou.serve.service import Service, Who, popular
+from daogou.serve.service import Service, popular
 from daogou.serve.store import Document
 
 

@@ -18,9 +18,10 @@ from daogou.guide.words import column_name
 from daogou.report.run import Found, run_page
 from daogou.serve.bodies import Lang, ProductsBody
 from daogou.serve.door import Door
+from daogou.serve.lineup import Loaded
 from daogou.serve.problem import REFUSALS, Json
 from daogou.serve.routes.rows import check_batch
-from daogou.serve.service import Loaded, Service
+from daogou.serve.service import Service
 
 _FOLDER: Final = "page"
 _TYPES: Final = {

@@ -5,9 +5,10 @@ from fastapi import APIRouter, Depends
 from daogou.guide.edit import read_edits
 from daogou.serve.bodies import EditBody, Lang
 from daogou.serve.door import Door
+from daogou.serve.lineup import Who
 from daogou.serve.problem import REFUSALS, Json
 from daogou.serve.routes.catalogue import User
-from daogou.serve.service import Service, Who
+from daogou.serve.service import Service
 
 
 def profile(service: Service, door: Door) -> APIRouter:

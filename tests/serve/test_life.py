@@ -1,0 +1,330 @@
+"""Runs that take one another's place, share users or watch: nobody who asks notices more."""
+
+import dataclasses
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fastapi.testclient import TestClient
+
+from daogou import artifact
+from daogou.config import make
+from daogou.errors import ConfigError
+from daogou.guide import Guide
+from daogou.model.build import Shape
+from daogou.serve.lineup import Lineup, Loaded, Rival, Who
+from daogou.serve.service import Service
+from daogou.serve.shadow import agree
+from tests.serve.conftest import good, refused
+
+KEPT = ("history_length", "settings", "fit", "returning", "prepared")
+
+
+@pytest.fixture(scope="session")
+def other_run(guide: Guide, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The made run with other weights: a run that another fit might have made."""
+    folder, made = tmp_path_factory.mktemp("other") / "run", guide.artifact
+    shutil.copytree(made.folder / "store", folder / "store")
+    model = deepcopy(made.model)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in model.heads["funnel"].parameters():
+            weight += 0.05 * torch.randn_like(weight)
+    artifact.save(
+        folder, shop=made.shop, transform=made.transform, model=model,
+        shape=make("shape", Shape, made.manifest["shape"]),
+        record={name: made.manifest[name] for name in KEPT},
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="session")
+def other(other_run: Path) -> Guide:
+    """The other run, loaded once."""
+    return Guide.load(other_run)
+
+
+@pytest.fixture
+def runs(
+    service: Service, guide: Guide, other: Guide, monkeypatch: pytest.MonkeyPatch
+) -> dict[Path, Guide]:
+    """What is loaded from each folder; a test may put something else there."""
+    found = {service.loaded.run: guide, other.artifact.folder: other}
+    monkeypatch.setattr(Guide, "load", lambda run: found[run])
+    return found
+
+
+def named(guide: Guide) -> str:
+    return str(guide.artifact.manifest["files"]["model.safetensors"])[:12]
+
+
+def scores(answer: Any) -> dict[str, float]:
+    return {line["item"]: line["score"] for line in answer["items"]}
+
+
+def line_up(client: TestClient, *variants: tuple[Path, float], shadow: Path | None = None) -> Any:
+    body = {
+        "variants": [{"run": str(run), "share": share} for run, share in variants],
+        "shadow": None if shadow is None else str(shadow),
+    }
+    return client.put("/v1/admin/lineup", json=body)
+
+
+# ---- swaps --------------------------------------------------------------------------------
+
+
+def test_no_request_fails_or_mixes_runs_while_they_are_swapped(
+    client: TestClient, runs: dict[Path, Guide], guide: Guide
+) -> None:
+    user = next(iter(guide.artifact.store.user_rows))
+    wanted = {named(each): scores(each.recommend(user, k=3)) for each in runs.values()}
+    assert len(wanted) == 2
+    ended = threading.Event()
+
+    def ask() -> list[Any]:
+        answers = []
+        while not ended.is_set():
+            answers.append(client.post("/v1/recommend", json={"user": user, "k": 3}))
+        return answers
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask) for _ in range(3)]
+        for run in [*runs, *runs, *runs]:
+            good(client.post("/v1/admin/reload", json={"run": str(run)}))
+            good(client.post("/v1/recommend", json={"user": user, "k": 3}))
+        ended.set()
+        answers = [good(answer) for each in asking for answer in each.result()]
+    assert {answer["variant"] for answer in answers} == set(wanted)
+    for answer in answers:
+        assert not answer["degraded"]
+        assert scores(answer) == pytest.approx(wanted[answer["variant"]], abs=1e-6)
+
+
+def test_a_rollback_gives_the_former_scores_and_again_the_later_ones(
+    client: TestClient, runs: dict[Path, Guide], other: Guide, service: Service
+) -> None:
+    def shown() -> dict[str, float]:
+        return scores(good(client.post("/v1/rank", json={"user": "1", "items": ["1", "2", "3"]})))
+
+    before = shown()
+    assert "no run has answered before" in refused(client.post("/v1/admin/rollback"), 422)
+    good(client.post("/v1/admin/reload", json={"run": str(other.artifact.folder)}))
+    after = shown()
+    assert after != pytest.approx(before, abs=1e-4)
+    runs.clear()  # it is kept in memory: nothing is loaded
+    told = good(client.post("/v1/admin/rollback"))
+    assert told["now"]["run"] == str(service.loaded.run) and shown() == before
+    good(client.post("/v1/admin/rollback"))
+    assert shown() == after
+    roles = [each["role"] for each in good(client.get("/v1/models"))["models"]]
+    assert roles == ["main", "former"]
+
+
+def test_a_run_that_goes_back_has_the_products_that_were_written_meanwhile(
+    client: TestClient, runs: dict[Path, Guide], other: Guide
+) -> None:
+    good(client.post("/v1/admin/reload", json={"run": str(other.artifact.folder)}))
+    good(client.put("/v1/items/new", json={"fields": {"title": "red shoes"}}))
+    good(client.post("/v1/admin/rollback"))
+    found = good(client.post("/v1/rank", json={"user": "1", "items": ["new"]}))
+    assert found["items"][0]["known"] is True
+
+
+def test_a_run_whose_answers_are_not_its_own_is_not_served(
+    client: TestClient, other_run: Path, service: Service, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(other_run, copy)
+    weights = service.loaded.run / "model.safetensors"
+    shutil.copy(weights, copy / "model.safetensors")
+    document = artifact.read_manifest(copy)
+    document["files"]["model.safetensors"] = artifact.sha256(weights)
+    document["digest"] = artifact._digest(document)
+    artifact.write_document(copy / "manifest.json", document)
+    message = refused(client.post("/v1/admin/reload", json={"run": str(copy)}), 422)
+    assert "does not answer as when it was saved" in message and "answers of click" in message
+    assert service.loaded.run != copy
+
+
+# ---- shares -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_digest(service: Service) -> Callable[[str], Loaded]:
+    """The made run, as if its weights had a digest."""
+
+    def made(digest: str) -> Loaded:
+        guide = service.loaded.guide
+        manifest = {**guide.artifact.manifest, "files": {"model.safetensors": digest}}
+        changed = dataclasses.replace(guide.artifact, manifest=manifest)
+        offer = dataclasses.replace(
+            service.loaded.offer, guide=dataclasses.replace(guide, artifact=changed)
+        )
+        return dataclasses.replace(service.loaded, offer=offer)
+
+    return made
+
+
+def test_users_are_split_by_their_names_alone_and_near_the_shares(
+    of_digest: Callable[[str], Loaded],
+) -> None:
+    main, first, second = (of_digest(each) for each in "abc")
+    lineup = Lineup(main, (Rival(first, 0.3), Rival(second, 0.2)))
+    people = [Who(str(n)) for n in range(4000)]
+    found = [lineup.of(who).digest for who in people]
+    assert found == [lineup.of(who).digest for who in people]
+    shares = [found.count(each) / len(people) for each in "abc"]
+    # Three standard errors of a share are at most 0.024.
+    assert shares == pytest.approx([0.5, 0.3, 0.2], abs=0.024)
+    assert lineup.of(Who("7", "v1")) == lineup.of(Who("7"))
+    assert {lineup.of(Who(None, f"v{n}")).digest for n in range(50)} == set("abc")
+
+
+def test_a_larger_share_keeps_whom_it_had_and_another_run_gets_others(
+    of_digest: Callable[[str], Loaded],
+) -> None:
+    def theirs(digest: str, share: float) -> set[int]:
+        lineup = Lineup(of_digest("main"), (Rival(of_digest(digest), share),))
+        return {n for n in range(2000) if lineup.of(Who(str(n))).digest == digest}
+
+    small, large, another = theirs("b", 0.2), theirs("b", 0.4), theirs("c", 0.2)
+    assert small < large
+    # Independent groups: of 2,000 some 80 are in both, give or take 26.
+    assert 50 < len(small & another) < 110
+
+
+def test_a_share_of_all_leaves_nobody_else(of_digest: Callable[[str], Loaded]) -> None:
+    halves = Lineup(of_digest("a"), tuple(Rival(of_digest(each), 0.5) for each in "bc"))
+    assert {halves.of(Who(str(n))).digest for n in range(500)} == {"b", "c"}
+
+
+def test_each_user_is_answered_by_their_run_and_it_is_kept_with_what_was_shown(
+    client: TestClient, runs: dict[Path, Guide], guide: Guide, other: Guide, service: Service
+) -> None:
+    told = good(line_up(client, (other.artifact.folder, 0.5)))["models"]
+    assert [(each["role"], each["share"]) for each in told] == [("main", 0.5), ("variant", 0.5)]
+    by_name = {named(each): each for each in (guide, other)}
+    users = list(guide.artifact.store.user_rows)[:8]
+    seen = set()
+    for user in users:
+        found = good(client.post("/v1/recommend", json={"user": user, "k": 2}))
+        assert found["variant"] == service.lineup.of(Who(user)).variant
+        assert scores(found) == pytest.approx(
+            scores(by_name[found["variant"]].recommend(user, k=2)), abs=1e-6
+        )
+        shown = service.store.request(found["request_id"])
+        assert shown is not None and shown.variant == found["variant"]
+        seen.add(found["variant"])
+    assert seen == set(by_name)
+    lines = client.get("/metrics").text.splitlines()
+    counted = [line for line in lines if line.startswith("daogou_shown_total{")]
+    assert sum(float(line.split()[-1]) for line in counted) == len(users)
+    assert f'daogou_model_share{{variant="{named(other)}"}} 0.5' in lines
+
+
+def test_a_run_that_becomes_the_main_one_is_no_variant_any_more(
+    client: TestClient, runs: dict[Path, Guide], other: Guide, service: Service
+) -> None:
+    good(line_up(client, (other.artifact.folder, 0.2)))
+    good(client.post("/v1/admin/reload", json={"run": str(other.artifact.folder)}))
+    assert service.lineup.rivals == () and service.loaded.guide is other
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_lineup_that_cannot_be_is_refused_and_changes_nothing(
+    client: TestClient, other_run: Path, made_run: Path, service: Service, tmp_path: Path
+) -> None:
+    before = service.lineup
+    assert "shares [0.6, 0.6]" in refused(line_up(client, (other_run, 0.6), (made_run, 0.6)), 422)
+    assert "which answers already" in refused(line_up(client, (made_run, 0.1)), 422)
+    assert "which answers already" in refused(
+        line_up(client, (other_run, 0.1), shadow=other_run), 422
+    )
+    assert "no such run" in refused(line_up(client, shadow=tmp_path / "nowhere"), 422)
+    assert "greater than 0" in refused(line_up(client, (other_run, 0.0)), 422)
+    assert service.lineup == before
+    with pytest.raises(ConfigError, match="give each above 0"):
+        before.lined_up([Rival(before.main, float("nan"))], None)
+
+
+# ---- a shadow -----------------------------------------------------------------------------
+
+
+def test_a_shadow_is_asked_the_same_and_it_is_told_how_far_it_agrees(
+    client: TestClient, runs: dict[Path, Guide], guide: Guide, other: Guide, service: Service
+) -> None:
+    good(line_up(client, shadow=other.artifact.folder))
+    users = list(guide.artifact.store.user_rows)[:3]
+    for user in users:
+        good(client.post("/v1/recommend", json={"user": user, "k": 4}))
+    service.shadow.wait()
+    pairs = [agree(guide.recommend(user, k=4), other.recommend(user, k=4)) for user in users]
+    overlap, same, apart = (sum(each) / len(users) for each in zip(*pairs, strict=True))
+    (shadow,) = (
+        each for each in good(client.get("/v1/models"))["models"] if each["role"] == "shadow"
+    )
+    assert shadow["agreement"]["recommend"] == {
+        "answers": 3, "failed": 0, "left_out": 0, "overlap": pytest.approx(overlap),
+        "same_first": pytest.approx(same), "score_difference": pytest.approx(apart, abs=1e-6),
+    }  # fmt: skip
+    lines = client.get("/metrics").text.splitlines()
+    assert 'daogou_shadow_total{kind="recommend",outcome="compared"} 3.0' in lines
+    assert 'daogou_shadow_overlap_count{kind="recommend"} 3.0' in lines
+    assert {service.store.request(line) for line in ("x",)} == {None}
+    good(line_up(client))
+    assert [each["role"] for each in good(client.get("/v1/models"))["models"]] == ["main"]
+
+
+def test_a_shadow_that_fails_harms_no_answer_and_is_counted(
+    client: TestClient, runs: dict[Path, Guide], other: Guide, service: Service
+) -> None:
+    runs[other.artifact.folder] = dataclasses.replace(other, weights={})
+    good(line_up(client, shadow=other.artifact.folder))
+    found = good(client.post("/v1/recommend", json={"user": "1", "k": 2}))
+    assert not found["degraded"] and len(found["items"]) == 2
+    service.shadow.wait()
+    agreement = service.shadow.agreement()["recommend"]
+    assert (agreement["failed"], agreement["answers"], agreement["overlap"]) == (1, 0, None)
+
+
+def test_a_shadow_that_is_slow_is_not_waited_for_and_its_questions_do_not_gather(
+    client: TestClient, runs: dict[Path, Guide], other: Guide, service: Service
+) -> None:
+    go_on = threading.Event()
+
+    class Stuck(dict[str, float]):
+        def __getitem__(self, stage: str) -> float:
+            assert go_on.wait(60)
+            return super().__getitem__(stage)
+
+    runs[other.artifact.folder] = dataclasses.replace(other, weights=Stuck(other.weights))
+    good(line_up(client, shadow=other.artifact.folder))
+    try:
+        for _ in range(20):
+            found = good(client.post("/v1/rank", json={"user": "1", "items": ["1", "2"]}))
+            assert not found["degraded"]
+    finally:
+        go_on.set()
+    service.shadow.wait()
+    agreement = service.shadow.agreement()["rank"]
+    assert (agreement["answers"], agreement["left_out"]) == (16, 4)
+    assert agreement["overlap"] == 1.0
+
+
+def test_a_shadow_is_compared_with_the_main_run_alone(
+    client: TestClient, runs: dict[Path, Guide], guide: Guide, other: Guide, service: Service
+) -> None:
+    service.lineup = dataclasses.replace(
+        service.lineup, rivals=(Rival(service.loaded, 1.0),), shadow=service.loaded,
+        main=dataclasses.replace(service.loaded, offer=dataclasses.replace(
+            service.loaded.offer, run=other, guide=other)),
+    )  # fmt: skip
+    good(client.post("/v1/recommend", json={"user": "1", "k": 2}))
+    service.shadow.wait()
+    assert service.shadow.agreement() == {}
