@@ -256,12 +256,13 @@ class Guide:
                 {
                     "item": self.catalogue.keys[rows[place]],
                     "score": float(scores[place]),
-                    "p": self._by_stage(chances[:, place]),
-                    **self._worth(chances[:, place]),
+                    **predicted,
                     **({} if worth is None else {"worth": _known(worth[place])}),
                     "reasons": reasons,
                 }
-                for place, reasons in zip(best.tolist(), why, strict=True)
+                for place, predicted, reasons in zip(
+                    best.tolist(), self._predicted(chances[:, best]), why, strict=True
+                )
             ],
             **({"rules": removed} if removed else {}),
             "fallback": allowed.fallback
@@ -439,11 +440,12 @@ class Guide:
                     "item": item,
                     "known": bool(rows[place]),
                     "score": float(scores[place]),
-                    "p": self._by_stage(chances[:, place]),
-                    **self._worth(chances[:, place]),
+                    **predicted,
                     **_forbidden(said, int(rows[place])),
                 }
-                for place, item in enumerate(asked)
+                for (place, item), predicted in zip(
+                    enumerate(asked), self._predicted(chances), strict=True
+                )
             ],
             **asks.told,
             **_told(said),
@@ -593,16 +595,15 @@ class Guide:
         ]
         lines.sort(key=lambda line: -abs(cast(float, line["weight"])))
         last = self.scorer.stages[-1]
-        by_stage = self._by_stage(chances)
+        predicted = self._predicted(chances[:, None])[0]
         return {
             "user": asks.user,
             "item": product,
             "score": float(score),
-            "p": by_stage,
-            **self._worth(chances),
+            **predicted,
             "contributions": lines,
             "text": words.explanation(
-                self.catalogue.name(row), last, by_stage[last], _strongest(lines), lang
+                self.catalogue.name(row), last, predicted["p"][last], _strongest(lines), lang
             ),
             **asks.told,
         }
@@ -992,14 +993,19 @@ class Guide:
         worth = torch.tensor([self.weights[stage] for stage in self.scorer.stages]).double()
         return worth @ chances[: len(worth)].double()
 
-    def _by_stage(self, chances: Tensor) -> dict[str, float]:
-        stages = self.scorer.stages
-        return dict(zip(stages, chances[: len(stages)].tolist(), strict=True))
+    def _predicted(self, chances: Tensor) -> list[Document]:
+        """``p`` by stage of each product, and the expected value where the run has learnt one.
 
-    def _worth(self, chances: Tensor) -> dict[str, float]:
-        """The expected value, where there is one, among the chances ``[T]`` of one product."""
-        n = len(self.scorer.stages)
-        return {"expected_value": float(chances[n])} if len(chances) > n else {}
+        ``chances [T, B]`` have it last.
+        """
+        stages = self.scorer.stages
+        return [
+            {
+                "p": dict(zip(stages, line, strict=False)),
+                **({"expected_value": line[-1]} if len(line) > len(stages) else {}),
+            }
+            for line in chances.T.tolist()
+        ]
 
 
 def _match_query(artifact: Artifact, shoppers: Shoppers) -> Tensor:
