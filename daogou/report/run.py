@@ -333,7 +333,7 @@ def run_page(found: Found, *, lang: str = "en") -> str:
         _receipt(found, words, lang),
         _curves(found, words),
         _calibration(found, words),
-        _gates(found, words),
+        _gates(found, lang),
         over_time(found.probes, lang=lang),
         _data(found, words),
         _how(found, words),
@@ -592,16 +592,49 @@ def _wilson(share: float, n: float) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def _gates(found: Found, words: Words) -> str:
-    kept = _kept_epoch(found)
-    modules = kept.get("gates", {})
+def gate_shares(found: Found, lang: str = "en") -> list[Document]:
+    """Of each module of the kept epoch its ``gates`` and what share ``[G, E]`` each gives experts.
+
+    None is an expert that a gate never mixes.
+    """
+    return [
+        {
+            "module": module,
+            "name": _gates_name(module),
+            "gates": _gate_names(found, len(use["usage"]), WORDS[lang]),
+            "shares": [[share or None for share in row] for row in use["usage"]],
+        }
+        for module, use in _kept_epoch(found).get("gates", {}).items()
+    ]
+
+
+def mean_affinity(probes: Sequence[Document]) -> Document | None:
+    """How much a step for one task (row) lowers another's held-out loss, over all probes.
+
+    ``tasks`` and the ``share [T, T]`` of itself by which it falls, None where it was never seen;
+    None without probes.
+    """
+    if not probes:
+        return None
+    tasks = probes[-1]["tasks"]
+    each = range(len(tasks))
+    return {
+        "tasks": tasks,
+        "share": [
+            [_mean([_entry(one["affinity"], (i, j)) for one in probes]) for j in each] for i in each
+        ],
+    }
+
+
+def _gates(found: Found, lang: str) -> str:
+    words = WORDS[lang]
+    epoch = _kept_epoch(found).get("epoch")
     body = []
-    for module, use in modules.items():
-        name = _gates_name(module)
-        gates = _gate_names(found, len(use["usage"]), words)
-        experts = [words["expert"].format(n=i + 1) for i in range(len(use["usage"][0]))]
-        shares = [[100 * share or None for share in row] for row in use["usage"]]
-        title = words["gate_map"].format(gates=name, epoch=kept["epoch"])
+    for use in gate_shares(found, lang):
+        name, gates, module = use["name"], use["gates"], use["module"]
+        experts = [words["expert"].format(n=i + 1) for i in range(len(use["shares"][0]))]
+        shares = [[None if each is None else 100 * each for each in row] for row in use["shares"]]
+        title = words["gate_map"].format(gates=name, epoch=epoch)
         drawn = HeatMap(
             f"gates-{name.replace('.', '-')}", title, words["gates_note"], gates, experts, shares,
             axes=(words["gate_head"], words["expert_head"]), digits=0, full=100.0, unsigned=True,

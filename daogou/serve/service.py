@@ -269,11 +269,13 @@ class Service:
         *,
         instead: Callable[[Guide], list[str]],
         scenario: str | None,
+        bare: Mapping[str, object] | None = None,
     ) -> Document:
         """Like `ask`, of an answer that shows products: kept as shown, and never missing.
 
-        Where the model fails or is slow, the products ``instead`` are shown, ``degraded``. The
-        run in the shadow is asked the same, aside, where the main one answered.
+        Where the model fails or is slow, the products ``instead`` are shown, ``degraded``, with
+        ``bare`` for what else such an answer has. The run in the shadow is asked the same, aside,
+        where the main one answered.
         """
         lineup = self.lineup
         loaded = self.answering(who)
@@ -285,12 +287,14 @@ class Service:
             if isinstance(error, TimeoutError):
                 error = TimeoutError(f"no answer in {self.limits.timeout_s} s")
             self._degrade("model", error)
-            found = _without_model(who, instead(loaded.guide))
+            found = {**_without_model(who, instead(loaded.guide)), **(bare or {})}
         else:
             if lineup.shadow is not None and loaded.digest == lineup.main.digest:
                 aside = lineup.shadow.guide
                 self.shadow.ask(kind, found, lambda: self._asked(aside, who, question))
-        found = {"request_id": new_request_id(), **found, "variant": loaded.variant}
+        found = {
+            "request_id": new_request_id(), "fallback": None, **found, "variant": loaded.variant,
+        }  # fmt: skip
         self.meters.shown.labels(loaded.variant).inc()
         shown = Request(
             found["request_id"], self.store.now_us(), [line["item"] for line in found["items"]],

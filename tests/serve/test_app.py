@@ -165,7 +165,7 @@ def test_what_trends_is_what_was_just_sent(client: TestClient, items: list[str])
 
 
 def test_search_and_the_dialogue_answer_as_the_guide_does(
-    client: TestClient, guide: Guide, user: str
+    client: TestClient, service: Service, guide: Guide, user: str
 ) -> None:
     word = str(guide.catalogue.value("title", 1)).split()[0]
     found = good(client.post("/v1/search", json={"query": word, "k": 3, "lang": "zh"}))
@@ -176,6 +176,10 @@ def test_search_and_the_dialogue_answer_as_the_guide_does(
     found = good(client.post("/v1/search", json=asked))
     assert found["known"] and left_out not in [line["item"] for line in found["items"]]
     first = good(client.post("/v1/guide", json={"user": user}))
+    kept = service.store.request(first["request_id"])
+    assert kept is not None
+    assert kept.items == [line["item"] for line in first["items"]]
+    assert (kept.scenario, first["fallback"], first["degraded"]) == ("guide", None, False)
     chip = first["question"]["chips"][0]
     state = first["state"]
     state["answers"].append(chip["answer"])
@@ -530,6 +534,7 @@ def test_without_the_model_popular_products_are_shown(
 
     monkeypatch.setattr(Guide, "recommend", fail)
     monkeypatch.setattr(Guide, "score", fail)
+    monkeypatch.setattr(Guide, "ask", fail)
     found = good(client.post("/v1/recommend", json={"user": user, "k": 3}))
     assert (found["degraded"], found["fallback"], found["user"]) == (True, "popular", user)
     rows = [guide.catalogue.row(line["item"]) for line in found["items"]]
@@ -542,7 +547,11 @@ def test_without_the_model_popular_products_are_shown(
     assert {guide.catalogue.value("category", row) for row in rows} == {some}
     found = good(client.post("/v1/rank", json={"user": user, "items": ["3", "1"]}))
     assert [line["item"] for line in found["items"]] == ["3", "1"] and found["degraded"]
-    assert 'daogou_degraded_total{cause="model"} 3.0' in client.get("/metrics").text
+    state = {"answers": [{"column": "category", "value": some}], "lang": "zh"}
+    found = good(client.post("/v1/guide", json=state))
+    assert (found["question"], found["fallback"], len(found["items"])) == (None, "popular", 4)
+    assert found["state"]["answers"] == state["answers"]
+    assert 'daogou_degraded_total{cause="model"} 4.0' in client.get("/metrics").text
 
 
 def test_a_model_that_is_slow_is_not_waited_for(

@@ -114,6 +114,29 @@ def test_a_run_shows_its_curves_and_only_the_judgement_that_is_its_own(
     assert client.get("/v1/models/documents").json()["evaluation"] is None
 
 
+def test_the_page_is_told_what_gates_take_and_which_task_helps_which(
+    client: TestClient, service: Service, tmp_path: Path
+) -> None:
+    found = client.get("/v1/models/documents", params={"lang": "zh"}).json()
+    (use,) = found["gates"]
+    assert use["gates"] == ["click", "cart", "purchase"]
+    for row in use["shares"]:
+        assert sum(share or 0 for share in row) == pytest.approx(1.0, abs=0.001)
+        assert None in row  # an expert of another task
+    assert found["affinity"] is None
+    probed = [
+        {"tasks": ["click", "match"], "affinity": [[0.1, share], [None, 0.2]]}
+        for share in (0.02, 0.04)
+    ]
+    # The joint run of `daogou relate` lies beside what it probed.
+    (tmp_path / "all").mkdir()
+    (tmp_path / "probes.jsonl").write_text("".join(json.dumps(each) + "\n" for each in probed))
+    service.loaded = dataclasses.replace(service.loaded, run=tmp_path / "all")
+    found = client.get("/v1/models/documents").json()["affinity"]
+    assert found["tasks"] == ["click", "match"]
+    assert found["share"] == [[pytest.approx(0.1), pytest.approx(0.03)], [None, pytest.approx(0.2)]]
+
+
 def test_the_report_is_one_page_whose_style_its_policy_names(client: TestClient) -> None:
     answer = client.get("/v1/models/report", params={"lang": "zh"})
     assert answer.status_code == 200 and "<style>" in answer.text

@@ -69,7 +69,7 @@ export const api = {
   events: (options) => ask("GET", path`/v1/users/${state.shopper}/events?last=20`, options),
   forget: () => ask("DELETE", path`/v1/users/${state.shopper}`),
   models: (options) => ask("GET", "/v1/models", options),
-  documents: (options) => ask("GET", "/v1/models/documents", options),
+  documents: (options) => ask("GET", path`/v1/models/documents?lang=${state.lang}`, options),
   metrics: (options) => ask("GET", "/metrics", { ...options, text: true }),
 };
 

@@ -48,6 +48,22 @@ export function intervals(lines, { from, to }) {
         el("span", {}, format.decimal(each, Math.abs(to) < 0.2 ? 3 : 1))))));
 }
 
+/** A table of numbers whose cells are as dark as they are large; `full` is the darkest. */
+export function heat({ title, caption, rows, columns, cells, full, said, corner = "" }) {
+  return el("div", { class: "wide-table", tabindex: 0, role: "region", "aria-label": title },
+    el("table", { class: "heat" }, caption ? el("caption", {}, caption) : null,
+      el("thead", {}, el("tr", {}, el("td", { class: "soft" }, corner),
+        columns.map((name) => el("th", { scope: "col", class: "number" }, name)))),
+      el("tbody", {}, rows.map((name, i) =>
+        el("tr", {}, el("th", { scope: "row" }, name), cells[i].map((value) =>
+          Number.isFinite(value)
+            ? el("td", {
+              class: value < 0 ? "number below" : "number",
+              vars: { "--part": `${Math.min(Math.abs(value) / (full || 1), 1) * 60}%` },
+            }, said(value))
+            : el("td", { class: "number soft" }, "–")))))));
+}
+
 const [W, H, EDGE] = [220, 120, 6];
 
 /** Curves over a common axis, the first solid and the others dashed. */

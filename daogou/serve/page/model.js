@@ -1,7 +1,7 @@
 // The model for its engineer: how good it is, whether sharing helps, and what it answers now.
 
 import { api } from "./api.js";
-import { curves, intervals, reliability, spark } from "./chart.js";
+import { curves, heat, intervals, reliability, spark } from "./chart.js";
 import { el, fill } from "./dom.js";
 import { quiet } from "./parts.js";
 import { key, state } from "./state.js";
@@ -31,7 +31,7 @@ export async function show({ root, shop, signal }) {
           t("model.report")),
         key.get() ? null : el("span", { class: "soft" }, t("model.report.note")))), // a link carries no key
     live, quality(documents), receipt(documents), calibration(documents), learning(documents),
-    absent(shop));
+    affinity(documents), gates(documents), absent(shop));
   await traffic(live, signal);
 }
 
@@ -121,6 +121,30 @@ function learning({ epochs, best_epoch: best }) {
       return curves(task, [held, taught], {
         kept: kept < 0 ? null : kept, words: format.decimal(held[kept < 0 ? held.length - 1 : kept], 2),
       });
+    })));
+}
+
+/** Which task's steps help which other task, where the run was probed. */
+function affinity({ affinity }) {
+  if (!affinity) return panel(t("model.affinity"), t("model.affinity.none"));
+  const { tasks, share } = affinity;
+  const others = share.flatMap((row, i) => row.filter((value, j) => i !== j && Number.isFinite(value)));
+  return panel(t("model.affinity"), t("model.affinity.note"),
+    heat({
+      title: t("model.affinity"), rows: tasks, columns: tasks, corner: t("model.affinity.corner"),
+      cells: share.map((row) => row.map((value) => (Number.isFinite(value) ? value * 1e4 : null))),
+      full: 1e4 * Math.max(...others.map(Math.abs), 1e-9),
+      said: (value) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${format.decimal(Math.abs(value), 1)}`,
+    }));
+}
+
+/** What each task's gate takes of each expert. */
+function gates({ gates }) {
+  if (!gates?.length) return null;
+  return panel(t("model.gates"), t("model.gates.note"), gates.map(({ name, gates: rows, shares }) =>
+    heat({
+      title: name, caption: name, rows, columns: shares[0].map((_, i) => t("model.expert", { n: i + 1 })),
+      cells: shares, full: 1, said: format.percent,
     })));
 }
 

@@ -5,15 +5,17 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from starlette.exceptions import HTTPException
 
+from daogou.guide.browse import Filters
 from daogou.serve.bodies import GuideBody, SearchBody, SimilarBody, Text
 from daogou.serve.door import Door
 from daogou.serve.lineup import Who
 from daogou.serve.problem import REFUSALS, Json
 from daogou.serve.routes.catalogue import Item
-from daogou.serve.service import Service
+from daogou.serve.service import Service, popular
 
 Count = Annotated[int, Query(ge=1, le=100)]
 Category = Annotated[Text | None, Query(description="Only this category.")]
+_STATE = {"user", "query", "where", "answers", "edits", "lang"}  # what a dialogue sends back
 Price = Annotated[float | None, Query(allow_inf_nan=False, description="At most this price.")]
 
 
@@ -67,17 +69,27 @@ def browse(service: Service, door: Door) -> APIRouter:
         """A turn of the guided dialogue: what narrows the choice most, and products so far.
 
         Send the answer's ``state`` back with the chosen chip's ``answer`` added to its ``answers``.
+        The products are kept under ``request_id``, as those of recommend are. ``degraded`` with a
+        ``fallback`` says that the model was away: popular products, and no question.
         """
         if body.k > service.limits.k:
             raise HTTPException(422, f"k: {body.k}; {service.limits.k} are the most")
         wishes = body.model_dump(exclude={"user", "session", "edits"})
         return Json(
-            await service.ask(
+            await service.show(
                 "guide",
                 Who(body.user, body.session),
                 lambda found, asker: found.ask(**(asker | _said(body)), **wishes),
+                instead=lambda guide: popular(
+                    guide, body.k, Filters(where=body.where).kept(guide.catalogue)
+                ),
+                scenario="guide",
+                bare={
+                    "question": None, "done": None, "left": None, "relaxed": [],
+                    "state": body.model_dump(include=_STATE),
+                },
             )
-        )
+        )  # fmt: skip
 
     @routes.post("/items/{item}/similar", dependencies=public)
     async def similar(item: Item, body: SimilarBody) -> Json:

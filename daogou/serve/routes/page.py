@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from daogou import artifact as artifacts
 from daogou.guide import Guide
 from daogou.guide.words import column_name
-from daogou.report.run import Found, run_page
+from daogou.report.run import Found, gate_shares, mean_affinity, run_page
 from daogou.serve.bodies import Lang, ProductsBody
 from daogou.serve.door import Door
 from daogou.serve.lineup import Loaded
@@ -82,7 +82,7 @@ def page(service: Service, door: Door) -> APIRouter:
         return Json({"products": [product(guide, item) for item in body.items]})
 
     @routes.get("/v1/models/documents", dependencies=needs_server)
-    async def documents() -> Json:
+    async def documents(lang: Annotated[Lang, Query()] = "en") -> Json:
         """How the run that answers was learnt and judged: what its folder holds of that."""
         loaded = service.loaded
         found = await service.think(lambda: documents_of(loaded))
@@ -95,6 +95,8 @@ def page(service: Service, door: Door) -> APIRouter:
                 "evaluation": found.evaluation,
                 "epochs": found.epochs,
                 "receipt": found.receipt,
+                "gates": gate_shares(found, lang),
+                "affinity": mean_affinity(found.probes),
             }
         )
 
@@ -191,7 +193,8 @@ def documents_of(loaded: Loaded) -> Found:
         loaded.guide.artifact.manifest,
         judged["evaluation"] if judged is not None and is_its else None,
         _records(run / "events.jsonl"),
-        _records(run / "probes.jsonl"),
+        # The joint run of `daogou relate` lies in its folder, beside what that probed.
+        _records(run / "probes.jsonl") or _records(run.resolve().parent / "probes.jsonl"),
         _read(run / "prepared.json"),
         _read(run / "receipt.json"),
     )
