@@ -131,7 +131,7 @@ def test_the_page_is_told_what_gates_take_and_which_task_helps_which(
     # The joint run of `daogou relate` lies beside what it probed.
     (tmp_path / "all").mkdir()
     (tmp_path / "probes.jsonl").write_text("".join(json.dumps(each) + "\n" for each in probed))
-    service.loaded = dataclasses.replace(service.loaded, run=tmp_path / "all")
+    service.lineup = Lineup(dataclasses.replace(service.loaded, run=tmp_path / "all"))
     found = client.get("/v1/models/documents").json()["affinity"]
     assert found["tasks"] == ["click", "match"]
     assert found["share"] == [[pytest.approx(0.1), pytest.approx(0.03)], [None, pytest.approx(0.2)]]
