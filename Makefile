@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow lint readme venv clean
+.PHONY: demo test slow lint audit readme venv clean
 
 demo: venv
 	$(BIN)/daogou demo
@@ -15,6 +15,9 @@ slow: venv
 
 lint: venv
 	scripts/check
+
+audit: venv
+	$(BIN)/python scripts/audit
 
 readme: venv
 	scripts/readme

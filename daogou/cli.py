@@ -1121,6 +1121,7 @@ def doctor(lang: Lang = "en") -> None:
         "tensorboard": ("tensorboardX",),
         "mlflow": ("mlflow", "sqlalchemy", "alembic"),
         "serve": ("fastapi", "pydantic", "uvicorn", "sqlalchemy", "prometheus_client"),
+        "ann": ("faiss",),
         "postgres": ("sqlalchemy", "psycopg"),
         "dev": ("pytest", "hypothesis", "mypy", "ruff", "sklearn", "scipy"),
     }

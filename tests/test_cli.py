@@ -513,8 +513,8 @@ def test_doctor_prints_versions_and_what_is_missing(call: Call) -> None:
     found = document(call("doctor", "--lang", "zh"))
     assert found["versions"]["torch"]
     assert set(found["missing"]) == {
-        "balancers", "baselines", "tune", "serve", "postgres", "public", "tensorboard", "mlflow",
-        "dev",
+        "balancers", "baselines", "tune", "serve", "ann", "postgres", "public", "tensorboard",
+        "mlflow", "dev",
     }  # fmt: skip
 
 
