@@ -168,6 +168,7 @@ class GuideSetting:
     per_category: int = 0  # most products of one category in an answer; 0 = any number
     bought_days: float = 0.0  # leave out what the user bought within so many days
     seen_days: float = 0.0  # leave out what the user did anything with
+    approximate_from: int = 300_000  # products from which matching need not compare every one
 
 
 @dataclass(frozen=True)
@@ -440,6 +441,8 @@ def check_guide(guide: GuideSetting, items: Items | None, events: Events | None)
         value = getattr(guide, name)
         if not 0 <= value < math.inf:
             problems.append(f"guide.{name}: {value}; give 0 or more")
+    if guide.approximate_from < 1:
+        problems.append(f"guide.approximate_from: {guide.approximate_from}; give 1 or more")
     return problems
 
 

@@ -27,6 +27,7 @@ from daogou.guide.edit import Edits, Prototypes, lifted, read_edits
 from daogou.guide.facets import Facets, fit_facets
 from daogou.guide.index import Index
 from daogou.guide.moments import iso
+from daogou.guide.near import is_here
 from daogou.guide.rerank import choose
 from daogou.guide.score import Scorer, Shoppers, fit_scorer
 from daogou.guide.search import Base, Search, fused
@@ -39,6 +40,7 @@ Document = dict[str, Any]
 LiveEvents = Iterable[Mapping[str, Any]] | None
 CANDIDATES: Final = 500  # products that matching hands to ranking
 STAGE_WORTH: Final = 10.0  # a stage counts so many times the one before it
+_SAMPLE: Final = 64  # users by whose queries a search that is not exact is judged
 _LIKELY: Final = 0.5  # from where on a class that no span names is said
 _SURE: Final = 0.8  # of a value that a title names, for it to count as the product's
 _FAINT: Final = 0.1  # of the strongest effect; weaker ones are not worth a word
@@ -109,12 +111,12 @@ class Guide:
         new_id: Callable[[], str] = new_request_id,
     ) -> "Guide":
         """The guide of an artifact that is loaded already."""
-        scorer = fit_scorer(artifact)
+        scorer, setting = fit_scorer(artifact), artifact.shop.guide
         index = None
         if "match" in artifact.model.heads and scorer.vectors is not None:
             index = Index(_indexed(artifact, scorer.vectors, _ids_of(scorer)))
+            index = _searched(index, scorer, setting)
         catalogue = fit_catalogue(artifact)
-        setting = artifact.shop.guide
         return Guide(
             artifact,
             scorer,
@@ -191,6 +193,8 @@ class Guide:
         if problems:
             raise ConfigError("\n".join(problems))
         other = replace(self, setting=setting)
+        if "approximate_from" in changes and self.index is not None:
+            other = replace(other, index=_searched(Index(self.index.vectors), self.scorer, setting))
         return other.weighing(setting.weights) if "weights" in changes else other
 
     def recommend(  # noqa: PLR0913 - one parameter per wish of the contract
@@ -1012,6 +1016,23 @@ def _match_query(artifact: Artifact, shoppers: Shoppers) -> Tensor:
     """What users ask the index with, ``[Q, D]``."""
     assert shoppers.encoded.users is not None
     return cast(MatchHead, artifact.model.heads["match"]).query(shoppers.encoded.users)
+
+
+def _searched(index: Index, scorer: Scorer, setting: GuideSetting) -> Index:
+    """The index as ``[guide]`` has it searched: where the extra is not installed, exactly."""
+    if len(index.vectors) < setting.approximate_from or not is_here():
+        return index
+    return index.in_cells(_sample_queries(scorer), least=setting.approximate_from)
+
+
+@torch.inference_mode()
+def _sample_queries(scorer: Scorer) -> Tensor:
+    """What some users, evenly spread, ask the index with at the end of the log, ``[Q, D]``."""
+    n_users = scorer.artifact.store.n_users
+    users = np.unique(np.linspace(0, n_users, min(n_users + 1, _SAMPLE)).astype(np.int64))
+    shoppers = scorer.shoppers(scorer.queries(users.tolist()))
+    assert shoppers is not None
+    return _match_query(scorer.artifact, shoppers)
 
 
 def _past(shoppers: Shoppers) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,18 +1,45 @@
-"""Queries and item vectors to the nearest items, exactly: every score is computed."""
+"""Queries and item vectors to the nearest items: exactly, or where they are many, nearly so."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from daogou.errors import DataError
+from daogou.guide.near import Near, fit_near
+
+MATCHED: Final = 500  # rows that a search is judged by
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What an index has beside its vectors so that not every score need be computed."""
+
+    near: Near
+    least: int  # rows; among fewer every score is computed
+    queries: Tensor  # [Q, D] by which `near` was fitted
+    fresh: Tensor  # [F] rows that are not in `near` as they are now
 
 
 @dataclass(frozen=True)
 class Index:
-    """Vectors of a catalogue, ``[N, D]``, searched by inner product. Made once, never changed."""
+    """Vectors of a catalogue, ``[N, D]``, searched by inner product. Made once, never changed.
+
+    The search is exact, every score being computed, but for large catalogues with `in_cells`.
+    """
 
     vectors: Tensor
+    cells: Cells | None = None
+
+    def in_cells(self, queries: Tensor, *, least: int) -> "Index":
+        """The same index that reads some of its vectors for a query; it needs faiss.
+
+        ``queries [Q, D]`` are like those that will come. Searches among fewer than ``least`` rows
+        stay exact.
+        """
+        near = fit_near(self.vectors, queries, MATCHED)
+        return Index(self.vectors, Cells(near, least, queries, torch.zeros(0, dtype=torch.int64)))
 
     def scores(self, queries: Tensor, rows: Tensor) -> Tensor:
         """Inner products ``[Q, R]`` of queries ``[Q, D]`` with the given rows ``[R]``."""
@@ -41,26 +68,66 @@ class Index:
         self._fits(queries)
         n_allowed = len(self.vectors) if allowed is None else int(allowed.sum())
         k = min(k, n_allowed)
-        scores, rows = [], []
-        for start in range(0, len(queries), block):
-            found = queries[start : start + block] @ self.vectors.T
-            if added is not None:
-                found = found + added[start : start + block]
-            if allowed is not None:
-                found = found.masked_fill(~allowed, -torch.inf)
-            best, at = found.topk(k, dim=1)
-            by_row = at.argsort(dim=1)
-            best, at = best.gather(1, by_row), at.gather(1, by_row)
-            order = best.argsort(dim=1, descending=True, stable=True)
-            scores.append(best.gather(1, order))
-            rows.append(at.gather(1, order))
-        if not scores:
+        if not len(queries):
             return queries.new_zeros(0, k), torch.zeros(0, k, dtype=torch.int64)
-        return torch.cat(scores), torch.cat(rows)
+        if self.cells is not None and k and n_allowed >= self.cells.least:
+            if allowed is None:
+                allowed = torch.ones(len(self.vectors), dtype=torch.bool)
+            found = [
+                self._probably(self.cells, query, k, allowed, None if added is None else added[at])
+                for at, query in enumerate(queries)
+            ]
+        else:
+            few = n_allowed < len(self.vectors) // 4
+            rows = allowed.nonzero()[:, 0] if few and allowed is not None else None
+            vectors = self.vectors if rows is None else self.vectors[rows]
+            found = []
+            for start in range(0, len(queries), block):
+                scores = queries[start : start + block] @ vectors.T
+                if added is not None:
+                    more = added[start : start + block]
+                    scores = scores + (more if rows is None else more[:, rows])
+                if allowed is not None and rows is None:
+                    scores = scores.masked_fill(~allowed, -torch.inf)
+                scores, at = best_of(scores, k)
+                found.append((scores, at if rows is None else rows[at]))
+        best, where = zip(*found, strict=True)
+        return torch.cat(best), torch.cat(where)
+
+    def _probably(
+        self, cells: Cells, query: Tensor, k: int, allowed: Tensor, added: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The best rows of one query among those that cells have, the fresh ones, and the added."""
+        inside = allowed[: cells.near.n].clone()
+        inside[cells.fresh[cells.fresh < cells.near.n]] = False
+        wanted = k
+        others = [cells.fresh]
+        if added is not None:
+            others.append(added.nonzero()[:, 0])
+            wanted += len(others[-1])  # whose places others take if what is added is below 0
+        others.append(cells.near.rows(query, wanted, inside))
+        rows = torch.cat(others).unique()
+        rows = rows[allowed[rows]]
+        if len(rows) < k:  # the cells that were read have too few
+            rows = allowed.nonzero()[:, 0]
+        scores = query[None] @ self.vectors[rows].T
+        if added is not None:
+            scores = scores + added[rows]
+        scores, at = best_of(scores, k)
+        return scores, rows[at]
 
     def with_vectors(self, rows: Tensor, vectors: Tensor) -> "Index":
-        """The same index with other vectors at ``rows [R]`` (see `placed`)."""
-        return Index(placed(self.vectors, rows, vectors))
+        """The same index with other vectors at ``rows [R]`` (see `placed`).
+
+        They are compared one by one until there are so many that the cells are made anew.
+        """
+        changed, cells = placed(self.vectors, rows, vectors), self.cells
+        if cells is None:
+            return Index(changed)
+        fresh = torch.cat([cells.fresh, rows]).unique()
+        if len(fresh) >= cells.least:
+            return Index(changed).in_cells(cells.queries, least=cells.least)
+        return Index(changed, replace(cells, fresh=fresh))
 
     def _fits(self, queries: Tensor) -> None:
         if queries.dim() != 2 or queries.shape[1] != self.vectors.shape[1]:
@@ -68,6 +135,15 @@ class Index:
                 f"index: queries {list(queries.shape)} do not fit vectors "
                 f"{list(self.vectors.shape)}; ask with [Q, {self.vectors.shape[1]}]"
             )
+
+
+def best_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest of each row of ``scores [Q, N]`` and their columns, equal ones in order."""
+    best, at = scores.topk(k, dim=1)
+    by_row = at.argsort(dim=1)
+    best, at = best.gather(1, by_row), at.gather(1, by_row)
+    order = best.argsort(dim=1, descending=True, stable=True)
+    return best.gather(1, order), at.gather(1, order)
 
 
 def placed(old: Tensor, rows: Tensor, new: Tensor) -> Tensor:

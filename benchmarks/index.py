@@ -1,0 +1,125 @@
+"""From how many products on is a search that reads some of them faster, and what does it miss?
+
+    python benchmarks/index.py OUT [--sizes 30000 100000 300000 1000000] [--rounds 9]
+
+Made vectors of 64 numbers in clusters of some hundred, with a bias as matching has one, and made
+queries that lie near some of them. Both searches answer the same query by turns, ``--rounds`` times
+``QUERIES`` of them: a ratio is of a round, and the median of rounds with the least and the largest
+is shown. Once all products are allowed, once nine in ten, once one in ten by chance (fewer than the
+setting of ``daogou`` are searched exactly, which is switched off here). Recall is the share of the
+exact best 500 and best 10 that are found. OUT gets ``index.json``.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from record import about, show
+from torch import Tensor
+
+from daogou.guide.index import Index
+
+WIDTH: Final = 64
+QUERIES: Final = 20  # of a round
+SIZES: Final = (30_000, 100_000, 300_000, 1_000_000)
+SHARES: Final = (1.0, 0.9, 0.1)
+DEPTHS: Final = (500, 10)
+
+
+def made(n: int, n_queries: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Vectors ``[n, D + 1]`` and queries ``[Q, D + 1]``; their product is like matching's."""
+    centres = torch.randn(max(n // 300, 10), WIDTH, generator=generator)
+    place = torch.randint(len(centres), (n,), generator=generator)
+    items = centres[place] + 1.0 * torch.randn(n, WIDTH, generator=generator)
+    bias = torch.randn(n, 1, generator=generator)
+    place = torch.randint(len(centres), (n_queries,), generator=generator)
+    users = centres[place] + 1.0 * torch.randn(n_queries, WIDTH, generator=generator)
+    items, users = (torch.nn.functional.normalize(each, dim=1) for each in (items, users))
+    return torch.cat([items, bias], 1), torch.cat([users / 0.1, torch.ones(n_queries, 1)], 1)
+
+
+def seconds(search: Callable[[Tensor], Any], queries: Tensor) -> float:
+    """How long some queries took, one after the other."""
+    start = time.perf_counter()
+    for query in queries:
+        search(query[None])
+    return time.perf_counter() - start
+
+
+def recall(wanted: Tensor, found: Tensor) -> float:
+    """The mean share of the wanted rows ``[Q, K]`` that were found."""
+    pairs = zip(wanted, found, strict=True)
+    return float(
+        torch.stack([torch.isin(one, other).double().mean() for one, other in pairs]).mean()
+    )
+
+
+def measure(n: int, rounds: int) -> list[dict[str, Any]]:
+    """A row for each share of allowed products."""
+    generator = torch.Generator().manual_seed(n)
+    vectors, queries = made(n, 64 + QUERIES * rounds, generator)
+    exact = Index(vectors)
+    start = time.perf_counter()
+    near = exact.in_cells(queries[:64], least=1)
+    built = time.perf_counter() - start
+    assert near.cells is not None, "pip install 'daogou[ann]'"
+    asked = queries[64:].split(QUERIES)
+    rows = []
+    for share in SHARES:
+        allowed = torch.rand(n, generator=generator) < share
+        allowed[0] = False
+        searches = [partial(each.nearest, k=DEPTHS[0], allowed=allowed) for each in (exact, near)]
+        ratios = []
+        for part in asked:
+            slow, fast = (seconds(search, part) for search in searches)
+            ratios.append(slow / fast)
+        ours, theirs = (
+            torch.cat([search(query[None])[1] for query in queries[64:]]) for search in searches
+        )
+        rows.append(
+            {
+                "products": n, "allowed": share, "probes": near.cells.near.probes,
+                "cells": near.cells.near.cells.nlist, "ratio": statistics.median(ratios),
+                "least": min(ratios), "most": max(ratios),
+                "build_over_search": built / slow * QUERIES,
+                **{f"recall@{k}": recall(ours[:, :k], theirs[:, :k]) for k in DEPTHS},
+            }
+        )  # fmt: skip
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure every size and show a table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[30_000, 100_000, 300_000, 1_000_000]
+    )
+    parser.add_argument("--rounds", type=int, default=9)
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    given.out.mkdir(parents=True, exist_ok=True)
+    rows = [row for n in given.sizes for row in measure(n, given.rounds)]
+    sizes = ["--sizes", *map(str, given.sizes), "--rounds", str(given.rounds)]
+    document = {**about("index.py", ["OUT", *sizes]), "rows": rows}
+    (given.out / "index.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    heading = ["products", "allowed", "read", "exact / approximate", "recall@500", "recall@10"]
+    cells = [
+        [
+            f"{row['products']:,}", f"{row['allowed']:.0%}", f"{row['probes'] / row['cells']:.1%}",
+            f"{row['ratio']:.1f} ({row['least']:.1f} to {row['most']:.1f})",
+            f"{row['recall@500']:.4f}", f"{row['recall@10']:.4f}",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    show(given.out / "index.md", {"Search": (heading, cells)}, width=100)
+
+
+if __name__ == "__main__":
+    main()
