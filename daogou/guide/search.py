@@ -5,7 +5,7 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any, Final
 
@@ -196,13 +196,21 @@ def _terms(tokens: Sequence[Token]) -> list[str]:
 
 
 def _words(text: str) -> list[Token]:
-    tokens = (token._replace(text=_singular(token.text)) for token in tokenise(text))
-    return [token for token in tokens if any(letter.isalnum() for letter in token.text)]
+    found = []
+    for start, end, piece in tokenise(text):
+        word = _word(piece)
+        if word:
+            found.append(Token(start, end, word))
+    return found
 
 
-def _singular(word: str) -> str:
-    is_plural = len(word) > 3 and word.endswith("s") and not word.endswith("ss") and word.isascii()
-    return word.removesuffix("s").removesuffix("'") if is_plural else word
+@lru_cache(maxsize=65_536)  # a catalogue is made of the same words
+def _word(piece: str) -> str:
+    """A token without a plural's s; empty for one that is no word."""
+    if not any(letter.isalnum() for letter in piece):
+        return ""
+    is_plural = len(piece) > 3 and piece.endswith("s") and piece[-2] != "s" and piece.isascii()
+    return piece.removesuffix("s").removesuffix("'") if is_plural else piece
 
 
 def _is_character(word: str) -> bool:
