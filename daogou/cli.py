@@ -41,6 +41,7 @@ console = Console(stderr=True, width=_WIDTH)
 _Report = tuple[list[Any], list[str], str]  # tables, sentences and a page
 
 _BATCH: Final = 256  # lines of a batch file that are answered at once
+_TITLES: Final = 4096  # titles of one, for each thread
 
 Run = Annotated[Path, typer.Argument(help="A folder made by `daogou fit`.", show_default=False)]
 ShopFile = Annotated[Path, typer.Argument(help="shop.toml, or its folder.", show_default=False)]
@@ -623,16 +624,18 @@ def _guide(run: Path) -> Any:
     return Guide.load(run)
 
 
-def _answer_lines(path: Path, key: str, many: Callable[[list[Any]], list[Any]]) -> None:
+def _answer_lines(
+    path: Path, key: str, many: Callable[[list[Any]], list[Any]], size: int = _BATCH
+) -> None:
     """One answer for each line of a batch file, in order; a bad line's is its error."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; give one with a line for each answer wanted")
     # Not str.splitlines: a title may hold characters that it, unlike JSON, takes for line ends.
     lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
-    for start in range(0, len(lines), _BATCH):
+    for start in range(0, len(lines), size):
         asked: list[Any] = []
         wrong: dict[int, str] = {}
-        for number, line in enumerate(lines[start : start + _BATCH], start + 1):
+        for number, line in enumerate(lines[start : start + size], start + 1):
             try:
                 asked.append(_value_of(line, key))
             except ValueError as error:
@@ -764,6 +767,9 @@ def extract(
     out: Annotated[
         Path | None, typer.Option("--out", help="JSONL of proposals to write, with --fill.")
     ] = None,
+    threads: Annotated[
+        int, typer.Option("--threads", min=0, help="With --in; 0 = one for each core.")
+    ] = 0,
 ) -> None:
     """The attributes that a product title names.
 
@@ -778,9 +784,19 @@ def extract(
         return
     guide = _guide(run)
     if titles is not None:
-        _answer_lines(titles, "text", lambda asked: list(guide.extract_many(asked)))
+        _extract_lines(guide, titles, threads or os.cpu_count() or 1)
     else:
         answer(guide.extract(text))
+
+
+def _extract_lines(guide: Any, titles: Path, threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(1)  # each thread here calls torch, whose own would wait for one another
+    _answer_lines(
+        titles, "text", lambda asked: list(guide.extract_many(asked, threads=threads)),
+        size=threads * _TITLES,
+    )  # fmt: skip
 
 
 def _fill(run: Path, products: Path, out: Path) -> None:

@@ -1,9 +1,12 @@
 """Values that training titles and the catalogue taught to what a title's tokens match."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from daogou.features.tokens import Span, title_hash, tokenise
 
@@ -30,19 +33,6 @@ class Entry(NamedTuple):
         """Of the training titles in which it stood, the share in which it was meant."""
         return self.hits / max(self.hits + self.misses, 1)
 
-    def trust(self, title: int) -> int:
-        """How far to trust a match in the title of this hash, 0 to 4; -1 not at all.
-
-        What that title itself taught does not count.
-        """
-        hits = self.hits - (title in self.of_hits)
-        misses = self.misses - (title in self.of_misses)
-        if not hits:
-            return 0 if self.catalogue >= 0 and self.catalogue != title else -1
-        if hits < 9 * misses:
-            return 2 if hits >= misses else 1
-        return 4 if hits >= _SEVERAL else 3
-
 
 @dataclass(frozen=True)
 class Gazetteer:
@@ -63,48 +53,46 @@ class Gazetteer:
         return len(self.names) * N_CODES
 
     @cached_property
-    def _trie(self) -> dict[str, Any]:
-        """Nested dicts, token by token; at the key "" the lists that hold the value."""
-        root: dict[str, Any] = {}
-        for number, name in enumerate(self.names):
-            for value, entry in self.values.get(name, {}).items():
-                node = root
-                for word in value.split(" "):
-                    node = node.setdefault(word, {})
-                node.setdefault("", []).append((number, entry))
-        return root
+    def _walk(self) -> "_Walk":
+        return _walk_of(self.names, self.values)
 
-    def matches(self, words: Sequence[str], title: int) -> list[list[int]]:
-        """For each word of a title at most `MATCHES` matches, the most trusted first.
+    def matches(
+        self,
+        words: Sequence[str],
+        tokens: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        titles: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """Each token's matches ``[P, MATCHES]``, the most trusted first, 0 for none.
 
-        On one list the longest value wins where two overlap, and of equals the first.
+        ``tokens [P]`` are numbers of ``words``, title after title; ``counts [N]`` says how many of
+        them each title has, and ``titles [N]`` which title it is, by its hash. On one list the
+        longest value wins where two overlap, and of equals the first.
+
+        >>> red = fit_gazetteer([], [("colour", "Red", "a"), ("colour", "Red", "b")])
+        >>> red.matches(["red", "hat"], np.array([0, 1]), np.array([2]), np.array([7])).tolist()
+        [[4, 0, 0], [0, 0, 0]]
         """
-        found: list[tuple[int, int, int, int]] = []  # -length, start, list, trust
-        for start, word in enumerate(words):
-            node = self._trie.get(word)
-            after = start + 1
-            while node is not None:
-                for number, entry in node.get("", ()):
-                    trust = entry.trust(title)
-                    if trust >= 0:
-                        found.append((start - after, start, number, trust))
-                node = node.get(words[after]) if after < len(words) else None
-                after += 1
-        if not found:
-            return [[]] * len(words)
-        here: list[list[tuple[int, int, int]]] = [[] for _ in words]
-        taken: set[tuple[int, int]] = set()
-        for length, start, number, trust in sorted(found):
-            places = range(start, start - length)
-            cells = {(place, number) for place in places}
-            if cells & taken:
-                continue
-            taken |= cells
-            for place in places:
-                kind = (place == start) + 2 * (place == places[-1])
-                code = 1 + (number * TRUSTS + trust) * PLACES + kind
-                here[place].append((-trust, length, code))
-        return [[code for *_, code in sorted(each)[:MATCHES]] for each in here]
+        found = np.zeros((len(tokens), MATCHES), dtype=np.int64)
+        walk = self._walk
+        owner = np.repeat(np.arange(len(counts)), counts)
+        left = np.cumsum(counts)[owner] - np.arange(len(tokens))
+        start, length, entry = walk.values_at(words, tokens, left)
+        trust = walk.trust(entry, titles[owner[start]])
+        start, length, entry, trust = (x[trust >= 0] for x in (start, length, entry, trust))
+        number = walk.number[entry]
+        kept = _longest_first(start, length, number, len(self.names))
+        start, length, trust, number = (x[kept] for x in (start, length, trust, number))
+        each, place = unrolled(length)
+        kind = (place == 0) + 2 * (place == length[each] - 1)
+        code = 1 + (number[each] * TRUSTS + trust[each]) * PLACES + kind
+        token = start[each] + place
+        order = np.lexsort((code, -length[each], -trust[each], token))
+        token = token[order]
+        rank = np.arange(len(token)) - np.searchsorted(token, token)
+        few = rank < MATCHES
+        found[token[few], rank[few]] = code[order][few]
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` needs to make an equal gazetteer."""
@@ -131,6 +119,140 @@ class Gazetteer:
         )
 
 
+class _Walk(NamedTuple):
+    """The lists' values as one tree of words, and what is known of each, in arrays.
+
+    Node 0 is the root. ``steps``, ascending, are ``node * n_words + word``, and ``after`` the nodes
+    they lead to. A node's entries are those from ``first`` of it to ``first`` of the next.
+    """
+
+    words: Mapping[str, int]
+    steps: NDArray[np.int64]
+    after: NDArray[np.int64]
+    first: NDArray[np.int64]
+    number: NDArray[np.int64]  # of each entry its list, and so on
+    hits: NDArray[np.int64]
+    misses: NDArray[np.int64]
+    catalogue: NDArray[np.int64]
+    of_hits: NDArray[np.int64]  # [E, most], 0 where there is none
+    of_misses: NDArray[np.int64]
+
+    def values_at(
+        self, words: Sequence[str], tokens: NDArray[np.int64], left: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Start, length and entry of every value that stands in the tokens.
+
+        ``left [P]`` is how many tokens a title has from each on.
+        """
+        known = np.fromiter((self.words.get(word, 0) for word in words), np.int64, len(words))
+        word, n_words = known[tokens], len(self.words) + 1
+        at, node = np.arange(len(tokens)), np.zeros(len(tokens), dtype=np.int64)
+        starts, lengths, entries = ([np.zeros(0, dtype=np.int64)] for _ in range(3))
+        length = 0
+        while len(at):
+            step = node * n_words + word[at + length]
+            there = np.searchsorted(self.steps, step).clip(max=max(len(self.steps) - 1, 0))
+            goes = self.steps[there] == step if len(self.steps) else np.zeros(len(at), dtype=bool)
+            at, node = at[goes], self.after[there[goes]]
+            length += 1
+            many = self.first[node + 1] - self.first[node]
+            each, place = unrolled(many)
+            starts.append(at[each])
+            lengths.append(np.full(len(each), length))
+            entries.append(self.first[node][each] + place)
+            more = left[at] > length
+            at, node = at[more], node[more]
+        return np.concatenate(starts), np.concatenate(lengths), np.concatenate(entries)
+
+    def trust(self, entry: NDArray[np.int64], title: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How far to trust a match of each entry in the title of that hash, 0 to 4; -1 not at all.
+
+        What that title itself taught does not count.
+        """
+        hits = self.hits[entry] - (self.of_hits[entry] == title[:, None]).any(1)
+        misses = self.misses[entry] - (self.of_misses[entry] == title[:, None]).any(1)
+        elsewhere = (self.catalogue[entry] >= 0) & (self.catalogue[entry] != title)
+        often = np.where(hits >= _SEVERAL, 4, 3)
+        seldom = np.where(hits >= misses, 2, 1)
+        found = np.where(hits < 9 * misses, seldom, often)
+        return np.where(hits > 0, found, elsewhere - 1)
+
+
+def _walk_of(names: Sequence[str], values: Mapping[str, Mapping[str, Entry]]) -> _Walk:
+    words: dict[str, int] = {}
+    steps: dict[tuple[int, int], int] = {}
+    entries: list[tuple[int, int, Entry]] = []  # node, list
+    for number, name in enumerate(names):
+        for value, entry in values.get(name, {}).items():
+            node = 0
+            for each in value.split(" "):
+                word = words.setdefault(each, len(words) + 1)
+                node = steps.setdefault((node, word), len(steps) + 1)
+            entries.append((node, number, entry))
+    entries.sort(key=lambda each: each[:2])
+    n_words = len(words) + 1
+    codes = np.array([node * n_words + word for node, word in steps], dtype=np.int64)
+    order = np.argsort(codes)
+    nodes = np.array([node for node, _, _ in entries], dtype=np.int64)
+
+    def column(what: Callable[[Entry], int]) -> NDArray[np.int64]:
+        return np.array([what(entry) for *_, entry in entries], dtype=np.int64)
+
+    def hashes(what: Callable[[Entry], Sequence[int]]) -> NDArray[np.int64]:
+        table = np.zeros((len(entries), _MANY), dtype=np.int64)
+        for row, (*_, entry) in enumerate(entries):
+            table[row, : len(what(entry))] = what(entry)
+        return table
+
+    return _Walk(
+        words, codes[order], np.array(list(steps.values()), dtype=np.int64)[order],
+        np.searchsorted(nodes, np.arange(len(steps) + 2)),
+        np.array([number for _, number, _ in entries], dtype=np.int64),
+        column(lambda entry: entry.hits), column(lambda entry: entry.misses),
+        column(lambda entry: entry.catalogue),
+        hashes(lambda entry: entry.of_hits), hashes(lambda entry: entry.of_misses),
+    )  # fmt: skip
+
+
+def unrolled(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each of so many in a row: whose it is, and its place among those.
+
+    >>> unrolled(np.array([2, 0, 1]))
+    (array([0, 0, 2]), array([0, 1, 0]))
+    """
+    owner = np.repeat(np.arange(len(counts)), counts)
+    return owner, np.arange(len(owner)) - (np.cumsum(counts) - counts)[owner]
+
+
+def _longest_first(
+    start: NDArray[np.int64],
+    length: NDArray[np.int64],
+    number: NDArray[np.int64],
+    n_lists: int,
+) -> NDArray[np.int64]:
+    """Which of these matches stay: of two of one list that overlap the longer, then the first."""
+    order = np.lexsort((start, -length))
+    owner, place = unrolled(length[order])
+    first, lists = start[order], number[order]
+    cells, cell = np.unique((first[owner] + place) * n_lists + lists[owner], return_inverse=True)
+    taken = np.zeros(len(cells), dtype=bool)
+    stays = np.zeros(len(order), dtype=bool)
+    ends = np.cumsum(length[order])
+    for long in np.unique(length)[::-1].tolist():
+        where = np.flatnonzero(length[order] == long)
+        own = cell[(ends[where] - long)[:, None] + np.arange(long)]  # [W, long]
+        while len(where):
+            free = ~taken[own].any(1)
+            where, own = where[free], own[free]
+            claimed = np.full(len(cells), len(order))
+            np.minimum.at(claimed, own, where[:, None])  # whoever starts first
+            wins = (claimed[own] == where[:, None]).all(1)
+            taken[own[wins]] = True
+            stays[where[wins]] = True
+            where, own = where[~wins], own[~wins]
+    return order[stays]
+
+
 class Taught(NamedTuple):
     """A training title with its gold spans and the attributes that were looked for in it."""
 
@@ -152,8 +274,8 @@ def fit_gazetteer(
 
     >>> one = Taught("red boot", [(0, 3, "colour")], ["colour"])
     >>> made = fit_gazetteer([one], [("brand", "Red", "red hat")], attributes=["colour"])
-    >>> made.names, made.values["colour"]["red"].hits, len(made.matches(["red"], title=1)[0])
-    (('colour', 'brand'), 1, 2)
+    >>> made.names, made.values["colour"]["red"].hits, list(made.values["brand"])
+    (('colour', 'brand'), 1, ['red'])
     """
     titles = {title_hash(each.text): each for each in gold}
     hits: dict[tuple[str, str], list[int]] = {}  # (list, value) -> hashes of titles

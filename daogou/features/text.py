@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import chain, compress, islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -84,12 +84,15 @@ class TextVocab:
         Channel 0 is `PADDING` exactly where there is no token; the others are where they have
         nothing to say. Titles are cut to ``length`` tokens. Sub-words, if any, come after the rows.
         """
-        ids = np.zeros((len(texts), self.length, self.n_channels), dtype=np.int32)
-        laid = _lay_out(texts, self.length)
+        return self.rows(lay_out(texts, self.length))
+
+    def rows(self, laid: "Laid") -> npt.NDArray[np.int32]:
+        """What `encode` makes of texts that are laid out, none of more tokens than ``length``."""
+        ids = np.zeros((len(laid.texts), self.length, self.n_channels), dtype=np.int32)
         if not len(laid.piece):
             return ids
         if self.subwords is not None:
-            ids[..., len(CHANNELS) :] = self.subwords.encode(texts, self.length)
+            ids[..., len(CHANNELS) :] = self.subwords.encode(laid.texts, self.length)
         words = [normalised(piece) for piece in laid.pieces]
         found = np.zeros((len(laid.piece), len(CHANNELS)), dtype=np.int64)
         found[:, [0, 3, 4, 5]] = self._piece_rows(laid.pieces, words)[laid.piece]
@@ -97,8 +100,11 @@ class TextVocab:
         found[:, 1] = self._pair_rows(left, self._offsets[1])
         found[:, 2] = self._pair_rows(right, self._offsets[2])
         if self.gazetteer.names:
-            self._match(found[:, LISTED:], texts, laid, words)
-        ids[laid.title, laid.place, : len(CHANNELS)] = found
+            codes = np.array([title_hash(text) for text in laid.texts], dtype=np.int64)
+            matches = self.gazetteer.matches(words, laid.piece, laid.counts, codes)
+            # Matches are numbered from 1.
+            found[:, LISTED:] = np.where(matches > 0, self.first_match - 1 + matches, PADDING)
+        ids[laid.text, laid.place, : len(CHANNELS)] = found
         return ids
 
     def _piece_rows(self, pieces: Sequence[str], words: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -121,25 +127,6 @@ class TextVocab:
         number = np.searchsorted(known, codes).clip(max=len(known) - 1)
         rows: npt.NDArray[np.int64] = np.where(known[number] == codes, first + number, PADDING)
         return rows
-
-    def _match(
-        self,
-        found: npt.NDArray[np.int64],
-        texts: Sequence[str],
-        laid: "_Laid",
-        words: Sequence[str],
-    ) -> None:
-        """Put the rows of each token's matches into ``found [P, MATCHES]``."""
-        line = [words[each] for each in laid.piece.tolist()]
-        before = self.first_match - 1  # matches are numbered from 1
-        end = 0
-        for text, count in zip(texts, laid.counts.tolist(), strict=True):
-            start, end = end, end + count
-            for place, codes in enumerate(
-                self.gazetteer.matches(line[start:end], title_hash(text)), start
-            ):
-                for column, code in enumerate(codes):
-                    found[place, column] = before + code
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` needs to make an equal vocabulary."""
@@ -197,11 +184,11 @@ def fit_text(
     pairs = _Tally()
     several = iter(texts)
     while chunk := list(islice(several, _CHUNK)):
-        laid = _lay_out(chunk, length)
+        laid = lay_out(chunk, length)
         spelt = [normalised(piece) for piece in laid.pieces]
         # A title's last token has no right neighbour to count it: its right pair is added.
         left, right = _pairs(laid, spelt)
-        last = laid.place == laid.counts[laid.title] - 1
+        last = laid.place == laid.counts[laid.text] - 1
         pairs.add(np.concatenate([left, right[last]]))
         counted = np.bincount(laid.piece, minlength=len(spelt)).tolist()
         for word, count in zip(spelt, counted, strict=True):
@@ -270,30 +257,28 @@ def spans_of(
     that follows nothing begins a span; -1 reads as outside.
     """
     found: list[tuple[int, int, str, float]] = []
-    for row, first, after in runs_of(tags[:, : len(tokens)]):
+    for row, first, after in runs_of(tags[:, : len(tokens)]).tolist():
         sure = float(np.prod(confidence[row, first:after]))
         end = min(tokens[after - 1].end, len(raw))
         found.append((tokens[first].start, end, attributes[row], sure))
     return sorted(found)
 
 
-def runs_of(tags: npt.NDArray[np.integer[Any]]) -> list[tuple[int, int, int]]:
-    """Row, first token and the one after the last of each span that tags ``[A, L]`` say.
+def runs_of(tags: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+    """The spans ``[S, 3]`` that tags ``[R, L]`` say: row, first token, the one after the last.
 
-    >>> runs_of(np.array([[0, 1, 2, 1], [0, 0, 0, 0]]))
-    [(0, 1, 3), (0, 3, 4)]
+    In order; an inside tag that follows nothing begins a span.
+
+    >>> runs_of(np.array([[0, 1, 2, 1], [0, 0, 0, 0]])).tolist()
+    [[0, 1, 3], [0, 3, 4]]
     """
-    found: list[tuple[int, int, int]] = []
-    for row in np.flatnonzero((tags > OUTSIDE).any(axis=1)).tolist():
-        line = tags[row].tolist()
-        for first, tag in enumerate(line):
-            if tag <= OUTSIDE or (tag == INSIDE and first > 0 and line[first - 1] > OUTSIDE):
-                continue
-            after = first + 1
-            while after < len(line) and line[after] == INSIDE:
-                after += 1
-            found.append((row, first, after))
-    return found
+    said = tags > OUTSIDE
+    goes_on = np.zeros_like(said)
+    goes_on[:, 1:] = (tags[:, 1:] == INSIDE) & said[:, :-1]
+    ends = said.copy()
+    ends[:, :-1] &= ~goes_on[:, 1:]
+    row, first = np.nonzero(said & ~goes_on)
+    return np.stack([row, first, np.nonzero(ends)[1] + 1], axis=1)
 
 
 def find_values(text: str, values_by_attribute: Mapping[str, str | Iterable[str]]) -> list[Span]:
@@ -329,24 +314,55 @@ _CASES = 3
 _N_SHAPES = len(_KINDS) * _LENGTHS * _CASES
 
 
-class _Laid(NamedTuple):
-    """The tokens of several titles, one after another."""
+class Laid(NamedTuple):
+    """The tokens of several texts, one after another. Made by `lay_out`."""
 
-    pieces: list[str]  # distinct raw tokens
+    texts: Sequence[str]
+    pieces: Sequence[str]  # distinct raw tokens
     piece: npt.NDArray[np.int64]  # [P] each token's number among them
-    title: npt.NDArray[np.int64]  # [P] its title
-    place: npt.NDArray[np.int64]  # [P] its place in the title
-    counts: npt.NDArray[np.int64]  # [N] tokens of each title
+    text: npt.NDArray[np.int64]  # [P] its text
+    place: npt.NDArray[np.int64]  # [P] its place among the text's tokens
+    start: npt.NDArray[np.int64]  # [P] where it begins in the text
+    end: npt.NDArray[np.int64]  # [P] and before where it ends
+    counts: npt.NDArray[np.int64]  # [N] tokens of each text
 
 
-def _lay_out(texts: Sequence[str], length: int) -> _Laid:
+def lay_out(texts: Sequence[str], length: int | None = None) -> Laid:
+    """The tokens of texts, of each the first ``length`` or all: what `tokenise` finds in them.
+
+    >>> laid = lay_out(["Red  boot", "red"])
+    >>> laid.pieces, laid.piece.tolist(), laid.text.tolist(), laid.start.tolist()
+    (['Red', 'boot', 'red'], [0, 1, 2], [0, 0, 1], [0, 5, 0])
+    """
     numbers = _Numbers()
-    titles = [[numbers[each] for each in pieces_of(text)[:length]] for text in texts]
-    counts = np.fromiter(map(len, titles), dtype=np.int64, count=len(titles))
-    piece = np.fromiter((each for title in titles for each in title), np.int64, counts.sum())
-    title = np.repeat(np.arange(len(titles)), counts)
-    place = np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return _Laid(list(numbers), piece, title, place, counts)
+    found = [[numbers[piece] for piece in pieces_of(text)] for text in texts]
+    many = np.fromiter(map(len, found), np.int64, len(found))
+    number = np.fromiter(chain.from_iterable(found), np.int64, many.sum())
+    text = np.repeat(np.arange(len(many)), many)
+    long = np.fromiter(map(len, numbers), np.int64, len(numbers))[number]
+    end = np.cumsum(long) - np.repeat(
+        _before(np.fromiter(map(len, texts), np.int64, len(texts))), many
+    )
+    # Runs of space have told where tokens are, and are none.
+    is_token = np.fromiter((not piece.isspace() for piece in numbers), np.bool_, len(numbers))
+    kept = np.flatnonzero(is_token[number])
+    counts = np.bincount(text[kept], minlength=len(texts))
+    place = np.arange(len(kept)) - _before(counts)[text[kept]]
+    if length is not None:
+        kept, place = kept[place < length], place[place < length]
+        counts = counts.clip(max=length)
+    renumbered = np.cumsum(is_token) - 1
+    pieces = list(compress(numbers, is_token.tolist()))
+    return Laid(
+        texts, pieces, renumbered[number[kept]], text[kept], place,
+        end[kept] - long[kept], end[kept], counts,
+    )  # fmt: skip
+
+
+def _before(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Of each of several pieces end to end, what those before it come to."""
+    before: npt.NDArray[np.int64] = np.cumsum(counts) - counts
+    return before
 
 
 class _Numbers(dict[str, int]):
@@ -378,12 +394,12 @@ class _Tally:
 
 
 def _pairs(
-    laid: _Laid, words: Sequence[str]
+    laid: Laid, words: Sequence[str]
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Each token's hashed pairs with its left and with its right neighbour, ``[P]`` each."""
     codes = np.fromiter(map(hash_of, words), dtype=np.uint64, count=len(words))[laid.piece]
     before = np.where(laid.place > 0, np.roll(codes, 1), np.uint64(0))
-    last = laid.place == laid.counts[laid.title] - 1
+    last = laid.place == laid.counts[laid.text] - 1
     after = np.where(last, np.uint64(0), np.roll(codes, -1))
     return _pair(before, codes), _pair(codes, after)
 

@@ -17,6 +17,9 @@ _TOKEN: Final = re.compile(
     rf"(?:['’](?:{_LETTER}{_MARKS})+)*|\S"
 )
 
+# Everything in a text, token or space: put together again it is the text.
+_ALL: Final = re.compile(rf"{_TOKEN.pattern}|\s+")
+
 _ALONE: Final = re.compile(f"[{_SINGLE}]")
 
 
@@ -59,9 +62,18 @@ def _word(piece: str) -> str:
     return normalised(piece)
 
 
+def words_of(raw: str) -> list[str]:
+    """The normalised texts of a title's tokens, for whoever needs no offsets."""
+    return [_word(piece) for piece in _TOKEN.findall(raw)]
+
+
 def pieces_of(raw: str) -> list[str]:
-    """The tokens of a title as they are written."""
-    return _TOKEN.findall(raw)
+    """The tokens of a title as they are written, and the runs of space between them.
+
+    >>> pieces_of("Red  boot")
+    ['Red', '  ', 'boot']
+    """
+    return _ALL.findall(raw)
 
 
 def is_single(character: str) -> bool:

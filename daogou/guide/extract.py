@@ -1,118 +1,185 @@
-"""Titles of any length to the attribute values that stand in them."""
+"""Titles of any length to the attribute values that stand in them, or that they tell."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, cast
+from functools import partial
+from itertools import chain
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from daogou.artifact import Artifact
-from daogou.features.text import PADDING, spans_of
-from daogou.features.tokens import Token, tokenise
+from daogou.features.gazetteer import unrolled
+from daogou.features.text import PADDING, Laid, lay_out, runs_of
 from daogou.features.vocab import Vocab
 from daogou.model.heads.extract import ExtractHead
 
 _MOST_OVERLAP: Final = 16  # tokens that neighbouring windows share
-_SIZE: Final = 256  # windows read at once
+_LAID: Final = 2048  # titles laid out at once: most words stand in several of them
+_SIZE: Final = 512  # windows that the model reads at once
 
 Span = tuple[int, int, str, float]
+Rows = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class _Window:
-    """Some tokens of a title; a span counts if it starts at one of the window's own."""
+@dataclass(slots=True)
+class Reading:
+    """What a title says: its spans in order, and the likeliest class of each closed attribute.
 
-    title: int
-    tokens: list[Token]
-    own: tuple[int, int]  # offsets in the title where starts are this window's business
+    Offsets of spans are code points of the title as given. A class comes with its chance; a title
+    without a token tells none.
+    """
+
+    spans: list[Span]
+    classes: dict[str, tuple[str, float]]
 
 
-def spans(artifact: Artifact, titles: Sequence[str]) -> list[list[Span]]:
-    """Spans of each title, in order of their start, in code points of the text as given.
+class _Windows(NamedTuple):
+    """Tokens of a title that are read together; a span counts if it starts at one of its own."""
+
+    title: Rows  # [W]
+    first: Rows  # [W] the window's first token, as the title counts them
+    size: Rows  # [W] how many it has
+    own: Rows  # [W, 2] the first of its own and the one after the last, as the title counts
+
+
+class _Said(NamedTuple):
+    """Spans as tokens of their window, and how likely all of their tags are."""
+
+    window: Rows
+    attribute: Rows
+    first: Rows
+    after: Rows
+    chance: NDArray[np.float32]
+
+
+def read(artifact: Artifact, titles: Sequence[str], *, threads: int = 1) -> Iterator[Reading]:
+    """What each title says, in order.
 
     The model reads as many tokens at once as it was trained on. A longer title is read in windows
-    that overlap by up to half; a value belongs to the window in whose middle it begins.
+    that overlap by up to half; a value belongs to the window in whose middle it begins. Classes
+    are told by the first window. Pieces of many titles are read by several ``threads`` at a time;
+    torch should then have one itself (`torch.set_num_threads`), or they wait for each other.
     """
+    pieces = [titles[first : first + _LAID] for first in range(0, len(titles), _LAID)]
+    with ThreadPoolExecutor(threads) as pool:
+        yield from chain.from_iterable(pool.map(partial(_read, artifact), pieces))
+
+
+def _read(artifact: Artifact, titles: Sequence[str]) -> list[Reading]:
     model, vocab = artifact.model, artifact.transform.text
     assert model.text is not None and vocab is not None
     head = cast(ExtractHead, model.heads["extract"])
-    windows = [
-        window
-        for title, raw in enumerate(titles)
-        for window in _windows(title, tokenise(raw), vocab.length)
-    ]
-    found: list[list[Span]] = [[] for _ in titles]
-    for first in range(0, len(windows), _SIZE):
-        some = windows[first : first + _SIZE]
-        texts = [titles[w.title][w.tokens[0].start : w.tokens[-1].end] for w in some]
-        longest = max(len(w.tokens) for w in some)
-        rows = torch.from_numpy(vocab.encode(texts)[:, :longest].astype(np.int64))
+    laid = lay_out(titles)
+    windows = _windows(laid.counts, vocab.length)
+    rows = vocab.rows(_through(windows, laid))
+    found = [Reading([], {}) for _ in titles]
+    said: list[_Said] = []
+    # Windows of like length are read together, so that little of what is read is padding.
+    order = np.argsort(windows.size, kind="stable")
+    for start in range(0, len(order), _SIZE):
+        some = order[start : start + _SIZE]
+        here = torch.from_numpy(rows[some, : max(windows.size[some[-1]], 1)].astype(np.int64))
         with torch.inference_mode():
-            tags, sure = head.decode(head(model.text(rows)[0], rows), rows[..., 0] != PADDING)
-        read = [
-            (window, span)
-            for place, window in enumerate(some)
-            for span in spans_of(
-                titles[window.title],
-                window.tokens,
-                tags[place].numpy(),
-                artifact.transform.attributes,
-                sure[place].numpy(),
-            )
-            if window.own[0] <= span[0] < window.own[1]
-        ]
-        chances = head.sure([span[3] for _, span in read])
-        for (window, span), chance in zip(read, chances, strict=True):
-            found[window.title].append((*span[:3], chance))
-    return [_apart(each) for each in found]
-
-
-def classes(artifact: Artifact, titles: Sequence[str]) -> list[dict[str, tuple[str, float]]]:
-    """Of each title the likeliest value of each attribute that is read as classes, and its chance.
-
-    A title is read as far as the model reads at once; one without a token says nothing.
-    """
-    model, vocab = artifact.model, artifact.transform.text
-    assert model.text is not None and vocab is not None
-    reader, values = cast(ExtractHead, model.heads["extract"]).values, artifact.transform.values
-    found: list[dict[str, tuple[str, float]]] = [{} for _ in titles]
-    if reader is None:
-        return found
-    words = [cast(Vocab, coder).words for coder in values.coders]
-    for first in range(0, len(titles), _SIZE):
-        rows = torch.from_numpy(vocab.encode(titles[first : first + _SIZE]).astype(np.int64))
-        present = rows[..., 0] != PADDING
-        with torch.inference_mode():
-            made = reader.chances(reader(model.text(rows)[0], rows))
-        for name, known, chances in zip(values.names, words, made, strict=True):
-            sure, best = chances.max(-1)
-            for place in present.any(1).nonzero()[:, 0].tolist():
-                found[first + place][name] = known[int(best[place])], float(sure[place])
+            states, _ = model.text(here)
+            tags, sure = head.decode(head(states, here), here[..., 0] != PADDING)
+            told = head.values.chances(head.values(states, here)) if head.values else []
+        said.append(_said(some, tags.numpy(), sure.numpy()))
+        tells = np.flatnonzero((windows.first[some] == 0) & (windows.size[some] > 0))
+        readings = [found[title] for title in windows.title[some[tells]].tolist()]
+        _tell_classes(artifact, [chances[tells] for chances in told], readings)
+    _tell_spans(
+        artifact, laid, windows, _Said(*map(np.concatenate, zip(*said, strict=True))), found
+    )
     return found
 
 
-def _windows(title: int, tokens: list[Token], length: int) -> Iterator[_Window]:
-    if not tokens:
-        return
+def _windows(counts: Rows, length: int) -> _Windows:
+    """The windows of titles of so many tokens; a title without any has an empty one."""
+    parts = [
+        (title, *part)
+        for title, count in enumerate(counts.tolist())
+        for part in _parts(count, length)
+    ]
+    table = np.array(parts, dtype=np.int64)
+    return _Windows(table[:, 0], table[:, 1], table[:, 2], table[:, 3:])
+
+
+def _parts(n: int, length: int) -> Iterator[tuple[int, int, int, int]]:
+    """Of n tokens the windows of ``length``: first token, how many, first own, after the own."""
     overlap = min(_MOST_OVERLAP, length // 2)
-    last = max(len(tokens) - length, 0)
+    last = max(n - length, 0)
     starts = [*range(0, last, length - overlap), last]
     owned = 0
-    for start, after in zip(starts, [*starts[1:], None], strict=True):
-        end = start + length
+    for start, following in zip(starts, [*starts[1:], None], strict=True):
         # Two neighbours share their overlap half and half.
-        border = tokens[(after + end) // 2].start if after is not None else tokens[-1].end
-        yield _Window(title, tokens[start:end], (owned, border))
+        border = n if following is None else (following + start + length) // 2
+        yield start, min(length, n - start), owned, border
         owned = border
 
 
-def _apart(found: list[Span]) -> list[Span]:
-    """Spans in order; of two of one attribute that meet at a border the earlier stays."""
-    kept: list[Span] = []
-    ends: dict[str, int] = {}
-    for span in sorted(found):
-        if span[0] >= ends.get(span[2], 0):
-            kept.append(span)
-            ends[span[2]] = span[1]
-    return kept
+def _through(windows: _Windows, laid: Laid) -> Laid:
+    """What windows show of the texts, each window as a text of its own."""
+    before = np.cumsum(laid.counts) - laid.counts
+    window, place = unrolled(windows.size)
+    tokens = (before[windows.title] + windows.first)[window] + place
+    texts = [laid.texts[title] for title in windows.title.tolist()]
+    ends = np.cumsum(windows.size) - 1
+    for part in np.flatnonzero(windows.size < laid.counts[windows.title]).tolist():
+        first, last = tokens[ends[part] - windows.size[part] + 1], tokens[ends[part]]
+        texts[part] = texts[part][laid.start[first] : laid.end[last]]
+    return laid._replace(
+        texts=texts, piece=laid.piece[tokens], text=window, place=place,
+        start=laid.start[tokens], end=laid.end[tokens], counts=windows.size,
+    )  # fmt: skip
+
+
+def _said(windows: Rows, tags: Rows, sure: NDArray[np.float32]) -> _Said:
+    """The spans that tags ``[W, A, L]`` of these windows say."""
+    _, n_attributes, length = tags.shape
+    row, first, after = runs_of(tags.reshape(-1, length)).T
+    run, place = unrolled(after - first)
+    each = sure.reshape(-1, length)[row[run], first[run] + place]
+    chance = np.multiply.reduceat(each, np.flatnonzero(place == 0)) if len(each) else each
+    return _Said(windows[row // n_attributes], row % n_attributes, first, after, chance)
+
+
+def _tell_spans(
+    artifact: Artifact, laid: Laid, windows: _Windows, said: _Said, found: list[Reading]
+) -> None:
+    """Put spans into their titles' readings, in order."""
+    head = cast(ExtractHead, artifact.model.heads["extract"])
+    first = windows.first[said.window] + said.first
+    own = windows.own[said.window]
+    kept = (own[:, 0] <= first) & (first < own[:, 1])
+    window, attribute, first = said.window[kept], said.attribute[kept], first[kept]
+    title = windows.title[window]
+    token = (np.cumsum(laid.counts) - laid.counts)[title] + first
+    start, end = laid.start[token], laid.end[token + (said.after - said.first)[kept] - 1]
+    names = artifact.transform.attributes
+    alphabetical = np.argsort(np.argsort(names))
+    order = np.lexsort((alphabetical[attribute], end, start, title))
+    chances = head.sure(said.chance[kept][order].tolist())
+    columns = (title[order], start[order], end[order], attribute[order])
+    ends: dict[tuple[int, int], int] = {}
+    for at, begins, stops, name, chance in zip(
+        *(column.tolist() for column in columns), chances, strict=True
+    ):
+        # Of two of one attribute that meet at a border of windows the earlier stays.
+        if begins >= ends.get((at, name), 0):
+            ends[at, name] = stops
+            found[at].spans.append((begins, stops, names[name], chance))
+
+
+def _tell_classes(artifact: Artifact, told: list[Tensor], readings: list[Reading]) -> None:
+    """Put the likeliest class of each attribute, by its distributions, into these readings."""
+    values = artifact.transform.values
+    for name, coder, chances in zip(values.names, values.coders, told, strict=True):
+        words, best = cast(Vocab, coder).words, chances.max(-1)
+        columns = best.values.tolist(), best.indices.tolist()
+        for reading, chance, place in zip(readings, *columns, strict=True):
+            reading.classes[name] = words[place], chance

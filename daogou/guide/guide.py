@@ -523,25 +523,26 @@ class Guide:
         (answer,) = self.extract_many([text])
         return answer
 
-    def extract_many(self, texts: Iterable[object]) -> list[Document]:
-        """`extract` for each text, in order; what is no text is answered ``{"error"}``."""
+    def extract_many(self, texts: Iterable[object], *, threads: int = 1) -> list[Document]:
+        """`extract` for each text, in order; what is no text is answered ``{"error"}``.
+
+        Many texts are read by ``threads`` at a time, each of which torch should give one of its own
+        (`torch.set_num_threads`).
+        """
         self._needs("extract", "extract")
         lines = list(texts)
         readable = [line for line in lines if isinstance(line, str)]
-        spans = iter(titles.spans(self.artifact, readable))
-        classes = iter(titles.classes(self.artifact, readable))
+        readings = titles.read(self.artifact, readable, threads=threads)
         return [
-            self._read(line, next(spans), next(classes))
+            self._told(line, next(readings))
             if isinstance(line, str)
             else {"error": f"text: a text is wanted, found {line!r}"}
             for line in lines
         ]
 
-    def _read(
-        self, text: str, spans: Sequence[titles.Span], classes: Mapping[str, tuple[str, float]]
-    ) -> Document:
+    def _told(self, text: str, reading: titles.Reading) -> Document:
         values: list[Document] = []
-        for start, end, attribute, chance in spans:
+        for start, end, attribute, chance in reading.spans:
             raw = text[start:end]
             normal = self.vocabularies[attribute].normal(raw)
             sure = chance * (normal.sure if normal.how != "raw" else 1.0)
@@ -557,10 +558,10 @@ class Guide:
                 "attribute": name, "value": value, "confidence": sure,
                 "from": "classifier", "text": None, "span": None, "how": "class",
             }
-            for name, (value, sure) in classes.items()
+            for name, (value, sure) in reading.classes.items()
             if name not in named and sure >= _LIKELY
         ]  # fmt: skip
-        return {"text": text, "spans": [list(span) for span in spans], "values": values}
+        return {"text": text, "spans": [list(span) for span in reading.spans], "values": values}
 
     def explain(
         self,

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from daogou.artifact import Artifact
 from daogou.features.store import SPLITS
-from daogou.features.tokens import is_single, normalised, tokenise
+from daogou.features.tokens import is_single, normalised, words_of
 
 _LIKE: Final = 0.6  # of the products whose title says so: the share that must have the value
 _FEW: Final = 3  # products, fewer of which say nothing
@@ -60,11 +60,13 @@ class Vocabulary:
         return self.asked[raw]
 
     def _find(self, raw: str) -> Normal:
-        if folded(raw) in self._by_key:
-            return Normal(self._by_key[folded(raw)], 1.0, "same")
+        words = words_of(raw)
+        same = self._by_key.get(_folded(words))
+        if same is not None:
+            return Normal(same, 1.0, "same")
         values = self._values_with(raw)
         n = sum(values.values())
-        part = self._part_of(raw)
+        part = self._part_of(tuple(words))
         if n >= _FEW:
             value, most = max(values.items(), key=lambda pair: (pair[1], pair[0]))
             if most >= _LIKE * n and value != part:
@@ -87,7 +89,7 @@ class Vocabulary:
         Without a last character that most values of the script have: the 色 of 蓝色 says that it
         is a colour and not which.
         """
-        words = {value: tuple(t.text for t in tokenise(value)) for value in self._by_key.values()}
+        words = {value: tuple(words_of(value)) for value in self._by_key.values()}
         single = [each for each in words.values() if len(each) > 1 and is_single(each[-1][0])]
         ends = Counter(each[-1] for each in single)
         common = {end for end, n in ends.items() if n > max(_CLASS * len(single), 1)}
@@ -97,13 +99,12 @@ class Vocabulary:
             found.setdefault(stem, value)
         return {stem: value for stem, value in found.items() if stem}
 
-    def _part_of(self, raw: str) -> str | None:
+    def _part_of(self, words: tuple[str, ...]) -> str | None:
         """The value whose words are part of these: the longest, then the one of fewest products.
 
         Of characters written without spaces only the end is looked at, which is what the rest
         describes: 蓝灰 is a grey.
         """
-        words = tuple(token.text for token in tokenise(raw))
         best: tuple[int, int, str] | None = None
         for n in range(len(words), 0, -1):
             for start in range(len(words) - n + 1):
@@ -133,7 +134,11 @@ def folded(value: str) -> str:
     >>> folded("Ｖ-Neck "), folded("v neck")
     ('vneck', 'vneck')
     """
-    return "".join(token.text for token in tokenise(value) if token.text.isalnum())
+    return _folded(words_of(value))
+
+
+def _folded(words: Iterable[str]) -> str:
+    return "".join(word for word in words if word.isalnum())
 
 
 def fit_vocabularies(artifact: Artifact) -> dict[str, Vocabulary]:

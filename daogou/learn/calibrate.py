@@ -330,8 +330,8 @@ def _extract(
     for rows, tags, sure in predict.title_tags(model, store, titles):
         gold = store["titles/tags"][rows][..., : tags.shape[-1]]
         for said, true, chance in zip(tags, gold, sure, strict=True):
-            there = set(runs_of(true))
-            for run in runs_of(said):
+            there = set(map(tuple, runs_of(true).tolist()))
+            for run in map(tuple, runs_of(said).tolist()):
                 attribute, first, after = run
                 if true[attribute, 0] != MASKED:
                     chances.append(float(np.prod(chance[attribute, first:after])))

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,11 +22,23 @@ CATALOGUE, SELDOM, OFTEN, FEW, SEVERAL = range(TRUSTS)
 INSIDE, FIRST, LAST, WHOLE = range(PLACES)
 
 
+def coded(made: Gazetteer, *titles: str) -> list[list[int]]:
+    """The matches of all tokens of some titles, one after another."""
+    lines = [[token.text for token in tokenise(title)] for title in titles]
+    words = sorted({word for line in lines for word in line})
+    tokens = np.array([words.index(word) for line in lines for word in line], dtype=np.int64)
+    counts = np.array([len(line) for line in lines], dtype=np.int64)
+    codes = np.array([title_hash(title) for title in titles], dtype=np.int64)
+    found = made.matches(words, tokens, counts, codes)
+    assert found.shape == (len(tokens), MATCHES)
+    assert (np.diff((found > 0).astype(int), axis=1) <= 0).all(), "none comes before one"
+    return [[code for code in line if code] for line in found.tolist()]
+
+
 def matched(made: Gazetteer, title: str) -> list[list[tuple[str, int, int]]]:
     """List, trust and place of each token's matches, as words say them."""
-    words = [token.text for token in tokenise(title)]
     found = []
-    for codes in made.matches(words, title_hash(title)):
+    for codes in coded(made, title):
         parts = [(*divmod((code - 1) // PLACES, TRUSTS), (code - 1) % PLACES) for code in codes]
         found.append([(made.names[name], trust, place) for name, trust, place in parts])
     return found
@@ -70,9 +83,9 @@ def test_trust_is_by_how_often_the_value_was_meant_where_it_stood() -> None:
     assert made.values["colour"]["green"][:3] == (1, 3, -1)
     assert matched(made, "green lamp")[0] == [("colour", SELDOM, WHOLE)]
     assert matched(made, "tea")[0] == [("drink", FEW, WHOLE)]
-    assert Entry(hits=9, misses=1).trust(0) == SEVERAL
-    assert Entry(hits=9, misses=2).trust(0) == OFTEN
-    assert Entry(hits=2, misses=0).trust(0) == FEW
+    for hits, misses, trust in ((9, 1, SEVERAL), (9, 2, OFTEN), (2, 0, FEW)):
+        made = Gazetteer(("kind",), {"kind": {"hat": Entry(hits, misses)}})
+        assert matched(made, "hat") == [[("kind", trust, WHOLE)]]
 
 
 def test_a_training_title_is_matched_as_if_it_had_never_been_read() -> None:
@@ -101,6 +114,47 @@ def test_of_many_lists_the_most_trusted_are_kept() -> None:
     found = matched(made, "mint")[0]
     assert len(found) == MATCHES
     assert found[0] == ("c4", FEW, WHOLE)
+
+
+def test_of_equally_long_values_that_overlap_the_first_stays_and_makes_room_for_the_third() -> None:
+    made = listed(kind=["a b c", "c d e", "e f g", "g h"])
+    whole = [[("kind", CATALOGUE, place)] for place in (FIRST, INSIDE, LAST)]
+    assert matched(made, "a b c d e f g h") == [*whole, [], *whole, []]
+    assert matched(made, "c d e f g h") == [*whole, [], *whole[::2]]
+
+
+WORDS = st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(" ".join)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("xyz"), WORDS), max_size=12),
+    st.lists(st.lists(st.sampled_from("abcd"), max_size=9).map(" ".join), max_size=3),
+)
+def test_all_titles_at_once_match_what_looking_at_every_place_finds(
+    values: list[tuple[str, str]], titles: list[str]
+) -> None:
+    made = listed(**{name: [each for of, each in values if of == name] for name, _ in values})
+    expected: list[list[int]] = []
+    for title in titles:
+        words = title.split()
+        places = [
+            (start - after, start, number)
+            for number, name in enumerate(made.names)
+            for start in range(len(words))
+            for after in range(start + 1, len(words) + 1)
+            if " ".join(words[start:after]) in made.values[name]
+        ]
+        here: list[list[tuple[int, int]]] = [[] for _ in words]
+        taken: set[tuple[int, int]] = set()
+        for length, start, number in sorted(places):
+            tokens = range(start, start - length)
+            if taken.isdisjoint((token, number) for token in tokens):
+                taken |= {(token, number) for token in tokens}
+                for token in tokens:
+                    kind = (token == tokens[0]) + 2 * (token == tokens[-1])
+                    here[token].append((length, 1 + number * TRUSTS * PLACES + kind))
+        expected += [[code for _, code in sorted(each)[:MATCHES]] for each in here]
+    assert coded(made, *titles) == expected
 
 
 @given(st.lists(TITLES, max_size=5), TITLES)

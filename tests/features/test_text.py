@@ -19,10 +19,12 @@ from daogou.features.text import (
     TextVocab,
     find_values,
     fit_text,
+    lay_out,
     spans_of,
     tags_of,
 )
 from daogou.features.tokens import Token, normalised, tokenise
+from daogou.features.tokens import words_of as words_alone
 
 TITLES = st.text(
     st.one_of(
@@ -111,6 +113,30 @@ def test_shape_tells_scripts_lengths_and_capitals_apart() -> None:
     assert vocab.encode(["boot"])[0, 0, SHAPE] == vocab.encode(["clog"])[0, 0, SHAPE]
 
 
+@given(st.lists(TITLES, max_size=4), st.integers(1, 6) | st.none())
+def test_texts_are_laid_out_as_they_are_tokenised(texts: list[str], length: int | None) -> None:
+    laid = lay_out(texts, length)
+    found = [
+        (text, place, Token(start, end, normalised(laid.pieces[piece])))
+        for piece, text, place, start, end in zip(
+            *(
+                column.tolist()
+                for column in (laid.piece, laid.text, laid.place, laid.start, laid.end)
+            ),
+            strict=True,
+        )
+    ]
+    expected = [
+        (number, place, token)
+        for number, text in enumerate(texts)
+        for place, token in enumerate(tokenise(text)[:length])
+    ]
+    assert found == expected
+    assert laid.counts.tolist() == [len(tokenise(text)[:length]) for text in texts]
+    assert len(set(laid.pieces)) == len(laid.pieces)
+    assert words_alone(" ".join(texts)) == words_of(" ".join(texts))
+
+
 @given(st.lists(TITLES, max_size=4), st.lists(TITLES, max_size=4), st.integers(1, 6))
 def test_rows_of_different_channels_never_meet(
     taught: list[str], read: list[str], length: int
@@ -147,9 +173,10 @@ def test_matches_have_the_last_rows_in_the_order_of_trust() -> None:
     assert vocab.n_rows - vocab.first_match == lists.n_rows
     rows = vocab.encode(["red boot"])[0, :, LISTED:]
     before = vocab.first_match - 1
-    (codes, _) = lists.matches(["red", "boot"], title=1)
-    assert rows[0].tolist() == [before + code for code in codes] + [PADDING]
-    assert not rows[1].any()
+    numbers = (np.array(each) for each in ([0, 1], [2], [1]))
+    codes, none = lists.matches(["red", "boot"], *numbers).tolist()
+    assert codes[0] > 0 < codes[1] and not any(none)
+    assert rows.tolist() == [[before + codes[0], before + codes[1], PADDING], [PADDING] * 3]
 
 
 @given(st.lists(TITLES, max_size=5))

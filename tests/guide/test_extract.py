@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daogou.features.text import BEGIN, spans_of
+from daogou.features.text import BEGIN, lay_out, spans_of
 from daogou.features.tokens import tokenise
 from daogou.guide import Guide, extract
 from daogou.model import predict
@@ -72,29 +72,68 @@ def test_ten_thousand_characters_take_moments(talkative: Guide) -> None:
 
 @given(st.integers(1, 120), st.integers(1, 40))
 def test_every_token_belongs_to_exactly_one_window(n_tokens: int, length: int) -> None:
-    tokens = tokenise(" ".join("x" * n_tokens))
-    windows = list(extract._windows(0, tokens, length))
-    owners = [
-        [i for i, w in enumerate(windows) if w.own[0] <= token.start < w.own[1]] for token in tokens
-    ]
-    assert all(len(owner) == 1 for owner in owners)
-    for token, (owner,) in zip(tokens, owners, strict=True):
-        assert token in windows[owner].tokens
-    assert all(len(window.tokens) <= length for window in windows)
+    windows = list(extract._parts(n_tokens, length))
+    for token in range(n_tokens):
+        ((start, count),) = [(w[0], w[1]) for w in windows if w[2] <= token < w[3]]
+        assert start <= token < start + count <= n_tokens
+    assert all(count <= length for _, count, _, _ in windows)
 
 
 def test_a_long_title_is_cut_in_the_middle_of_what_windows_share() -> None:
-    tokens = tokenise(" ".join("abcdefgh"))  # token i starts at 2 i
-    windows = list(extract._windows(0, tokens, 4))  # they share two tokens
-    assert [[token.text for token in w.tokens] for w in windows] == [
-        list("abcd"), list("cdef"), list("efgh"),
-    ]  # fmt: skip
-    assert [w.own for w in windows] == [(0, 6), (6, 10), (10, 15)]
+    # Windows of four of eight tokens share two: 0123 2345 4567.
+    assert list(extract._parts(8, 4)) == [(0, 4, 0, 3), (2, 4, 3, 5), (4, 4, 5, 8)]
+    assert list(extract._parts(3, 4)) == [(0, 3, 0, 3)]
+    assert list(extract._parts(0, 4)) == [(0, 0, 0, 0)]
 
 
-def test_of_two_spans_of_one_attribute_that_meet_the_earlier_stays() -> None:
-    spans = [(4, 9, "colour", 0.9), (0, 5, "colour", 0.5), (3, 6, "size", 0.7)]
-    assert extract._apart(spans) == [(0, 5, "colour", 0.5), (3, 6, "size", 0.7)]
+def test_a_window_is_read_as_if_it_were_a_title(talkative: Guide) -> None:
+    length = talkative.artifact.transform.text.length  # type: ignore[union-attr]
+    text = ("港屿宽松苹果绿手提包" * length)[: length + 2]  # each character is a token
+    first, second = (talkative.extract(each)["spans"] for each in (text[:length], text[2:]))
+    border = extract._parts(length + 2, length)
+    own = next(iter(border))[3]
+    whole = talkative.extract(text)["spans"]
+    expected = [s for s in first if s[0] < own] + [
+        [s[0] + 2, s[1] + 2, *s[2:]] for s in second if s[0] + 2 >= own
+    ]
+    assert len(whole) > 3
+    assert [s[:3] for s in whole] == [s[:3] for s in expected]
+
+
+def test_titles_of_a_batch_are_answered_in_order_as_if_alone(talkative: Guide) -> None:
+    """By windows of like length and by several threads; long and empty titles among them."""
+    names = talkative.artifact.store.titles["text"].to_pylist()
+    texts = [*names[:300], "", "  ", " ".join(names[:20]), "👟", *names[300:340]]
+    alone = [talkative.extract(text) for text in texts]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extract, "_LAID", 64)
+        patch.setattr(extract, "_SIZE", 24)
+        together = talkative.extract_many(texts, threads=3)
+    assert [each["text"] for each in together] == texts
+    for one, many in zip(alone, together, strict=True):
+        assert [span[:3] for span in many["spans"]] == [span[:3] for span in one["spans"]]
+        chances = [[span[3] for span in each["spans"]] for each in (many, one)]
+        np.testing.assert_allclose(*chances, atol=1e-5)
+        assert [each["value"] for each in many["values"]] == [
+            each["value"] for each in one["values"]
+        ]
+    assert sum(len(each["spans"]) for each in together) > 300
+    assert talkative.extract_many([]) == []
+
+
+def test_of_two_spans_of_one_attribute_that_meet_the_earlier_stays(guide: Guide) -> None:
+    """Two windows that disagree where they meet: on tokens 1 and 2, and on 2 and 3."""
+    laid = lay_out(["a b c d"])
+    windows = extract._Windows(*(np.array(each) for each in ([0, 0], [0, 0], [4, 4])),
+                               np.array([[0, 2], [2, 4]]))  # fmt: skip
+    tokens = ([0, 1, 1], [0, 0, 1], [1, 2, 2], [3, 4, 4])  # window, attribute, first, after
+    said = extract._Said(*map(np.array, tokens), np.full(3, 0.5, dtype=np.float32))
+    found = [extract.Reading([], {})]
+    extract._tell_spans(guide.artifact, laid, windows, said, found)
+    names = guide.artifact.transform.attributes
+    assert sorted(span[:3] for span in found[0].spans) == sorted(
+        [(2, 5, names[0]), (4, 7, names[1])]
+    )
 
 
 def test_an_attribute_that_no_span_names_has_its_likeliest_class(guide: Guide) -> None:
@@ -103,7 +142,7 @@ def test_an_attribute_that_no_span_names_has_its_likeliest_class(guide: Guide) -
     rows = np.arange(len(store["titles/text"]))
     offline = predict.title_values(guide.artifact.model, store, rows)
     texts = store.titles["text"].to_pylist()
-    online = extract.classes(guide.artifact, texts)
+    online = [reading.classes for reading in extract.read(guide.artifact, texts)]
     assert values.names
     for place, name in enumerate(values.names):
         words = guide.artifact.transform.classes(name)

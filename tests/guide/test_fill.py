@@ -8,14 +8,17 @@ import pytest
 
 from daogou.errors import DataError
 from daogou.guide import Guide
+from daogou.guide.extract import Reading
 from daogou.guide.fill import Filled, proposals
 
 
 @pytest.fixture
 def sure_guide(guide: Guide, monkeypatch: pytest.MonkeyPatch) -> Guide:
     """One epoch taught little: the first word of every title is taken for a colour."""
-    found = [[(0, 3, "colour", 0.9), (4, 8, "colour", 0.6)]]
-    monkeypatch.setattr("daogou.guide.extract.spans", lambda _, titles: found * len(list(titles)))
+    found = [Reading([(0, 3, "colour", 0.9), (4, 8, "colour", 0.6)], {})]
+    monkeypatch.setattr(
+        "daogou.guide.extract.read", lambda _, titles, **__: iter(found * len(titles))
+    )
     return guide
 
 

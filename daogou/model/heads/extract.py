@@ -151,6 +151,7 @@ class ExtractHead(nn.Module):
 
         ``present`` is bool ``[N, L]``, true at tokens and false at padding, which is outside and
         has no say: a title's tags do not depend on the titles beside it. None = all are tokens.
+        Where a title has no value of an attribute nobody asks how sure each tag is: 0 in that row.
         """
         n_titles, n_attributes, length, _ = logits.shape
         steps = self.transitions().expand(n_titles, -1, -1, -1).flatten(0, 1)
@@ -159,7 +160,10 @@ class ExtractHead(nn.Module):
             present = torch.ones(n_titles, length, dtype=torch.bool, device=logits.device)
         known = present[:, None].expand(-1, n_attributes, -1).flatten(0, 1)
         tags = viterbi(lines, steps, known)
-        sure = marginals(lines, steps, known).gather(-1, tags[..., None])[..., 0]
+        rows = (tags != OUTSIDE).any(1).nonzero()[:, 0]
+        sure = lines.new_zeros(tags.shape)
+        said = marginals(lines[rows], steps[rows], known[rows])
+        sure[rows] = said.gather(-1, tags[rows][..., None])[..., 0]
         shape = (n_titles, n_attributes, length)
         return tags.view(shape), sure.view(shape)
 
@@ -197,34 +201,38 @@ def log_partition(lines: Tensor, steps: Tensor, known: Tensor) -> Tensor:
     return alpha.logsumexp(dim=-1)
 
 
+# Both walk along titles with the rows last, so that each step is a few passes over long lines.
+
+
 def viterbi(lines: Tensor, steps: Tensor, known: Tensor) -> Tensor:
     """The best legal tags ``[R, L]`` of lines ``[R, L, 3]``; outside where not known ``[R, L]``."""
-    best = _start(lines)
+    best, line = _start(lines).T, lines.permute(1, 2, 0).contiguous()  # [3, R], [L, 3, R]
+    step, here = steps.permute(1, 2, 0).contiguous(), known.T.contiguous()
     origins: list[Tensor] = []
-    same = torch.arange(N_TAGS, device=lines.device)
-    for place in range(1, lines.shape[1]):
-        reached, origin = (best[:, :, None] + steps).max(dim=1)
-        here = known[:, place, None]
-        best = torch.where(here, reached + lines[:, place], best)
-        origins.append(torch.where(here, origin, same))
-    tag = best.argmax(dim=-1)
+    same = torch.arange(N_TAGS, device=lines.device)[:, None]
+    for place in range(1, len(line)):
+        reached, origin = (best[:, None] + step).max(dim=0)
+        best = torch.where(here[place], reached + line[place], best)
+        origins.append(torch.where(here[place], origin, same))
+    tag = best.argmax(dim=0)
     tags = [tag]
     for origin in reversed(origins):
-        tag = origin.gather(-1, tag[:, None])[:, 0]
+        tag = origin.gather(0, tag[None])[0]
         tags.append(tag)
     return torch.stack(tags[::-1], dim=-1).masked_fill(~known, OUTSIDE)
 
 
 def marginals(lines: Tensor, steps: Tensor, known: Tensor) -> Tensor:
     """Probabilities ``[R, L, 3]`` of each tag at each known place, over all legal sequences."""
-    forward = [_start(lines)]
-    for place in range(1, lines.shape[1]):
-        reached = (forward[-1][:, :, None] + steps).logsumexp(dim=1) + lines[:, place]
-        forward.append(torch.where(known[:, place, None], reached, forward[-1]))
+    line, here = lines.permute(1, 2, 0).contiguous(), known.T.contiguous()
+    step = steps.permute(1, 2, 0).contiguous()
+    forward = [_start(lines).T]
+    for place in range(1, len(line)):
+        reached = (forward[-1][:, None] + step).logsumexp(dim=0) + line[place]
+        forward.append(torch.where(here[place], reached, forward[-1]))
     backward = [torch.zeros_like(forward[0])]
-    for place in range(lines.shape[1] - 1, 0, -1):
-        following = backward[-1] + lines[:, place]
-        reached = (steps + following[:, None, :]).logsumexp(dim=2)
-        backward.append(torch.where(known[:, place, None], reached, backward[-1]))
-    both = torch.stack(forward, dim=1) + torch.stack(backward[::-1], dim=1)
-    return both.softmax(dim=-1)
+    for place in range(len(line) - 1, 0, -1):
+        reached = (step + (backward[-1] + line[place])[None]).logsumexp(dim=1)
+        backward.append(torch.where(here[place], reached, backward[-1]))
+    both = torch.stack(forward) + torch.stack(backward[::-1])  # [L, 3, R]
+    return both.softmax(dim=1).permute(2, 0, 1)
