@@ -930,6 +930,9 @@ def serve(  # noqa: PLR0913 - one parameter per flag
     shadow: Annotated[
         Path | None, typer.Option(help="A run that is asked the same, and shown to nobody.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes that answer; each holds the runs.")
+    ] = 1,
 ) -> None:
     """Answer over HTTP, and keep the events that are sent.
 
@@ -938,9 +941,9 @@ def serve(  # noqa: PLR0913 - one parameter per flag
     import logging
 
     _needs_extra("serve", *SERVES)
-    from daogou.serve.run import Runs
     from daogou.serve.run import serve as listen
     from daogou.serve.service import Limits
+    from daogou.serve.workers import Runs
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
 
@@ -952,7 +955,8 @@ def serve(  # noqa: PLR0913 - one parameter per flag
     listen(
         Runs(run, [_variant(each) for each in variant or ()], shadow),
         store=store, host=host, port=port, origins=origin or (),
-        limits=Limits(timeout_s=timeout, rate_per_s=rate, burst=5 * rate), listening=listening,
+        limits=Limits(timeout_s=timeout, rate_per_s=rate, burst=5 * rate),
+        workers=workers, listening=listening,
     )  # fmt: skip
 
 
@@ -1065,8 +1069,8 @@ def demo(
     _show_answers(loaded, language)
     answer(document)
     if opens:
-        from daogou.serve.run import Runs
         from daogou.serve.run import serve as listen
+        from daogou.serve.workers import Runs
 
         sys.stdout.flush()
         listen(

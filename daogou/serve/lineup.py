@@ -134,6 +134,14 @@ class Lineup:
             shadow=None if self.shadow is None else change(self.shadow),
         )
 
+    def named(self) -> Document:
+        """What another server needs to answer from the same runs."""
+        return {
+            "main": {"run": str(self.main.run), "digest": self.main.digest},
+            "variants": [[str(each.loaded.run), each.share] for each in self.rivals],
+            "shadow": None if self.shadow is None else str(self.shadow.run),
+        }
+
     def described(self) -> Iterator[Document]:
         """Every run for people and programs: its role and share, the main one first."""
         taken = sum(each.share for each in self.rivals)

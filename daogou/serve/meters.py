@@ -7,6 +7,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from daogou.serve.lineup import Lineup
@@ -16,10 +17,14 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 
 class Meters:
-    """The counters of one server, in a registry of their own."""
+    """The counters of one server, in a registry of their own.
 
-    def __init__(self) -> None:
+    ``shared`` is the folder where the processes of one server count together; None = one process.
+    """
+
+    def __init__(self, shared: str | None = None) -> None:
         self.registry = CollectorRegistry()
+        self._shared, self._asked = shared, list[Collector]()
         self.requests = Histogram(
             "daogou_request_seconds", "Time of a request, by route.",
             ("method", "route", "status"), buckets=_SECONDS, registry=self.registry,
@@ -59,15 +64,22 @@ class Meters:
 
     def watch(self, lineup: Callable[[], Lineup]) -> None:
         """Tell the runs that answer with every scrape."""
-        self.registry.register(_Runs(lineup))
+        self._asked.append(_Runs(lineup))
 
     def count_rows(self, counts: Callable[[], Mapping[str, int] | None]) -> None:
         """Tell the store's rows with every scrape; ``counts`` gives None while it is away."""
-        self.registry.register(_Rows(counts))
+        self._asked.append(_Rows(counts))
 
     def page(self) -> bytes:
-        """All of it in Prometheus' text form."""
-        return generate_latest(self.registry)
+        """All of it in Prometheus' text form; of several processes the sums."""
+        counted = self.registry
+        if self._shared is not None:
+            counted = CollectorRegistry()
+            MultiProcessCollector(counted, path=self._shared)  # type: ignore[no-untyped-call]
+        told = CollectorRegistry()
+        for each in self._asked:
+            told.register(each)
+        return generate_latest(counted) + generate_latest(told)
 
 
 class _Runs(Collector):

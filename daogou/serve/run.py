@@ -1,34 +1,14 @@
 """A run, a database and an address to a server that listens until it is told to stop."""
 
 import socket
+import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-import torch
-import uvicorn
 
 from daogou.errors import ConfigError
-from daogou.serve.app import make_app
 from daogou.serve.auth import is_loopback
-from daogou.serve.lineup import described
-from daogou.serve.meters import Meters
-from daogou.serve.service import Limits, Service
+from daogou.serve.service import Limits
 from daogou.serve.store import Document, Store
-
-STOP_S = 20  # what is being answered may take so long when the server is told to stop
-
-
-@dataclass(frozen=True)
-class Runs:
-    """The runs to answer from: a main one, shares of users of others, one in the shadow.
-
-    See `Lineup`.
-    """
-
-    main: Path
-    variants: Sequence[tuple[Path, float]] = ()
-    shadow: Path | None = None
+from daogou.serve.workers import Plan, Runs, answer_by
 
 
 def serve(
@@ -39,17 +19,20 @@ def serve(
     port: int,
     origins: Sequence[str] = (),
     limits: Limits | None = None,
+    workers: int = 1,
     listening: Callable[[Document], None],
 ) -> None:
     """Answer HTTP until SIGINT or SIGTERM; what is being answered then is finished.
 
-    ``listening`` is called once connections are taken; port 0 takes any that is free. One thread
-    of torch: a server scales by its processes, which share the store. Raises ConfigError where
+    ``listening`` is called once connections are taken; port 0 takes any that is free. Each of the
+    ``workers`` is a process with one thread of torch and the runs in its memory; they share the
+    store and the socket. Raises ConfigError where
     others could come in and there is no key, ArtifactError for a run that is not whole, what
     `Store.open` raises, and OSError for an address that cannot be had.
     """
-    torch.set_num_threads(1)
     at_home = is_loopback(host)
+    group = uuid.uuid4().hex if workers > 1 else None
+    plan = Plan(runs, store, at_home, origins, limits or Limits(), group)
     opened = Store.open(store)
     try:
         if not at_home and not opened.list_keys():
@@ -57,19 +40,18 @@ def serve(
                 f"--host {host}: others can come in and the store has no key; "
                 f"make one first: daogou keys --store '{opened.place}' --create admin"
             )
-        service = Service(runs.main, opened, limits or Limits(), Meters())
-        if runs.variants or runs.shadow is not None:
-            service.line_up(runs.variants, runs.shadow)
-        app = make_app(service, at_home=at_home, origins=origins)
         with _bound(host, port) as taken:
             shown = f"[{host}]" if ":" in host else host
-            url = f"http://{shown}:{taken.getsockname()[1]}"
-            config = uvicorn.Config(
-                app, log_config=None, access_log=False, server_header=False,
-                timeout_graceful_shutdown=STOP_S, limit_concurrency=1000,
-            )  # fmt: skip
-            listening({"url": url, "store": opened.place, **described(service.loaded)})
-            uvicorn.Server(config).run(sockets=[taken])
+            at = {
+                "url": f"http://{shown}:{taken.getsockname()[1]}",
+                "store": opened.place,
+                "workers": workers,
+            }
+            if group is None:
+                plan.answer(taken, lambda told: listening({**at, **told}))
+            else:
+                answer_by(plan, workers, taken, lambda told: listening({**at, **told}))
+                opened.want_runs(group, None)
     finally:
         opened.close()
 

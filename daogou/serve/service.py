@@ -50,8 +50,12 @@ class Limits:
 class Service:
     """What the routes ask. Made by `open_service`."""
 
-    def __init__(self, run: Path, store: Store, limits: Limits, meters: Meters) -> None:
+    def __init__(
+        self, run: Path, store: Store, limits: Limits, meters: Meters, *, group: str | None = None
+    ) -> None:
+        """``group`` names servers that follow each other's changes of runs, through the store."""
         self.store, self.limits, self.meters = store, limits, meters
+        self._group, self._followed = group, ""
         # Apart, so that events are taken however slow the model is.
         self._answering = ThreadPoolExecutor(limits.threads, "daogou-answer")
         self._keeping = ThreadPoolExecutor(limits.threads, "daogou-store")
@@ -162,9 +166,47 @@ class Service:
         self.meters.reloads.labels("done").inc()
 
     def _swap(self, change: Callable[[Lineup], Lineup]) -> None:
+        """Change the lineup, here and wherever the group answers."""
+        if self._group is not None:
+            wanted = change(self.lineup).named()
+            self._followed = self.store.want_runs(self._group, wanted)
+        self._take_up(change)
+
+    def _take_up(self, change: Callable[[Lineup], Lineup]) -> None:
         """Change the lineup where nobody else does, with the products as the store has them."""
         self._offering.submit(self._catch_up, change).result()
         self.shadow.begin()
+
+    def look_about(self) -> None:
+        """Do what the others of the group were asked, and see what they wrote of products."""
+        self._offering.submit(self._catch_up)
+        if self._group is None:
+            return
+        try:
+            with self._loading:
+                mark, wanted = self.store.wanted_runs(self._group)
+                if wanted is not None and mark != self._followed:
+                    self._followed = mark
+                    self._follow(wanted)
+        except StoreError as error:
+            self._degrade("store", error)
+        except Exception as error:
+            log.error("runs: %s: %s", type(error).__name__, error)
+
+    def _follow(self, wanted: Document) -> None:
+        """Answer from the runs that another of the group was asked to answer from."""
+        with self._counted_reload():
+            now = self.lineup
+            main, former = wanted["main"], now.former
+            if main["digest"] == now.main.digest:
+                found = now.main
+            elif former is not None and main["digest"] == former.digest:
+                found = former
+            else:
+                found = self._load(Path(main["run"]))
+            rivals = [Rival(self._ready(Path(run)), share) for run, share in wanted["variants"]]
+            aside = None if wanted["shadow"] is None else self._ready(Path(wanted["shadow"]))
+            self._take_up(lambda now: now.with_main(found).lined_up(rivals, aside))
 
     # ---- products ---------------------------------------------------------------------------
 

@@ -428,6 +428,29 @@ class Store:
             row = connection.execute(query).first()
         return None if row is None else Request(**row._mapping)
 
+    # ---- servers that answer together -------------------------------------------------------
+
+    def want_runs(self, group: str, runs: Document | None) -> str:
+        """Keep which runs a group of servers is to answer from, None = nothing; its mark."""
+        mark = uuid.uuid4().hex
+        name = f"runs {group}"
+        with self._writing() as connection:
+            connection.execute(sa.delete(META).where(META.c.name == name))
+            if runs is not None:
+                value = json.dumps({"mark": mark, "runs": runs}, ensure_ascii=False)
+                connection.execute(sa.insert(META).values(name=name, value=value))
+        return mark
+
+    def wanted_runs(self, group: str) -> tuple[str, Document | None]:
+        """What `want_runs` kept, with its mark; empty and None if nothing."""
+        query = sa.select(META.c.value).where(META.c.name == f"runs {group}")
+        with self._read() as connection:
+            text = connection.execute(query).scalar()
+        if text is None:
+            return "", None
+        found = json.loads(text)
+        return found["mark"], found["runs"]
+
     # ---- people -----------------------------------------------------------------------------
 
     def forget(self, user: str) -> dict[str, int]:

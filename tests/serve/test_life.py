@@ -19,8 +19,10 @@ from daogou.errors import ConfigError
 from daogou.guide import Guide
 from daogou.model.build import Shape
 from daogou.serve.lineup import Lineup, Loaded, Rival, Who
-from daogou.serve.service import Service
+from daogou.serve.meters import Meters
+from daogou.serve.service import Limits, Service
 from daogou.serve.shadow import agree
+from daogou.serve.store import Store
 from tests.serve.conftest import good, refused
 
 KEPT = ("history_length", "settings", "fit", "returning", "prepared")
@@ -251,6 +253,57 @@ def test_a_lineup_that_cannot_be_is_refused_and_changes_nothing(
     assert service.lineup == before
     with pytest.raises(ConfigError, match="give each above 0"):
         before.lined_up([Rival(before.main, float("nan"))], None)
+
+
+# ---- several processes ----------------------------------------------------------------------
+
+
+def test_servers_of_a_group_follow_one_another_s_runs(
+    runs: dict[Path, Guide], files_store: Store, service: Service, other: Guide
+) -> None:
+    made_run = service.loaded.run
+    one, two, alone = (
+        Service(made_run, files_store, Limits(), Meters(), group=group)
+        for group in ("a", "a", None)
+    )
+    try:
+        other_run = other.artifact.folder
+        one.reload(other_run)
+        for each in (two, alone):
+            each.look_about()
+        assert two.loaded.guide is other and alone.loaded.run == made_run
+        runs.clear()  # what was loaded is kept, here and there
+        two.roll_back()
+        one.look_about()
+        assert one.loaded.run == made_run and one.lineup.former is not None
+        runs |= {other_run: other, made_run: service.loaded.guide}
+        one.line_up([(other_run, 0.3)], None)
+        two.look_about()
+        assert [each.share for each in two.lineup.rivals] == [0.3]
+        assert two.lineup.of(Who("7")).run == one.lineup.of(Who("7")).run
+        late = Service(made_run, files_store, Limits(), Meters(), group="a")
+        late.look_about()
+        assert [each.loaded.run for each in late.lineup.rivals] == [other_run]
+        late.close()
+    finally:
+        for each in (one, two, alone):
+            each.close()
+
+
+def test_a_run_that_another_server_cannot_load_is_told_and_changes_nothing_there(
+    runs: dict[Path, Guide], files_store: Store, service: Service, other: Guide,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    one, two = (
+        Service(service.loaded.run, files_store, Limits(), Meters(), group="a") for _ in "ab"
+    )
+    try:
+        one.reload(other.artifact.folder)
+        runs.clear()
+        two.look_about()
+        assert two.loaded.run == service.loaded.run and "KeyError" in caplog.text
+    finally:
+        one.close(), two.close()
 
 
 # ---- a shadow -----------------------------------------------------------------------------

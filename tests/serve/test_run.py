@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from daogou.errors import ConfigError
-from daogou.serve.run import Runs, serve
+from daogou.serve.run import serve
+from daogou.serve.workers import Runs
 from tests.serve.conftest import ROOT
 
 
@@ -32,9 +34,11 @@ def test_where_others_can_come_in_a_server_without_a_key_does_not_start(
 
 
 @contextmanager
-def served(run: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+def served(
+    run: Path, folder: Path, *flags: str
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """`daogou serve` in a process of its own, and what it printed."""
-    command = [sys.executable, "-m", "daogou", "serve", str(run), "--port", "0"]
+    command = [sys.executable, "-m", "daogou", "serve", str(run), "--port", "0", *flags]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -76,3 +80,62 @@ def test_a_served_run_answers_keeps_events_and_ends_when_told(
         status, told_rows = post(said["url"], "/v1/events", {"events": [row]})
         assert told_rows["duplicate"] == 1
         process.kill()
+
+
+def ask(url: str, path: str) -> str:
+    asked = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+    try:
+        asked.request("GET", path)
+        answer = asked.getresponse()
+        assert answer.status == 200
+        return answer.read().decode()
+    finally:
+        asked.close()
+
+
+def children(of: int) -> set[int]:
+    """The processes that one began, but for what multiprocessing begins for itself."""
+    begun = Path(f"/proc/{of}/task/{of}/children").read_text("utf-8").split()
+    return {
+        int(each) for each in begun if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="it looks into /proc")
+def test_workers_share_events_and_counters_and_one_that_dies_is_replaced(
+    made_run: Path, tmp_path: Path
+) -> None:
+    with served(made_run, tmp_path, "--workers", "2") as (process, said):
+        assert said["workers"] == 2
+        workers = children(process.pid)
+        assert len(workers) == 2
+        url = said["url"]
+        item = post(url, "/v1/recommend", {"session": "v", "k": 1})[1]["items"][0]["item"]
+        for n in range(6):
+            row = {"kind": "click", "session": "v", "item": item, "event_id": str(n)}
+            assert post(url, "/v1/events", {"events": [row]})[0] == 202
+            status, found = post(url, "/v1/recommend", {"session": "v", "k": 2})
+            assert (status, found["events"]["read"], found["degraded"]) == (200, n + 1, False)
+        assert 'daogou_events_total{outcome="accepted"} 6.0' in ask(url, "/metrics").splitlines()
+        os.kill(min(workers), signal.SIGKILL)
+        deadline = time.monotonic() + 120
+        while len(children(process.pid) - {min(workers)}) < 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert len(children(process.pid) - {min(workers)}) == 2
+        assert post(url, "/v1/recommend", {"session": "v", "k": 2})[0] == 200
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=120)
+        assert process.returncode == 0 and "Traceback" not in told
+        assert not any(Path(f"/proc/{each}").exists() for each in workers)
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_begin_say_why(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "daogou", "serve", "nowhere", "--workers", "2", "--port", "0"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stdout == ""
+    assert "nowhere: no such run" in done.stderr and "Traceback" not in done.stderr

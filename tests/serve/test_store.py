@@ -329,6 +329,18 @@ def test_a_line_that_no_export_writes_is_refused_and_nothing_is_taken_in(
 # ---- keys ---------------------------------------------------------------------------------
 
 
+def test_what_a_group_of_servers_answers_from_is_its_own(store: Store) -> None:
+    assert store.wanted_runs("a") == ("", None)
+    first = store.want_runs("a", {"main": "运行"})
+    store.want_runs("b", {"main": "other"})
+    assert store.wanted_runs("a") == (first, {"main": "运行"})
+    again = store.want_runs("a", {"main": "运行"})
+    assert again != first and store.wanted_runs("a")[0] == again
+    store.want_runs("a", None)
+    assert store.wanted_runs("a") == ("", None)
+    assert store.wanted_runs("b")[1] == {"main": "other"}
+
+
 def test_keys_are_kept_listed_and_taken_away(store: Store) -> None:
     keys = [Key(f"k{n}", "shop", "public", "d", NOW_US + n) for n in range(2)]
     for key in reversed(keys):
