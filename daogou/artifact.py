@@ -29,7 +29,7 @@ from daogou.model.joint import JointModel
 from daogou.model.samples import differences, sample_answers
 from daogou.schema import Shop
 
-FORMAT: Final = "daogou-run-3"
+FORMAT: Final = "daogou-run-4"
 MOST_VALUES: Final = 4096  # a column of more values is not counted in profiles
 
 
@@ -82,13 +82,15 @@ def positive_share(transform: Transform, store: Store) -> torch.Tensor:
 
 def tastes_of(transform: Transform) -> Tastes | None:
     """What histories can be counted by: the values of columns that have at most `MOST_VALUES`."""
-    sizes = [coder.n_rows for coder in transform.items.coders]
+    told = transform.items, transform.traits
+    sizes = [coder.n_rows for fields in told for coder in fields.coders]
+    offsets = [offset for fields in told for offset in fields.offsets]
     picked = [place for place, size in enumerate(sizes) if size <= MOST_VALUES]
     if not picked:
         return None
     return Tastes(
         columns=tuple(place + 1 for place in picked),  # mark 0 is the product itself
-        first=tuple(transform.items.offsets[place] for place in picked),
+        first=tuple(offsets[place] for place in picked),
         sizes=tuple(sizes[place] for place in picked),
         n_actions=len(transform.actions),
     )

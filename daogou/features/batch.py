@@ -32,7 +32,8 @@ class Batch:
     lists, ``split``, ``history [Q, L]`` (rows of ``items``, newest first, 0 past its end),
     ``action`` (0 past the end) and ``age``.
     ``items``: row 0 is the unknown one; ``row`` in the catalogue, ``id``, ``fields``,
-    ``numbers``, ``text`` (row of ``texts``). ``texts``: ``tokens [X, L, F]``, row 0 empty.
+    ``numbers``, ``traits``, ``text`` (row of ``texts``). ``texts``: ``tokens [X, L, F]``, row 0
+    empty.
     ``titles``: those with gold: ``text`` (row of ``texts``), ``tags [G, A, L]`` and ``values
     [G, V]`` of V attributes that are read as classes (-1 missing).
     """
@@ -159,6 +160,7 @@ def make_batch(
             id=store["items/id"][items],
             fields=store["items/fields"][items],
             numbers=store["items/numbers"][items],
+            traits=store["items/traits"][items],
             text=text_place[text_of],
         ),
         texts=_columns(tokens=tokens[:, :longest]),

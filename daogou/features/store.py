@@ -3,7 +3,7 @@
 Layout (n exposures, q queries, I items, U users, H history events, X distinct texts, G titles with
 gold; row 0 of items, users and texts is the unknown one)::
 
-    items/     id [I+1]  fields [I+1, C]  numbers [I+1, K]  text [I+1]
+    items/     id [I+1]  fields [I+1, C]  numbers [I+1, K]  traits [I+1, A]  text [I+1]
     users/     id [U+1]  fields [U+1, C]  numbers [U+1, K]  profile [U+1, P]  split [U+1]
                start [U+2]  many [U+1, V]  of V values in lists, if the shop has any
     history/   item [H]  action [H]  time [H]                  sorted by user row, then time
@@ -421,10 +421,11 @@ def _write_items(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
         key = name_of(shop.items.key)
         join = f"LEFT JOIN items t ON t.{key} = r.item LEFT JOIN item_text x ON x.item = r.item "
         join += "LEFT JOIN text_rows tr ON tr.text = x.text"
-        select = transform.items.select("t")
-        named = (shop.items.text, shop.items.columns, shop.items.attributes, shop.items.shown)
-        names = dict.fromkeys(name for part in named for name in part)
         present = engine.columns("items")
+        read = transform.items, transform.traits.kept(present)
+        select = ", ".join(fields.select("t") for fields in read if fields.names)
+        told = (shop.items.text, shop.items.columns, shop.items.attributes, shop.items.shown)
+        names = dict.fromkeys(name for part in told for name in part)
         shown = ", ".join(f"t.{name_of(name)}" for name in names if name in present)
     text_row = "coalesce(tr.row, 0)" if shop.items else "0::INTEGER"
     sql = (
@@ -434,10 +435,13 @@ def _write_items(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
     writer.append("items/id", np.zeros(1, dtype=np.int32))
     writer.append("items/text", np.zeros(1, dtype=np.int32))
     _append_fields(writer, "items", transform.items, {}, 1)
+    writer.append("items/traits", transform.traits.encode({}, 1)[0])
     for batch in engine.batches(sql):
         writer.append("items/id", transform.item_ids.encode(batch[_KEY]))
         writer.append("items/text", batch[_TEXT].to_numpy())
-        _append_fields(writer, "items", transform.items, _named(batch), batch.num_rows)
+        named = _named(batch)
+        _append_fields(writer, "items", transform.items, named, batch.num_rows)
+        writer.append("items/traits", transform.traits.encode(named, batch.num_rows)[0])
     key_name = name_of(_KEY if "item" in names else "item")
     catalogue = engine.table(
         f"SELECT CAST(r.item AS VARCHAR) AS {key_name}{', ' + shown if shown else ''} "

@@ -19,7 +19,7 @@ from daogou.features.vocab import Vocab, fit_vocab
 from daogou.schema import Events, Shop
 from daogou.tables.engine import Engine, name_of
 
-VERSION: Final = 4
+VERSION: Final = 5
 MOST_VALUES: Final = 50_000  # of a column that are looked for in titles
 MOST_CLASSES: Final = 1024  # of an attribute that is read as classes
 _TEACHING: Final = "SELECT item FROM title_split WHERE split = 'train'"
@@ -74,6 +74,12 @@ class Fields:
                 ranks.append(coder.rank(numbers))
             rows[:, j] = coded + offset
         return rows, np.stack(ranks, axis=1) if ranks else np.zeros((n, 0), dtype=np.float32)
+
+    def kept(self, names: Collection[str]) -> "Fields":
+        """Those of the columns that are among ``names``, which is what a table may lack."""
+        pairs = zip(self.names, self.coders, strict=True)
+        found = {name: coder for name, coder in pairs if name in names}
+        return Fields(tuple(found), tuple(found.values()))
 
     def select(self, relation: str, prefix: str = "") -> str:
         """SQL that yields these columns of ``relation``, text as text and numbers as DOUBLE."""
@@ -148,6 +154,7 @@ class Transform:
     value: LogScale | None = None  # of what the last stage is worth
     many: Fields = Fields((), ())  # vocabularies of the profile columns that hold lists
     values: Fields = Fields((), ())  # vocabularies of attributes of few values, for their classes
+    traits: Fields = Fields((), ())  # of attributes that the catalogue tells, for habits
 
     def classes(self, column: str) -> tuple[str, ...]:
         """The values of a profile column, of what its lists hold, or of an attribute's classes."""
@@ -184,6 +191,7 @@ class Transform:
             "value": asdict(self.value) if self.value else None,
             "many": self.many.to_json(),
             "values": self.values.to_json(),
+            "traits": self.traits.to_json(),
         }
 
     @staticmethod
@@ -212,6 +220,7 @@ class Transform:
             value=LogScale(**document["value"]) if document.get("value") else None,
             many=Fields.from_json(document.get("many", [])),
             values=Fields.from_json(document["values"]),
+            traits=Fields.from_json(document["traits"]),
         )
 
 
@@ -281,6 +290,7 @@ def fit_transform(
         value=_fit_value(engine, shop),
         many=_fit_lists(engine, lists, teaches),
         values=_fit_values(engine, shop),
+        traits=_fit_traits(engine, shop, min_count),
     )
 
 
@@ -465,6 +475,20 @@ def _fit_values(engine: Engine, shop: Shop) -> Fields:
                 names.append(name)
                 coders.append(fit_vocab(dict(rows)))
     return Fields(tuple(names), tuple(coders))
+
+
+def _fit_traits(engine: Engine, shop: Shop, min_count: int) -> Fields:
+    """A vocabulary for each attribute that the catalogue tells and that is no input already.
+
+    Profiles count them in histories. No encoder reads them, so what extraction is to learn from a
+    title does not reach it by another way.
+    """
+    if shop.items is None or not shop.of_family("profile"):
+        return Fields((), ())
+    told = told_attributes(engine, shop)
+    names = tuple(name for name in told if name not in shop.items.columns)
+    where = f"{name_of(shop.items.key)} IN (SELECT item FROM seen_items)"
+    return _fit_fields(engine, "items", names, 0, min_count, where=where)
 
 
 def _known(column: str) -> str:

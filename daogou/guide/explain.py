@@ -260,7 +260,10 @@ def _item_variants(
     if model.text is not None:
         tokens = np.stack([np.zeros_like(product.tokens), product.tokens]).astype(np.int64)
         pooled = model.text(torch.from_numpy(tokens))[1]
-    columns = _columns(id=ids, fields=fields[pick], numbers=numbers[pick], text=texts)
+    traits = np.repeat(product.traits, len(pick), axis=0)
+    columns = _columns(
+        id=ids, fields=fields[pick], numbers=numbers[pick], traits=traits, text=texts
+    )
     title = catalogue.name(row) if has_text and model.text is not None else None
     names: list[tuple[str, object]] = [
         (f"item.{name}", catalogue.value(name, row)) for name in transform.items.names
@@ -271,7 +274,7 @@ def _item_variants(
     ]
     # Without its id a product is none of those in the history.
     same = torch.tensor([*[row] * n, 0, row])
-    vectors, marks = model.encode_items(columns, pooled), marks_of(same, columns["fields"])
+    vectors, marks = model.encode_items(columns, pooled), marks_of(same, columns)
     return Encoded(items=vectors, marks=marks, item_ids=columns["id"]), names
 
 

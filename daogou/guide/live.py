@@ -87,18 +87,22 @@ def describe(artifact: Artifact, products: Products) -> list[Described]:
     transform = artifact.transform
     n = len(products.keys)
     text = f"{text_of(transform.text_columns, 't')} AS {name_of(_TEXT)}"
-    select = ", ".join(filter(None, [transform.items.select("t"), text]))
+    parts = [transform.items.select("t"), transform.traits.select("t"), text]
+    select = ", ".join(filter(None, parts))
     with Engine(threads=1) as engine:
         engine.add("t", pa.table({_PLACE: pa.array(range(n)), **products.columns}))
         read = engine.table(f"SELECT {select} FROM t ORDER BY t.{name_of(_PLACE)}")
-    columns = {name: read.column(place) for place, name in enumerate(transform.items.names)}
+    names = (*transform.items.names, *transform.traits.names)
+    columns = {name: read.column(place) for place, name in enumerate(names)}
     fields, numbers = transform.items.encode(columns, n)
+    traits, _ = transform.traits.encode(columns, n)
     ids = transform.item_ids.encode(pa.array(products.keys))
     tokens = np.zeros((n, 1, 1), dtype=np.int32)
     if transform.text is not None:
         tokens = transform.text.encode(read.column(read.num_columns - 1).to_pylist())
     return [
-        Described(int(ids[i]), fields[i : i + 1], numbers[i : i + 1], tokens[i]) for i in range(n)
+        Described(int(ids[i]), fields[i : i + 1], numbers[i : i + 1], traits[i : i + 1], tokens[i])
+        for i in range(n)
     ]
 
 
@@ -122,6 +126,7 @@ def with_products(scorer: Scorer, products: Products) -> tuple[Scorer, Tensor]:
             "id": torch.tensor([each.id for each in read]),
             "fields": torch.from_numpy(np.concatenate([each.fields for each in read])).long(),
             "numbers": torch.from_numpy(np.concatenate([each.numbers for each in read])),
+            "traits": torch.from_numpy(np.concatenate([each.traits for each in read])).long(),
             "text": torch.arange(len(read)),
         }
     )
@@ -130,7 +135,7 @@ def with_products(scorer: Scorer, products: Products) -> tuple[Scorer, Tensor]:
     known = replace(
         items,
         items=placed(items.items, rows, vectors),
-        marks=placed(items.marks, rows, marks_of(rows, columns["fields"])),
+        marks=placed(items.marks, rows, marks_of(rows, columns)),
         item_ids=placed(items.item_ids, rows, columns["id"]),
     )
     live = {**scorer.live, **dict(zip(products.rows.tolist(), read, strict=True))}

@@ -64,6 +64,7 @@ class Described:
     id: int
     fields: Array  # [1, C]
     numbers: Array  # [1, K]
+    traits: Array  # [1, A]
     tokens: Array  # [L, F]
 
 
@@ -102,6 +103,7 @@ class Scorer:
             int(store["items/id"][row]),
             store["items/fields"][at],
             store["items/numbers"][at],
+            store["items/traits"][at],
             tokens,
         )
 
@@ -201,11 +203,13 @@ def fit_scorer(artifact: Artifact) -> Scorer:
     now = int(full_queries(store, np.zeros(1, dtype=np.int64)).time[0])
     times = store["history/time"]
     rows = torch.arange(store.n_items + 1)
-    fields, ids = (
-        torch.from_numpy(np.array(store[f"items/{name}"], dtype=np.int64))
-        for name in ("fields", "id")
+    columns = Columns(
+        {
+            name: torch.from_numpy(np.array(store[f"items/{name}"], dtype=np.int64))
+            for name in ("fields", "traits", "id")
+        }
     )
-    items = Encoded(items=vectors, marks=marks_of(rows, fields), item_ids=ids)
+    items = Encoded(items=vectors, marks=marks_of(rows, columns), item_ids=columns["id"])
     return Scorer(artifact, items, now, int(times.min()) if len(times) else now)
 
 

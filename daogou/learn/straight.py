@@ -18,13 +18,12 @@ from daogou.model.joint import JointModel, marks_of
 
 Array = NDArray[np.int64]
 Choices = dict[str, dict[str, Any]]
-PRECISIONS: Final = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0)
+PRECISIONS: Final = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0)
 LEAST: Final = 20  # users who choose, for any choice
 MOST_USERS: Final = {"train": 1536, "validation": 512}  # evenly spread; more take minutes to solve
 FOLDS: Final = 5
 _MANY: Final = 1000  # users of whom one fold is enough to choose by
 _UNCHOSEN: Final = 300.0
-_LEAST_SPREAD: Final = 0.05  # what hardly anybody has once is not made large
 _SIZE: Final = 512  # users read at once
 
 
@@ -55,8 +54,7 @@ def choose_straight(model: JointModel, store: Store, *, history_length: int) -> 
     if teaches is None:
         return {}
     both = teaches.beside(chooses)
-    head.mean.copy_(teaches.counted.mean(0))
-    head.spread.copy_(teaches.counted.std(0, correction=0).clamp(min=_LEAST_SPREAD))
+    head.compare_with(teaches.counted)
     networks = _networks(model, store, chooses, history_length)
     found: Choices = {}
     for place, name in _names(model):
@@ -143,7 +141,7 @@ def weigh(first: Tensor, second: Tensor, labels: Tensor, kind: str) -> tuple[flo
 
 @dataclass(frozen=True)
 class _Labelled:
-    """Known users: ``counted [n, F]``, ``labels [n]`` or, of a list, ``[n, V]``.
+    """Known users: ``counted [n, V + A]``, ``labels [n]`` or, of a list, ``[n, V]``.
 
     ``places [n]`` are theirs among those who were read.
     """
@@ -155,7 +153,7 @@ class _Labelled:
 
 @dataclass(frozen=True)
 class _Counted:
-    """Users with some known profile and their habits, ``[U, F]``."""
+    """Users with some known profile and their habits, ``[U, V + A]``."""
 
     rows: Array
     counted: Tensor
@@ -261,7 +259,7 @@ def _read(head: ProfileHead, store: Store, split: str, length: int) -> _Counted 
     for start in range(0, len(rows), _SIZE):
         piece = queries[slice(start, start + _SIZE)]
         batch = make_batch(store, queries=piece, history_length=length)
-        marks = marks_of(batch.items["row"], batch.items["fields"])[batch.users["history"]]
+        marks = marks_of(batch.items["row"], batch.items)[batch.users["history"]]
         pieces.append(habits(marks, batch.users["action"], head.tastes))
     return _Counted(rows, torch.cat(pieces))
 

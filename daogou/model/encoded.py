@@ -15,8 +15,8 @@ class Encoded:
 
     ``tokens [X, L, D_t]`` of the texts, ``items [I, D]``, ``events [Q, L, D]`` of the histories,
     ``h [Q, D]`` behaviour states, ``users [Q, D]``. ``marks [I, M]`` are whole numbers that two
-    items may have in common: the catalogue row and the row of each input column. ``item_ids [I]``
-    and ``user_ids [Q]`` are their id rows, for what a task keeps to itself.
+    items may have in common: the catalogue row, the row of each input column, then of each trait.
+    ``item_ids [I]`` and ``user_ids [Q]`` are their id rows, for what a task keeps to itself.
     """
 
     tokens: Tensor | None = None

@@ -15,9 +15,9 @@ from daogou.model.user import UserEncoder
 from daogou.schema import Task
 
 
-def marks_of(rows: Tensor, fields: Tensor) -> Tensor:
-    """What items may have in common, ``[I, M]``: catalogue rows ``[I]``, fields ``[I, C]``."""
-    return torch.cat([rows[:, None], fields], dim=1)
+def marks_of(rows: Tensor, items: Columns) -> Tensor:
+    """What items may have in common, ``[I, M]``: catalogue rows ``[I]``, fields and traits."""
+    return torch.cat([rows[:, None], items["fields"], items["traits"]], dim=1)
 
 
 class JointModel(nn.Module):
@@ -63,7 +63,7 @@ class JointModel(nn.Module):
         events = self.user.read_history(items, users["history"], action, users["age"])
         h = self.user(events, action)
         u = self.user.user(h, users["id"], users["fields"], users["numbers"])
-        marks = marks_of(batch.items["row"], batch.items["fields"])
+        marks = marks_of(batch.items["row"], batch.items)
         ids = batch.items["id"], users["id"]
         return Encoded(tokens, items, events, h, u, marks, *ids)
 

@@ -98,6 +98,7 @@ class Meet(nn.Module):
         gives a mean, which says what was taken and not how often.
         """
         users = batch.users
+        marks = marks[:, : len(self.missing)]  # not what only profiles read
         candidate = marks[batch.exposures["item"]]  # [B, M]
         candidate = torch.where(candidate == self.missing, -2, candidate)  # resembles nothing
         action, age = users["action"][grid.owner], users["age"][grid.owner]  # [G, L]

@@ -341,6 +341,28 @@ def test_without_spans_a_title_is_tagged_where_its_product_s_value_stands(tmp_pa
     assert store["titles/values"][:, 0].tolist() == [1, 0, 0, -1, -1]
 
 
+def test_what_the_catalogue_tells_of_an_attribute_is_a_trait_and_no_input(tmp_path: Path) -> None:
+    items = told(
+        ("red boot", "red", "train"), ("old boot", "blue", "train"), ("hat", None, "validation"),
+        ("mauve scarf", "lilac", "test"),
+    )  # fmt: skip
+    transform, store = compile_shop(write_shop(tmp_path / "told", items=items, toml=TOLD))
+    assert transform.traits.names == ("colour",)
+    assert store["items/traits"][:, 0].tolist() == [0, 2, 1, 0, 0]  # lilac is not in training
+    assert "colour" not in transform.items.names
+    assert Transform.from_json(transform.to_json()) == transform
+    # Who learns nothing from titles may count what they are about all the same.
+    toml = TOLD + "\n[tasks.extract]\nenabled = false\n"
+    alone, _ = compile_shop(write_shop(tmp_path / "alone", items=items, toml=toml))
+    assert alone.traits == transform.traits
+    toml = TOLD.replace('columns = ["category"', 'columns = ["colour", "category"')
+    _, inputs = compile_shop(write_shop(tmp_path / "input", items=items, toml=toml))
+    assert inputs["items/traits"].shape == (5, 0)
+    # Another shop's table may lack the column.
+    _, other = compile_shop(write_shop(tmp_path / "other"), transform=transform)
+    assert other["items/traits"].tolist() == [[0]] * 5
+
+
 def test_a_value_that_is_mostly_an_ordinary_word_tags_nothing(tmp_path: Path) -> None:
     products = [("orange mug", "white", "train"), ("orange cap", "black", "train")]
     items = told(("orange boot", "orange", "train"), *products, ("red cap", "red", "train"))

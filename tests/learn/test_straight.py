@@ -100,8 +100,7 @@ def test_a_column_of_many_values_is_read_where_it_tells_and_only_there() -> None
     tastes = Tastes((1, 2), (600, 0), (3, 600), n_actions=1)
     head = ProfileHead(4, [2], [0], tastes=tastes)
     counted = habits(marks, torch.ones(600, 20, dtype=torch.int64), tastes)
-    head.mean.copy_(counted.mean(0))
-    head.spread.copy_(counted.std(0).clamp(min=0.05))
+    head.compare_with(counted)
     assert tastes.many == [2]
     for labels, wanted in ((odd, (2,)), ((taken % 3 == 1).sum(1) > 6, ())):
         known = _Labelled(np.arange(600), counted, torch.from_numpy(labels).long())

@@ -15,6 +15,8 @@ from daogou.model.encoded import Encoded, TaskLosses, weigh
 from daogou.model.losses import binary, categorical, masked_mean
 
 FEW: Final = 512  # a column of more values may teach by heart what it should teach
+_USUAL: Final = 20.0  # events of what is usual that are read beside a user's own
+_LEAST_SPREAD: Final = 0.05  # what hardly anybody has once is not made large
 _LEAST_STEP: Final = 1e-3  # between two thresholds, so that no class has a chance of 0
 
 
@@ -52,7 +54,7 @@ class Tastes:
 
     @property
     def n_habits(self) -> int:
-        """Numbers that `habits` makes of a history."""
+        """Numbers that `signs` makes of what `habits` counted."""
         return 2 * sum(self.sizes) + self.n_actions
 
     @property
@@ -62,7 +64,7 @@ class Tastes:
         return [column for column, size in pairs if size > FEW]
 
     def reading(self, many: Collection[int]) -> Tensor:
-        """Places in `habits` of all but the columns of many values that ``many`` does not name."""
+        """Places in `signs` of all but the columns of many values that ``many`` does not name."""
         left_out = set(self.many) - set(many)
         kept = torch.tensor([column not in left_out for column in self.columns])
         values = kept.repeat_interleave(torch.tensor(self.sizes))
@@ -71,12 +73,9 @@ class Tastes:
 
 
 def habits(marks: Tensor, action: Tensor, tastes: Tastes) -> Tensor:
-    """What a history is made of, as numbers that a linear model can read, ``[Q, F]``.
+    """How many of a history's events have each value, then are of each kind, ``[Q, V + A]``.
 
-    Of each value the log of one plus its events, then of each the log of one plus its percentage
-    of the events, then the log of one plus the events of each kind. ``marks [Q, L, M]`` of the
-    events' items, ``action [Q, L]``, 0 where there is none. Counts say how much, shares say of
-    what: a long history's shares are a short one's.
+    ``marks [Q, L, M]`` of the events' items, ``action [Q, L]``, 0 where there is none.
     """
     known = action > 0
     counts = marks.new_zeros(len(marks), sum(tastes.sizes) + 1, dtype=torch.float32)
@@ -85,17 +84,28 @@ def habits(marks: Tensor, action: Tensor, tastes: Tastes) -> Tensor:
         place = torch.where(known, marks[..., column] - first + start, 0)
         counts.scatter_add_(1, place, known.float())
         start += size
-    counts = counts[:, 1:]
-    total = known.sum(1, keepdim=True).clamp(min=1)
     kinds = torch.arange(1, tastes.n_actions + 1, device=action.device)
-    amounts = (action[:, :, None] == kinds).sum(1)
-    return torch.log1p(torch.cat([counts, 100.0 * counts / total, amounts], dim=1))
+    return torch.cat([counts[:, 1:], (action[:, :, None] == kinds).sum(1)], dim=1)
+
+
+def signs(counted: Tensor, usual: Tensor) -> Tensor:
+    """What `habits` counted, ``[Q, V + A]``, as numbers that a linear model can read, ``[Q, F]``.
+
+    Of each value the log of one plus its events, then of each the root of its share of the events,
+    then the log of one plus the events of each kind. Counts say how much, shares say of what. A
+    share is told as if the user had taken `_USUAL` events more, of what is usual (``[V]``, shares):
+    of three events it says little.
+    """
+    n_values = len(usual)
+    values, kinds = counted[:, :n_values], counted[:, n_values:]
+    shares = (values + _USUAL * usual) / (kinds.sum(1, keepdim=True) + _USUAL)
+    return torch.cat([values.log1p(), shares.sqrt(), kinds.log1p()], dim=1)
 
 
 class ProfileHead(nn.Module):
     """One small network per column, reading behaviour only: no id and no profile input.
 
-    Beside it a straight path reads `habits` of the history by a linear layer. It is not trained
+    Beside it a straight path reads `signs` of the history by a linear layer. It is not trained
     in steps but solved exactly when training has ended (`daogou.learn.straight`): with a few
     hundred labelled users a ridge on counts is hard to beat, and steps that suit a network stop
     too early for it or too late. ``paths [P, 2]`` say what the network's logits count and what
@@ -139,6 +149,7 @@ class ProfileHead(nn.Module):
                 self.register_buffer(f"ranks_{place}", ranks, persistent=False)
         if self.tastes is not None:
             n_habits = self.tastes.n_habits
+            self.register_buffer("usual", torch.zeros(sum(self.tastes.sizes)))
             self.register_buffer("mean", torch.zeros(n_habits))
             self.register_buffer("spread", torch.ones(n_habits))
             for place, n in enumerate(self.n_outputs):
@@ -159,6 +170,7 @@ class ProfileHead(nn.Module):
             for n in self.n_outputs
         )
 
+    usual: Tensor
     mean: Tensor
     spread: Tensor
     paths: Tensor
@@ -176,14 +188,25 @@ class ProfileHead(nn.Module):
         return found
 
     def habits(self, encoded: Encoded, users: Columns) -> Tensor | None:
-        """`habits` of a batch's users, ``[Q, F]``; None where nothing is counted."""
+        """`habits` of a batch's users, ``[Q, V + A]``; None where nothing is counted."""
         if self.tastes is None or encoded.marks is None:
             return None
         return habits(encoded.marks[users["history"]], users["action"], self.tastes)
 
+    def compare_with(self, counted: Tensor) -> None:
+        """Remember what is usual among some users, as `habits` counted them."""
+        n_values = len(self.usual)
+        total = counted[:, n_values:].sum(1, keepdim=True)
+        shares = counted[:, :n_values] / total.clamp(min=1)
+        self.usual.copy_(shares.sum(0) / (total > 0).sum().clamp(min=1))
+        read = signs(counted, self.usual)
+        self.mean.copy_(read.mean(0))
+        self.spread.copy_(read.std(0, correction=0).clamp(min=_LEAST_SPREAD))
+
     def standard(self, counted: Tensor) -> Tensor:
-        """What `habits` counted, ``[Q, F]``, against others; who did nothing is like the mean."""
-        return torch.where(counted.any(1, keepdim=True), (counted - self.mean) / self.spread, 0.0)
+        """`signs` of what `habits` counted, against others; who did nothing is like the mean."""
+        read = signs(counted, self.usual)
+        return torch.where(counted.any(1, keepdim=True), (read - self.mean) / self.spread, 0.0)
 
     def straight(self, counted: Tensor, place: int) -> Tensor:
         """Logits ``[Q, V_p]`` of a column's straight path, of what `habits` counted."""
