@@ -830,6 +830,7 @@ def explain(
     run: Run,
     user: User,
     item: Annotated[str, typer.Option("--item", help="The shop's own id of a product.")],
+    edits: EditsFile = None,
     lang: Lang = "en",
 ) -> None:
     """What moved the score of one product for one user.
@@ -837,7 +838,7 @@ def explain(
     Example: daogou explain runs/easy --user 17 --item 3
     """
     language = _language(lang)
-    answer(_guide(run).explain(user, item, lang=language))
+    answer(_guide(run).explain(user, item, edits=_edits(edits), lang=language))
 
 
 @app.command()

@@ -6,7 +6,7 @@ chances, matching and profile follow, since all of them read it.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
@@ -71,6 +71,14 @@ class Edits:
     def denied(self, column: str) -> list[str]:
         """The values of a column that were forbidden."""
         return [value for name, value in self.forbid if name == column]
+
+    def each(self) -> Iterator[tuple[str, Value, "Edits"]]:
+        """The verb and the value of each thing said, and all the others without it."""
+        for verb in _VERBS:
+            for value in getattr(self, verb):
+                left = {name: dict(getattr(self, name)) for name in _VERBS}
+                del left[verb][value]
+                yield verb, value, Edits(**left, n_rows=self.n_rows)
 
     @property
     def document(self) -> dict[str, dict[str, list[str]]]:

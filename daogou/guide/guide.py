@@ -571,12 +571,16 @@ class Guide:
         context: Mapping[str, object] | None = None,
         events: LiveEvents = None,
         at: int | None = None,
+        edits: Mapping[str, Any] | None = None,
         lang: str = "en",
     ) -> Document:
         """What each input did to a score, largest effect first (see `explain.contributions`).
 
         ``weight`` is by how much the log-odds of the score fall when the input is missing: above
         0 it speaks for the product. ``value`` is null where the input has no words of its own.
+        With ``edits`` the score is the one that `recommend` gives; each thing said is an input
+        too, ``edit.set.colour`` or ``edit.forbid.colour``, and what is not said weighs what it
+        does without them. A product that carries what they forbid is marked ``"forbidden": true``.
         Raises ConfigError, with the nearest id, for a product that the catalogue lacks.
         """
         self._needs("funnel", "explain")
@@ -588,16 +592,15 @@ class Guide:
         )
         score = self._fused(chances[:, None])[0]
         lines = [
-            {
-                "feature": each.feature,
-                "value": each.value,
-                "weight": float(
-                    explain.log_odds(score)
-                    - explain.log_odds(self._fused(each.without[:, None])[0])
-                ),
-            }
+            _contribution(each.feature, each.value, score, self._fused(each.without[:, None])[0])
             for each in found
         ]
+        said = read_edits(self.scorer, self.catalogue, edits)
+        if said is not None:
+            score, chances = self._heard_of(asks, said, row, context)
+            for verb, (column, value), others in said.each():
+                without, _ = self._heard_of(asks, others, row, context)
+                lines.append(_contribution(f"edit.{verb}.{column}", value, score, without))
         lines.sort(key=lambda line: -abs(cast(float, line["weight"])))
         last = self.scorer.stages[-1]
         predicted = self._predicted(chances[:, None])[0]
@@ -606,11 +609,13 @@ class Guide:
             "item": product,
             "score": float(score),
             **predicted,
+            **_forbidden(said, row),
             "contributions": lines,
             "text": words.explanation(
                 self.catalogue.name(row), last, predicted["p"][last], _strongest(lines), lang
             ),
             **asks.told,
+            **_told(said),
         }
 
     def ask(  # noqa: PLR0913 - one parameter per part of the state and wish
@@ -863,13 +868,15 @@ class Guide:
     ) -> tuple[tuple[Shoppers | None, ...], Edits | None]:
         """The user and what they said; of one who said something also without what they like."""
         said = read_edits(self.scorer, self.catalogue, edits)
+        return self._moved(asks, said), said
+
+    def _moved(self, asks: Visit, said: Edits | None) -> tuple[Shoppers | None, ...]:
         shoppers = self.scorer.shoppers(asks.queries)
         if said is None:
-            return (shoppers,), None
+            return (shoppers,)
         if shoppers is None:
-            return (None, None), said
-        moved = [self.prototypes.moved(shoppers, said, likes=each) for each in (False, True)]
-        return tuple(moved), said
+            return None, None
+        return tuple(self.prototypes.moved(shoppers, said, likes=each) for each in (False, True))
 
     def _matched(
         self, sides: tuple[Shoppers | None, ...], rows: Tensor, said: Edits | None
@@ -992,6 +999,13 @@ class Guide:
             before, _ = self._score(sides[0], rows, context)
             scores = _lifted(before, scores, said.liked[rows])
         return scores, chances
+
+    def _heard_of(
+        self, asks: Visit, said: Edits, row: int, context: Mapping[str, object] | None
+    ) -> tuple[Tensor, Tensor]:
+        """`_heard` of one product: its score, and its chances ``[T]``."""
+        scores, chances = self._heard(self._moved(asks, said), said, np.array([row]), context)
+        return torch.from_numpy(scores)[0], chances[:, 0]
 
     def _fused(self, chances: Tensor) -> Tensor:
         """Score ``[B]`` of chances ``[T, B]``, of which an amount has no part."""
@@ -1118,6 +1132,12 @@ def _told(said: Edits | None) -> Document:
 
 def _forbidden(said: Edits | None, row: int) -> Document:
     return {"forbidden": True} if said is not None and said.barred[row] else {}
+
+
+def _contribution(feature: str, value: object, score: Tensor, without: Tensor) -> Document:
+    """What an input did to a score, of which ``without`` is what it would be if it were missing."""
+    weight = explain.log_odds(score) - explain.log_odds(without)
+    return {"feature": feature, "value": value, "weight": float(weight)}
 
 
 def _lifted(

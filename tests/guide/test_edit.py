@@ -76,6 +76,33 @@ def test_what_is_set_is_overtaken_by_nothing_that_lacks_it(
             assert ahead <= set(old[: old.index(mine)])
 
 
+def test_an_explanation_with_edits_is_of_the_score_they_give_and_tells_what_each_did(
+    guide: Guide, regular: str
+) -> None:
+    column, liked = held(guide)[0]
+    other = next(v for name, v in held(guide) if name == "colour")
+    edits = {"set": {column: [liked]}, "forbid": {"colour": [other]}}
+    carries = carrying(guide, column, liked) - carrying(guide, "colour", other)
+    item = min(carries)
+    plain, told = guide.explain(regular, item), guide.explain(regular, item, edits=edits)
+    (line,) = guide.score(regular, [item], edits=edits)["items"]
+    assert told["score"] == pytest.approx(line["score"], rel=1e-6)
+    assert told["p"] == pytest.approx(line["p"], rel=1e-6)
+    assert told["edits"] == edits and "forbidden" not in told
+    weights = {(each["feature"], each["value"]): each["weight"] for each in told["contributions"]}
+    # What was set is worth what the log-odds lose without it, which is at least its odds of 2.
+    alone = guide.explain(regular, item, edits={"forbid": edits["forbid"]})["score"]
+    lost = math.log(told["score"] / (1 - told["score"])) - math.log(alone / (1 - alone))
+    assert weights[f"edit.set.{column}", liked] == pytest.approx(lost, rel=1e-5)
+    assert lost > math.log(2) - 1e-6
+    assert weights["edit.forbid.colour", other] <= 1e-6
+    inputs = {each["feature"]: each["weight"] for each in plain["contributions"]}
+    rest = {feature: weight for (feature, _), weight in weights.items() if feature in inputs}
+    assert rest == inputs
+    barred = min(carrying(guide, "colour", other))
+    assert guide.explain(regular, barred, edits=edits)["forbidden"] is True
+
+
 def test_an_empty_edit_changes_nothing_bit_for_bit(guide: Guide, regular: str) -> None:
     for empty in (None, {}, {"set": {}, "forbid": {}}, {"set": {"brand": []}}):
         assert guide.recommend(regular, edits=empty) == guide.recommend(regular)

@@ -94,11 +94,7 @@ def answers(service: Service, door: Door) -> APIRouter:
                 "explain",
                 who_of(body),
                 lambda guide, asker: guide.explain(
-                    asker["user"],
-                    body.item,
-                    context=body.context,
-                    events=asker["events"],
-                    lang=body.lang,
+                    asker.pop("user"), body.item, context=body.context, lang=body.lang, **asker
                 ),
             )
         )
