@@ -68,6 +68,17 @@ def test_a_sharpness_is_of_its_attribute_and_of_chances_alone(reader: ValueReade
     assert kind[0].tolist() == pytest.approx([3 / 4, 1 / 4])  # sqrt(9) to 1
 
 
+def test_a_bag_in_training_is_on_average_the_whole_bag() -> None:
+    torch.manual_seed(0)
+    reader = ValueReader(WIDTH, {"colour": 3}, N_ROWS, bag_dropout=0.75)
+    rows, n_tokens = torch.tensor([[1, 2, 3, 0], [4, 0, 0, 0]]), torch.tensor([[4], [0]])
+    whole = reader.bag.weight[[1, 2, 3]].sum(0) / 2  # a title of four tokens has a root of two
+    drawn = torch.stack([reader._bag(rows, n_tokens) for _ in range(4000)])
+    torch.testing.assert_close(drawn.mean(0)[0], whole, rtol=0, atol=0.01)
+    assert (drawn[:, 1] == 0).all(1).float().mean().item() == pytest.approx(0.75, abs=0.03)
+    assert torch.equal(reader.eval()._bag(rows, n_tokens)[0], whole)
+
+
 def test_each_attribute_finds_its_own_word() -> None:
     """A class is told by one token wherever it stands, another by the other token."""
     torch.manual_seed(0)
@@ -96,7 +107,7 @@ def test_each_attribute_finds_its_own_word() -> None:
 def test_a_bag_of_words_alone_tells_classes() -> None:
     """States say nothing; the class is whether word 3 is in the title."""
     torch.manual_seed(0)
-    reader = ValueReader(WIDTH, {"kind": 2}, N_ROWS, dropout=0.0)
+    reader = ValueReader(WIDTH, {"kind": 2}, N_ROWS, dropout=0.0, bag_dropout=0.0)
     optimiser = torch.optim.Adam(dense_of(reader), lr=0.02)
     rows = torch.randint(1, N_ROWS, (200, LENGTH, 2))
     values = (rows == 3).any(-1).any(-1).long()[:, None]
