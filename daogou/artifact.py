@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,7 @@ from daogou.model.build import Counts, Shape, build
 from daogou.model.heads.profile import Tastes
 from daogou.model.joint import JointModel
 from daogou.model.samples import differences, sample_answers
-from daogou.schema import Shop
+from daogou.schema import Shop, Task
 
 FORMAT: Final = "daogou-run-4"
 MOST_VALUES: Final = 4096  # a column of more values is not counted in profiles
@@ -58,13 +58,31 @@ class Artifact:
 
 def model_of(transform: Transform, store: Store, shop: Shop, shape: Shape) -> JointModel:
     """The model of a compiled shop, its weights at their start."""
-    return build(transform, shop.tasks, counts_of(transform, store), shape)
+    return build(transform, shop.tasks, counts_of(transform, store, shop.tasks), shape)
 
 
-def counts_of(transform: Transform, store: Store) -> Counts:
+def counts_of(transform: Transform, store: Store, tasks: Sequence[Task]) -> Counts:
     """What of the training split a model must know to be built."""
     share = positive_share(transform, store)
-    return Counts(store.n_items, share, tastes_of(transform))
+    return Counts(store.n_items, share, rates_of(transform, store, tasks), tastes_of(transform))
+
+
+def rates_of(transform: Transform, store: Store, tasks: Sequence[Task]) -> dict[str, float]:
+    """Of each stage the share of training exposures where it is defined that reached it, weighed.
+
+    By the task's name; above 0 and below 1, as if one more exposure had half reached it.
+    """
+    at = slice(*store.ranges["train"])
+    labels, weight = store["exposures/labels"][at], store["exposures/weight"][at].astype(float)
+    column = {stage: labels[:, place] for place, stage in enumerate(transform.stages)}
+    rates = {}
+    for task in tasks:
+        if task.family == "funnel" and not task.is_value:
+            label = column[task.name]
+            defined = (label >= 0) & (task.given is None or column[task.given] == 1)
+            reached = weight[defined & (label == 1)].sum()
+            rates[task.name] = float((reached + 0.5) / (weight[defined].sum() + 1.0))
+    return rates
 
 
 def positive_share(transform: Transform, store: Store) -> torch.Tensor:

@@ -5,6 +5,7 @@ import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from daogou import artifact
-from daogou.artifact import FORMAT, counts_of, load, model_of, read_manifest, save
+from daogou.artifact import FORMAT, counts_of, load, model_of, rates_of, read_manifest, save
 from daogou.errors import ArtifactError
 from daogou.features.batch import full_queries
 from daogou.features.store import Store
@@ -21,7 +22,7 @@ from daogou.features.transform import VERSION, Transform
 from daogou.model import predict
 from daogou.model.build import Shape
 from daogou.model.joint import JointModel
-from daogou.schema import Shop
+from daogou.schema import Shop, Task
 from tests.shops import compile_shop, write_shop
 
 SHAPE = Shape(width=8, expert_widths=(8, 8), text_width=8, tower=4, mixer_options={"n_own": 2})
@@ -120,7 +121,7 @@ def test_logs_beside_a_run_may_change(copy: Path) -> None:
 
 def test_positive_shares_are_counted_on_training_clicks(made: Made) -> None:
     # Training clicks: 10, 11 and 12 once each; one more of each, and of the unknown: 1, 2, 2, 2.
-    counts = counts_of(made.transform, made.store)
+    counts = counts_of(made.transform, made.store, made.shop.tasks)
     assert counts.n_items == 4
     torch.testing.assert_close(counts.positive_share, torch.tensor([1, 2, 2, 2]) / 7)
 
@@ -346,3 +347,22 @@ def test_a_full_disk_while_saving_is_told_and_leaves_no_whole_run(
 def test_a_folder_that_cannot_be_written_is_told(made: Made, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="saving the run failed"):
         made.save(tmp_path / "nowhere")
+
+
+def test_a_stage_s_rate_is_weighed_and_of_the_training_rows_where_it_is_defined() -> None:
+    # Six training rows of weights 1, 1, 4, 2, 1, 9 and one of validation, which would say 1.
+    # click: 1 + 1 of 9, one unknown; buy where clicked: 1 of 2; over all: 1 of 17.
+    labels = [[1, 1], [1, 0], [0, 0], [0, -1], [0, 0], [-1, 0], [1, 1]]
+    arrays = {
+        "exposures/labels": np.array(labels, dtype=np.int8),
+        "exposures/weight": np.array([1, 1, 4, 2, 1, 9, 100], dtype=np.float32),
+    }
+    store = Store(Path(), arrays, {"train": (0, 6)})
+    transform: Any = SimpleNamespace(stages=("click", "buy"))
+    tasks = [Task("click", "funnel"), Task("buy", "funnel", "click"), Task("match", "match")]
+    rates = rates_of(transform, store, tasks)
+    assert rates == pytest.approx({"click": 2.5 / 10, "buy": 1.5 / 3})
+    (alone,) = rates_of(transform, store, [Task("buy", "funnel")]).values()
+    assert alone == pytest.approx(1.5 / 17)
+    empty = Store(Path(), arrays, {"train": (0, 0)})
+    assert rates_of(transform, empty, tasks) == {"click": 0.5, "buy": 0.5}

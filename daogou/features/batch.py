@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from daogou.features.columns import Columns
+from daogou.features.repeats import MOST_EVENTS, N_PER_MARK, repeats
 from daogou.features.store import NO_SPLIT, SPLITS, Store
 
 N_AGES: Final = 12  # buckets of an event's age, each about three times older than the one before
@@ -24,7 +25,8 @@ class Batch:
     """Exposures and what they need, each distinct user, item and text once.
 
     ``exposures``: ``user`` and ``item`` ``[B]`` are rows of ``users`` and ``items`` below, with
-    ``labels [B, S]`` (-1 missing), ``weight [B]``, ``fields [B, C]``, ``numbers [B, K]``, and
+    ``labels [B, S]`` (-1 missing), ``weight [B]``, ``fields [B, C]``, ``numbers [B, K]``,
+    ``repeats [B, 3 M]`` of M marks (see `repeats_of`), and
     ``value [B]`` (NaN missing) if the shop names one, ``delay_h`` and ``watched_h`` ``[B, S]``
     (likewise) if a task asks for them.
     ``users``: one row per user and moment, and one for all exposures that name no user: ``id``,
@@ -152,6 +154,7 @@ def make_batch(
             weight=store["exposures/weight"][exposures],
             fields=store["exposures/fields"][exposures],
             numbers=store["exposures/numbers"][exposures],
+            repeats=_stored_repeats(store, queries, user_of, candidate),
             **_where_present(store, exposures),
         ),
         users=Columns({**users.tensors, "history": torch.from_numpy(place[history])}),
@@ -373,6 +376,46 @@ def recent_events(store: Store, queries: Queries, place: int, length: int) -> Ev
         in_order = np.lexsort((action, item, time))
         stored = [array[in_order] for array in stored]
     return Events(*(array[::-1][:length] for array in stored))
+
+
+def repeats_of(
+    store: Store,
+    queries: Queries,
+    user: Rows,
+    candidate: Rows,
+    marks: Callable[[Rows], Rows],
+) -> NDArray[np.float32]:
+    """How the past of each exposure's user repeats its candidate, ``[B, 3 M]``: see `repeats`.
+
+    ``user [B]`` are places among the queries, ``candidate [B, M]`` the marks of what is shown, and
+    ``marks`` gives those of catalogue rows, ``[L] -> [L, M]``. What is unknown of a product
+    resembles nothing. Of a past that is longer the latest `MOST_EVENTS` are counted, whatever
+    length the encoder of histories reads.
+    """
+    n, n_marks = candidate.shape
+    found = np.zeros((n, N_PER_MARK * n_marks), dtype=np.float32)
+    if not n:
+        return found
+    asked = np.where(candidate == marks(np.zeros(1, dtype=np.int64)), -1, candidate)
+    order = np.argsort(user, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(user[order])) + 1):
+        place = int(user[rows[0]])
+        past = recent_events(store, queries, place, MOST_EVENTS)
+        if len(past.item):
+            hours = np.maximum(queries.time[place] - past.time, 0) / _HOUR_US
+            strong = past.action == store.strongest
+            found[rows] = repeats(asked[rows], marks(past.item), strong, hours)
+    return found
+
+
+def _stored_repeats(store: Store, queries: Queries, user: Rows, item: Rows) -> Rows:
+    """The same by the store's own marks: a product's row, and the rows of its columns' values."""
+    fields = store["items/fields"]
+
+    def marks(rows: Rows) -> Rows:
+        return np.concatenate([rows[:, None].astype(np.int32), fields[rows]], axis=1)
+
+    return repeats_of(store, queries, user, marks(item), marks)
 
 
 def _histories(store: Store, queries: Queries, length: int) -> tuple[Rows, Rows, Rows]:

@@ -108,6 +108,11 @@ class Store:
         """``text``, gold ``spans`` and ``annotated`` attributes of the titles, in row order."""
         return pq.read_table(self.folder / "keys" / "titles.parquet")
 
+    @cached_property
+    def strongest(self) -> int:
+        """The last kind of event in the order of the funnel that the history has."""
+        return int(self.arrays["history/action"].max(initial=0))
+
     def exposure_keys(self, split: str) -> pa.Table:
         """``id``, ``user``, ``item`` and ``request`` of a split's exposures, in store order."""
         first, last = self.ranges[split]

@@ -197,7 +197,7 @@ def contributions(
     said = [name for name, value in (given or {}).items() if value is not None]
     inputs: list[tuple[str, object]] = []
     at: list[tuple[int, int, int]] = [(0, 0, 0)]  # user, item and context variant of each row
-    known, shoppers, n_history = scorer.items, None, 0
+    known, shoppers, n_history, no_past = scorer.items, None, 0, -1
     if scorer.vectors is not None:
         known, names = _item_variants(scorer, catalogue, row)
         shoppers = scorer.shoppers(asked[1])
@@ -214,6 +214,7 @@ def contributions(
             shoppers = read_users(model, known, columns)
             inputs += user_names
             at += [(place, 0, 0) for place in range(1, len(user_names) + 1)]
+            no_past = len(user_names)  # the last of the variants
         inputs += names
         at += [(0, place, 0) for place in range(1, len(names) + 1)]
     rows, ranks = _without_each(transform.context, *context)
@@ -223,12 +224,18 @@ def contributions(
     if shoppers is None:
         shoppers = Shoppers(Columns({}), known)
     places = torch.tensor(at, dtype=torch.int64)
+    item, repeats = places[:, 1] + n_history, None
+    if no_past > 0 and known.marks is not None:
+        one_user = torch.zeros(len(places), dtype=torch.int64)
+        repeats = scorer.repeats(asked[1], one_user, known.marks[item])
+        repeats[places[:, 0] == no_past] = 0.0
     chances = funnel_chances(
         model,
         shoppers,
         places[:, 0],
-        places[:, 1] + n_history,
+        item,
         (rows[places[:, 2].numpy()], ranks[places[:, 2].numpy()]),
+        repeats,
     )
     found = [
         Contribution(feature, value, chances[:, place])

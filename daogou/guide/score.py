@@ -21,6 +21,7 @@ from daogou.features.batch import (
     full_queries,
     queries_of,
     recent_events,
+    repeats_of,
     users_of,
 )
 from daogou.features.columns import Columns
@@ -45,6 +46,7 @@ class Shoppers:
 
     columns: Columns
     encoded: Encoded
+    queries: Queries | None = None  # who was asked, at which moments
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,23 @@ class Scorer:
         longest += len(queries.live.time) if queries.live is not None else 0
         length = min(max(longest, 1), self.artifact.history_length)
         columns = users_of(store, queries, length)
-        return read_users(self.artifact.model, self.items, columns)
+        return replace(read_users(self.artifact.model, self.items, columns), queries=queries)
+
+    def repeats(self, queries: Queries, user: Tensor, marks: Tensor) -> Tensor:
+        """How the pasts repeat products with these marks ``[B, M]``, ``[B, 3 M]``.
+
+        ``user [B]`` are places among the queries. Of the past, products have the marks that they
+        have now.
+        """
+        assert self.items.marks is not None
+        store = self.artifact.store
+        n = 1 + store["items/fields"].shape[1]  # not the marks that only profiles read
+        known = self.items.marks[:, :n]
+        found = repeats_of(
+            store, queries, user.numpy(), marks[:, :n].numpy(),
+            lambda rows: known[torch.from_numpy(rows.copy())].numpy(),
+        )  # fmt: skip
+        return torch.from_numpy(found)
 
     @torch.inference_mode()
     def chances(
@@ -164,9 +182,12 @@ class Scorer:
         ``user [B]`` are places among the shoppers, ``item [B]`` rows of the catalogue; of
         ``context`` the rows are ``[B, C]`` and the ranks ``[B, K]``.
         """
+        repeats = None
         if shoppers is None:
             shoppers = Shoppers(_NO_COLUMNS, self.items)
-        return funnel_chances(self.artifact.model, shoppers, user, item, context)
+        elif shoppers.queries is not None and self.items.marks is not None:
+            repeats = self.repeats(shoppers.queries, user, self.items.marks[item])
+        return funnel_chances(self.artifact.model, shoppers, user, item, context, repeats)
 
     def context(self, given: Mapping[str, object] | None, n: int) -> tuple[Array, Array]:
         """A context said in words, encoded for ``n`` exposures; what is not said is missing.
@@ -229,8 +250,12 @@ def funnel_chances(
     user: Tensor,
     item: Tensor,
     context: tuple[Array, Array],
+    repeats: Tensor | None = None,
 ) -> Tensor:
-    """The funnel head's chances ``[T, B]`` of users ``[B]`` meeting items ``[B]``."""
+    """The funnel head's chances ``[T, B]`` of users ``[B]`` meeting items ``[B]``.
+
+    ``repeats [B, 3 M]`` say how the users' pasts repeat the items, where the model knows both.
+    """
     head = cast(FunnelHead, model.heads["funnel"])
     fields, numbers = context
     exposures = Columns(
@@ -239,6 +264,7 @@ def funnel_chances(
             "user": user,
             "fields": torch.from_numpy(np.array(fields, dtype=np.int64)),
             "numbers": torch.from_numpy(np.array(numbers, dtype=np.float32)),
+            **({} if repeats is None else {"repeats": repeats}),
         }
     )
     batch = Batch(

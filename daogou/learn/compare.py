@@ -178,7 +178,7 @@ def _check(shop: Shop, asked: Asked, candidates: Mapping[str, Shop]) -> None:
 
 def _narrow(shop: Shop, base: Artifact) -> dict[str, Any]:
     """Widths with which the twins together have about as many parameters as the joint model."""
-    counts = artifact.counts_of(base.transform, base.store)
+    counts = artifact.counts_of(base.transform, base.store, shop.tasks)
     _, shape = settings_of(shop)
     wanted = size_of(shop, base.transform, counts, shape)
     twins = [twin_of(shop, task.name) for task in shop.tasks]

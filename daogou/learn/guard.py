@@ -271,7 +271,7 @@ def _taught(
 def _own_width(shop: Shop, tasks: Mapping[str, Any], base: Path, largest: float) -> int:
     """The widest rows of their own under which the model has ``largest`` parameters at most."""
     loaded = artifact.load(base, verify=False)
-    counts = artifact.counts_of(loaded.transform, loaded.store)
+    counts = artifact.counts_of(loaded.transform, loaded.store, shop.tasks)
     widest, _, _ = settings_of(shop)[1].widths()
     for width in range(widest, 1, -1):
         variant = varied(shop, model={"own_width": width}, tasks=tasks)

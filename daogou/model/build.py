@@ -13,6 +13,7 @@ from daogou.errors import ConfigError, unknown
 from daogou.features import transform as features
 from daogou.features.numeric import Numeric
 from daogou.features.order import in_order
+from daogou.features.repeats import N_PER_MARK
 from daogou.features.text import CHANNELS, TextVocab
 from daogou.features.transform import Transform
 from daogou.features.vocab import Vocab
@@ -79,6 +80,7 @@ class Counts:
 
     n_items: int  # products in the catalogue
     positive_share: Tensor  # [n_item_ids] each id row's share of the training positives
+    rates: Mapping[str, float]  # of each stage: its share where it is defined, in training
     tastes: Tastes | None = None  # what the profiles' linear layer counts
 
 
@@ -127,7 +129,9 @@ def build(
     heads: dict[str, nn.Module] = {}
     funnel = [task for task in tasks if task.family == "funnel"]
     if funnel:
-        heads["funnel"] = _funnel(transform, funnel, shape, item is not None, user is not None)
+        heads["funnel"] = _funnel(
+            transform, funnel, shape, counts, item is not None, user is not None
+        )
     if "match" in families:
         heads["match"] = MatchHead(
             width, counts.positive_share, counts.n_items, n_actions=len(transform.actions)
@@ -176,7 +180,12 @@ def _profile(
 
 
 def _funnel(
-    transform: Transform, tasks: Sequence[Task], shape: Shape, has_items: bool, has_users: bool
+    transform: Transform,
+    tasks: Sequence[Task],
+    shape: Shape,
+    counts: Counts,
+    has_items: bool,
+    has_users: bool,
 ) -> FunnelHead:
     """Where users meet products, the mixer, and a tower for each stage."""
     width, expert_widths, field_width = shape.widths()
@@ -190,8 +199,7 @@ def _funnel(
         has_items=has_items,
         has_users=has_users,
         context=shown,
-        missing=(0, *transform.items.offsets),
-        last_action=len(transform.actions),
+        n_repeats=N_PER_MARK * (1 + len(transform.items.names)),
         apart=apart,
     )
     if not meet.n_outputs:
@@ -259,6 +267,7 @@ def _funnel(
                 window_h=transform.windows[column],
                 scale=transform.value if task.is_value else None,
                 own_rows=task.own == "rows",
+                rate=counts.rates.get(task.name, 0.5),
             )
         )
     return FunnelHead(

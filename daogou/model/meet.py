@@ -1,12 +1,11 @@
 """A candidate, its user, the user's history and the moment to one input for the mixer."""
 
-from collections.abc import Sequence
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from daogou.features.batch import N_AGES, Batch
+from daogou.features.batch import Batch
 from daogou.model.embed import Fields
 from daogou.model.encoded import Encoded
 from daogou.model.group import Grid, grid_of
@@ -24,6 +23,8 @@ class Meet(nn.Module):
     resembles. Products of user and item stand for themselves because a small MLP is slow to
     learn them (Rendle et al., "Neural Collaborative Filtering vs. Matrix Factorization", 2020);
     for the same reason `N_AFFINITIES` inner products of learned views of both are given too.
+    ``repeats`` are counts of the whole past (`daogou.features.repeats`), which attention over a
+    few events cannot give.
 
     ``apart`` are the column and, if it is one, the number of the context that this does not read.
 
@@ -37,8 +38,7 @@ class Meet(nn.Module):
         has_items: bool,
         has_users: bool,
         context: Fields | None,
-        missing: Sequence[int] = (),
-        last_action: int = 1,
+        n_repeats: int = 0,
         attend_length: int = 50,
         apart: tuple[int, int] | None = None,
     ) -> None:
@@ -46,7 +46,7 @@ class Meet(nn.Module):
         self.context = context
         self.apart = apart
         self.attend_length = attend_length
-        self.last_action = last_action
+        self.n_repeats = n_repeats if has_items and has_users else 0
         self.n_outputs = (context.n_outputs if context else 0) + width * (
             5 if has_items and has_users else int(has_items or has_users)
         )
@@ -55,11 +55,7 @@ class Meet(nn.Module):
             views = N_AFFINITIES * VIEW_WIDTH
             self.user_views = nn.Linear(width, views)
             self.item_views = nn.Linear(width, views)
-            self.n_outputs += N_AFFINITIES + 3 * len(missing)
-        # Which mark of each column says that nothing is known: two unknowns have nothing in common.
-        self.register_buffer("missing", torch.tensor(missing, dtype=torch.int64), persistent=False)
-
-    missing: Tensor
+            self.n_outputs += N_AFFINITIES + n_repeats
 
     def forward(self, encoded: Encoded, batch: Batch) -> Tensor:
         exposures = batch.exposures
@@ -74,8 +70,8 @@ class Meet(nn.Module):
             grid = grid_of(exposures["user"])
             attended = self.attend(v, events, batch.users["action"], grid)
             parts += [u * v, attended, attended * v, self.affinities(u, v)]
-            if encoded.marks is not None and len(self.missing):
-                parts.append(self.repeats(encoded.marks, batch, grid))
+            if self.n_repeats:
+                parts.append(exposures["repeats"])
         if self.context is not None:
             fields, numbers = exposures["fields"], exposures["numbers"]
             if self.apart is not None:
@@ -89,28 +85,6 @@ class Meet(nn.Module):
         products = self.user_views(u) * self.item_views(v)
         found: Tensor = products.view(len(u), N_AFFINITIES, VIEW_WIDTH).sum(-1) / VIEW_WIDTH**0.5
         return found
-
-    def repeats(self, marks: Tensor, batch: Batch, grid: Grid) -> Tensor:
-        """How the history repeats the candidate, ``[B, 3 M]``.
-
-        For the product itself and each of its columns: the log of how many events share it, the
-        same for the last kind of action alone, and how recent the latest of them is. Attention
-        gives a mean, which says what was taken and not how often.
-        """
-        users = batch.users
-        marks = marks[:, : len(self.missing)]  # not what only profiles read
-        candidate = marks[batch.exposures["item"]]  # [B, M]
-        candidate = torch.where(candidate == self.missing, -2, candidate)  # resembles nothing
-        action, age = users["action"][grid.owner], users["age"][grid.owner]  # [G, L]
-        past = marks[users["history"][grid.owner]].transpose(1, 2)  # [G, M, L]
-        past = torch.where((action > 0)[:, None], past, -1)
-        same = (past[:, None] == grid.spread(candidate)[..., None]).float()  # [G, R, M, L]
-        counted = torch.stack([torch.ones_like(action), action == self.last_action], dim=2)
-        counts = same.flatten(1, 2) @ counted.float()  # [G, R * M, 2]
-        fresh = 1.0 - age.float() / N_AGES
-        latest = (same * fresh[:, None, None]).amax(3)  # [G, R, M]
-        counts = counts.view(*same.shape[:3], 2).transpose(2, 3).flatten(2)  # [G, R, 2 M]
-        return grid.gather(torch.cat([torch.log1p(counts), latest], dim=2))
 
     def attend(self, v: Tensor, events: Tensor, action: Tensor, grid: Grid) -> Tensor:
         """What of each user's history resembles the candidate, ``[B, D]``."""

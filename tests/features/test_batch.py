@@ -1,5 +1,6 @@
 """Batches of the tiny shop by hand; together they are the table, each row once."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daogou.config import read_shop
 from daogou.features.batch import (
     N_AGES,
     Batch,
@@ -17,6 +19,8 @@ from daogou.features.batch import (
     full_queries,
     make_batch,
     plan_epoch,
+    queries_of,
+    repeats_of,
     split_batches,
 )
 from daogou.features.store import NO_SPLIT, Store
@@ -70,6 +74,43 @@ def test_only_the_newest_events_are_kept(store: Store) -> None:
     short = make_batch(store, np.array([6]), history_length=1)
     assert short.items["row"].tolist() == [0, 3, 4]
     assert short.users["history"].tolist() == [[1]]  # the click on 12, product row 3
+
+
+def test_repeats_count_the_whole_past_however_little_of_it_is_encoded(store: Store) -> None:
+    # User 1 at hour 200 clicked 10 at hour 1, bought it at 2 and clicked 12 at 60. Of products 10
+    # to 13 the marks are row, category (13's is unknown) and price (12 and 13 share a bucket).
+    assert store["items/fields"].tolist() == [[0, 3], [1, 4], [1, 5], [2, 6], [0, 6]]
+    queries, _ = queries_of(store, np.array([6]))
+    rows = np.arange(1, 5)
+
+    def marks(rows: Any) -> Any:
+        return np.column_stack([rows, store["items/fields"][rows]])
+
+    found = repeats_of(store, queries, np.zeros(4, int), marks(rows), marks)
+    counts = [[2, 2, 2], [0, 2, 0], [1, 1, 1], [0, 0, 1]]
+    assert np.expm1(found[:, :3]).round(4).tolist() == counts
+    assert np.expm1(found[:, 3:6]).round(4).tolist() == [[1, 1, 1], [0, 1, 0], [0] * 3, [0] * 3]
+    buy, click = (1 - math.log1p(hours * 60) / math.log1p(365 * 24 * 60) for hours in (198, 140))
+    wanted = [[buy, buy, buy], [0, buy, 0], [click, click, click], [0, 0, click]]
+    assert found[:, 6:] == pytest.approx(np.array(wanted), abs=1e-6)
+    short = make_batch(store, np.array([6]), history_length=1)
+    assert short.exposures["repeats"].numpy() == pytest.approx(found[3:])
+
+
+def test_what_happens_at_or_after_the_moment_repeats_nothing(tmp_path: Path) -> None:
+    planted = [
+        event(100 + late, 2, product, kind, None)
+        for late in (0, 1e-9, 5)
+        for product in (10, 11)
+        for kind in ("click", "buy")
+    ]
+    for name, extra in (("known", []), ("more", planted)):
+        (tmp_path / name).mkdir()
+        write_shop(tmp_path / name, events=[*EVENTS, *extra])
+    known, more = (compile_shop(read_shop(tmp_path / name))[1] for name in ("known", "more"))
+    found, again = (batch_of(each, [5]).exposures["repeats"] for each in (known, more))
+    assert found.any()  # the click at hour 31
+    assert torch.equal(found, again)
 
 
 def test_products_of_histories_and_draws_are_in_the_batch(store: Store) -> None:

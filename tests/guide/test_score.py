@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from daogou.errors import ConfigError
+from daogou.features.batch import make_batch, queries_of
 from daogou.features.vocab import Vocab
 from daogou.guide import Guide
 from daogou.model.predict import funnel_scores
@@ -30,6 +31,18 @@ def test_the_served_path_gives_each_exposure_its_offline_score(guide: Guide, spl
     served = guide.scorer.exposure_chances(np.arange(first, last))
     assert last - first > 400
     np.testing.assert_allclose(served.T.numpy(), offline(guide, split), atol=1e-5)
+
+
+def test_served_repeats_are_those_of_the_batch_and_say_something(guide: Guide) -> None:
+    store, scorer = guide.artifact.store, guide.scorer
+    rows = np.arange(*store.ranges["test"])[::3]
+    batch = make_batch(store, rows, history_length=1)
+    queries, user = queries_of(store, rows)
+    assert scorer.items.marks is not None
+    marks = scorer.items.marks[torch.from_numpy(store["exposures/item"][rows].astype(np.int64))]
+    served = scorer.repeats(queries, torch.from_numpy(user), marks)
+    assert torch.equal(served, batch.exposures["repeats"])
+    assert (served > 0).any(1).float().mean() > 0.2
 
 
 def impressions(made_shop: Path) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Users meeting candidates to the probabilities of a funnel's stages."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -29,7 +30,8 @@ class Stage:
     ``column`` is its column among the exposures' labels, ``loss`` a name in `STAGE_LOSSES`. With
     a ``scale`` it is no chance but what the stage ``given`` is worth: it stands last, its column
     is -1 and its loss a name in `VALUE_LOSSES`. With ``own_rows`` it has rows of its own where the
-    others have none, and teaches nothing that is shared.
+    others have none, and teaches nothing that is shared. ``rate`` is the chance that its tower says
+    before it has learnt anything, where the stage before happened.
     """
 
     given: int
@@ -38,6 +40,7 @@ class Stage:
     window_h: float = 24.0
     scale: LogScale | None = None
     own_rows: bool = False
+    rate: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,12 @@ class FunnelHead(nn.Module):
         n_outputs = 1 + max((loss.n_further for loss in self.learnt), default=0)
         self.hidden = GroupedLinear(len(given), mixer.n_outputs, tower)
         self.out = GroupedLinear(len(given), tower, n_outputs)
+        # A rare stage that starts at one half is first told of nothing but its rarity, and by
+        # gradients so large that Adagrad's rows, which remember them, hardly move afterwards.
+        assert self.out.bias is not None
+        with torch.no_grad():
+            for place, stage in enumerate(stages):
+                self.out.bias[place, 0] = math.log(stage.rate) - math.log1p(-stage.rate)
         self.wide = nn.Parameter(torch.zeros(len(given), meet.n_outputs))
         self.calibrated = Calibrated(len(given))
         # Which tasks the own rows are of, and 0 for those that teach nothing shared.

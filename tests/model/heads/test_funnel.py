@@ -292,3 +292,19 @@ def test_a_delayed_stage_reads_its_own_column_of_the_delays() -> None:
     waiting = Batch(exposures, given.users, given.items, given.texts, given.titles, given.extra)
     found = made.losses(items(), waiting, torch.ones(2)).values
     assert found[1].item() == pytest.approx((math.log(2) - math.log(10) + 1) / 2)
+
+
+def test_a_stage_begins_at_the_rate_that_it_is_given() -> None:
+    meet = Meet(2, has_items=True, has_users=False, context=None)
+    kinds = [
+        Stage(-1, 0, rate=0.001),
+        Stage(0, 1, rate=0.25),
+        Stage(1, -1, "lognormal", scale=SCALE),
+    ]
+    made = FunnelHead(meet, Copies(3, 2), kinds, tower=4)
+    torch.nn.init.zeros_(made.out.weight)
+    over_all, where_defined = made.chances(items(2), batch([[0, 0]], item=[1]))
+    assert where_defined[:2, 0].tolist() == pytest.approx([0.001, 0.25])
+    assert over_all[:2, 0].tolist() == pytest.approx([0.001, 0.00025])
+    assert made.out.bias is not None
+    assert made.out.bias[2].tolist() == [0.0] * made.out.bias.shape[1]  # an amount has no rate
