@@ -14,6 +14,7 @@ from daogou.features.repeats import MOST_EVENTS, N_PER_MARK, repeats
 from daogou.features.store import NO_SPLIT, SPLITS, Store
 
 N_AGES: Final = 12  # buckets of an event's age, each about three times older than the one before
+FOLDS: Final = 5  # of users, for what is counted of labels
 _TITLE_SHARE: Final = 8  # exposures of a step for each of its titles, at least
 _HOUR_US: Final = 3_600_000_000
 NO_ROWS: Final = np.zeros(0, dtype=np.int64)
@@ -26,7 +27,7 @@ class Batch:
 
     ``exposures``: ``user`` and ``item`` ``[B]`` are rows of ``users`` and ``items`` below, with
     ``labels [B, S]`` (-1 missing), ``weight [B]``, ``fields [B, C]``, ``numbers [B, K]``,
-    ``repeats [B, 3 M]`` of M marks (see `repeats_of`), and
+    ``repeats [B, 3 M]`` of M marks (see `repeats_of`), ``fold [B]`` (see `folds_of`), and
     ``value [B]`` (NaN missing) if the shop names one, ``delay_h`` and ``watched_h`` ``[B, S]``
     (likewise) if a task asks for them.
     ``users``: one row per user and moment, and one for all exposures that name no user: ``id``,
@@ -155,6 +156,7 @@ def make_batch(
             fields=store["exposures/fields"][exposures],
             numbers=store["exposures/numbers"][exposures],
             repeats=_stored_repeats(store, queries, user_of, candidate),
+            fold=folds_of(store, exposures),
             **_where_present(store, exposures),
         ),
         users=Columns({**users.tensors, "history": torch.from_numpy(place[history])}),
@@ -204,6 +206,17 @@ def queries_of(store: Store, exposures: Rows) -> tuple[Queries, Rows]:
     if len(known) < len(distinct):  # -1, the first
         queries = Queries.joined([_UNKNOWN, queries])
     return queries, place
+
+
+def folds_of(store: Store, exposures: Rows) -> Rows:
+    """The fold of each exposure's user, ``[n]`` from 0; of nobody's exposures that of the row.
+
+    Counts of labels that a training row reads are those of the other folds.
+    """
+    query = np.asarray(store["exposures/query"])[exposures]
+    user = np.zeros(len(query), dtype=np.int64)
+    user[query >= 0] = store["queries/user"][query[query >= 0]]
+    return np.where(user > 0, user, exposures) % FOLDS
 
 
 def _where_present(store: Store, exposures: Rows) -> dict[str, Rows]:

@@ -19,7 +19,7 @@ from daogou import artifact
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.store import SPLITS, Store, compile_store, link_store, open_store
 from daogou.features.transform import Transform, fit_transform
-from daogou.learn import tally
+from daogou.learn import rates, tally
 from daogou.learn.finish import finish
 from daogou.learn.gates import watching
 from daogou.learn.journal import append_record, keep_records
@@ -98,6 +98,7 @@ def fit(
     torch.manual_seed(shop.seed)
     model = artifact.model_of(transform, store, shop, shape)
     tally.count(model, transform, store)
+    rates.count(model, store)
     model.to(device_of(settings.device))
     with fast_memory():
         _read_titles(model, transform, store, shop, run, progress)

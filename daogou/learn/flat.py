@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from daogou.artifact import MOST_VALUES
 from daogou.errors import DataError, MissingExtra
+from daogou.features.batch import FOLDS, folds_of
 from daogou.features.store import SPLITS, Store
 from daogou.features.transform import Fields, Transform, as_numbers
 from daogou.features.vocab import Vocab
@@ -30,7 +31,6 @@ Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 PRIOR: Final = 20.0  # exposures at the base rate that each product starts with
-FOLDS: Final = 5  # of users, for cross-fitted rates
 COMPONENTS: Final = 16  # of the titles
 _HOUR_US: Final = 3_600_000_000
 
@@ -208,9 +208,7 @@ def product_rates(store: Store) -> tuple[Floats, Floats]:
     """
     first, last = store.ranges["train"]
     item = np.asarray(store["exposures/item"])
-    query = np.asarray(store["exposures/query"])
-    user = _users(store, query)
-    fold = np.where(user > 0, user, np.arange(len(query))) % FOLDS
+    fold = folds_of(store, np.arange(len(item)))
     labels, weight = np.asarray(store["exposures/labels"]), np.asarray(store["exposures/weight"])
     seen, rates = np.zeros(len(item)), np.zeros(labels.shape)
     for k in range(FOLDS + 1):  # the last round serves validation and test

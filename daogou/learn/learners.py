@@ -11,7 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from daogou.learn.flat import FOLDS, Inputs, library
+from daogou.features.batch import FOLDS
+from daogou.learn.flat import Inputs, library
 from daogou.metrics import log_loss
 
 Array = NDArray[Any]

@@ -30,6 +30,7 @@ from daogou.model.mixers import MIXERS
 from daogou.model.mixers.unshared import Unshared
 from daogou.model.own import OwnRows
 from daogou.model.position import Position
+from daogou.model.rates import Rates
 from daogou.model.subwords import SubWordEncoder
 from daogou.model.text import TextEncoder
 from daogou.model.user import UserEncoder
@@ -194,12 +195,17 @@ def _funnel(
     shown = (
         _fields(context, field_width, apart) if len(context.names) > (apart is not None) else None
     )
+    chances = [task.name for task in tasks if not task.is_value]
+    rates = None
+    if has_items and chances:
+        rates = Rates(transform.item_ids.n_rows, len(chances), id_dropout=shape.id_dropout)
     meet = Meet(
         width,
         has_items=has_items,
         has_users=has_users,
         context=shown,
         n_repeats=N_PER_MARK * (1 + len(transform.items.names)),
+        rates=rates,
         apart=apart,
     )
     if not meet.n_outputs:

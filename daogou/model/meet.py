@@ -9,13 +9,15 @@ from daogou.features.batch import Batch
 from daogou.model.embed import Fields
 from daogou.model.encoded import Encoded
 from daogou.model.group import Grid, grid_of
+from daogou.model.rates import Rates
 
 N_AFFINITIES: Final = 8
 VIEW_WIDTH: Final = 8
+LEAST_SPREAD: Final = 0.1  # of a repeat: what hardly ever happens is not blown up
 
 
 class Meet(nn.Module):
-    """``x = [v, u, u*v, attended, attended*v, affinities, repeats, context]``, as the shop has it.
+    """``x = [v, u, u*v, attended, attended*v, affinities, repeats, rates, context]``, if there.
 
     ``attended`` is the part of the history that resembles the candidate (Zhou et al., "Deep
     Interest Network", KDD 2018); unlike the paper a scaled dot product over the last
@@ -24,7 +26,7 @@ class Meet(nn.Module):
     learn them (Rendle et al., "Neural Collaborative Filtering vs. Matrix Factorization", 2020);
     for the same reason `N_AFFINITIES` inner products of learned views of both are given too.
     ``repeats`` are counts of the whole past (`daogou.features.repeats`), which attention over a
-    few events cannot give.
+    few events cannot give, and ``rates`` what training counted of the product.
 
     ``apart`` are the column and, if it is one, the number of the context that this does not read.
 
@@ -39,6 +41,7 @@ class Meet(nn.Module):
         has_users: bool,
         context: Fields | None,
         n_repeats: int = 0,
+        rates: Rates | None = None,
         attend_length: int = 50,
         apart: tuple[int, int] | None = None,
     ) -> None:
@@ -47,7 +50,11 @@ class Meet(nn.Module):
         self.apart = apart
         self.attend_length = attend_length
         self.n_repeats = n_repeats if has_items and has_users else 0
-        self.n_outputs = (context.n_outputs if context else 0) + width * (
+        self.rates = rates
+        # Of the repeats of training exposures: what is never 0 would move every logit at each step.
+        self.register_buffer("usual", torch.zeros(self.n_repeats))
+        self.register_buffer("spread", torch.ones(self.n_repeats))
+        self.n_outputs = sum(each.n_outputs for each in (context, rates) if each) + width * (
             5 if has_items and has_users else int(has_items or has_users)
         )
         if has_items and has_users:
@@ -56,6 +63,14 @@ class Meet(nn.Module):
             self.user_views = nn.Linear(width, views)
             self.item_views = nn.Linear(width, views)
             self.n_outputs += N_AFFINITIES + n_repeats
+
+    usual: Tensor
+    spread: Tensor
+
+    def fill(self, repeats: Tensor) -> None:
+        """Take mean and spread from the repeats of some training exposures, ``[n, 3 M]``."""
+        self.usual.copy_(repeats.mean(0))
+        self.spread.copy_(repeats.std(0, correction=0).clamp(min=LEAST_SPREAD))
 
     def forward(self, encoded: Encoded, batch: Batch) -> Tensor:
         exposures = batch.exposures
@@ -71,7 +86,11 @@ class Meet(nn.Module):
             attended = self.attend(v, events, batch.users["action"], grid)
             parts += [u * v, attended, attended * v, self.affinities(u, v)]
             if self.n_repeats:
-                parts.append(exposures["repeats"])
+                parts.append((exposures["repeats"] - self.usual) / self.spread)
+        if self.rates is not None:
+            assert encoded.item_ids is not None
+            folds = exposures["fold"] if self.training else None
+            parts.append(self.rates(encoded.item_ids[exposures["item"]], folds))
         if self.context is not None:
             fields, numbers = exposures["fields"], exposures["numbers"]
             if self.apart is not None:

@@ -1,16 +1,18 @@
 """A candidate meeting a user, by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from daogou.features.batch import Batch
+from daogou.features.batch import FOLDS, Batch
 from daogou.features.columns import Columns
 from daogou.model.embed import Fields
 from daogou.model.encoded import Encoded
 from daogou.model.group import grid_of
 from daogou.model.meet import N_AFFINITIES, VIEW_WIDTH, Meet
+from daogou.model.rates import Rates
 from tests.model.hand import batch, set_identity
 
 # One user with two events, (1, 0) and (0, 1), and one with none; two items.
@@ -113,3 +115,26 @@ def test_its_width_is_what_it_promises(has_items: bool, has_users: bool, has_con
         exposures.texts, exposures.titles, exposures.extra,
     )  # fmt: skip
     assert meet(seen, with_context).shape == (2, meet.n_outputs)
+
+
+def test_repeats_are_read_as_they_differ_from_what_is_usual(meet: Meet) -> None:
+    # Of three columns the means are 2, 0 and 1; the spreads 1, 0 and 0.01, and at least a tenth.
+    told = Meet(2, has_items=True, has_users=True, context=None, n_repeats=3)
+    told.fill(torch.tensor([[1.0, 0.0, 0.99], [3.0, 0.0, 1.01]]))
+    known = given([1], [0])
+    exposures = Columns({**known.exposures.tensors, "repeats": torch.tensor([[4.0, 0.5, 1.2]])})
+    found = told(encoded(), replace(known, exposures=exposures))
+    assert found.shape[1] == told.n_outputs == meet.n_outputs + 3
+    torch.testing.assert_close(found[0, -3:], torch.tensor([2.0, 5.0, 2.0]))
+
+
+def test_rates_are_those_of_the_product_s_id_and_in_training_of_the_other_folds() -> None:
+    rates = Rates(3, 1, id_dropout=0.0)
+    table = torch.arange(6.0).view(3, 2)
+    rates.fill(table, torch.stack([table + 10 * fold for fold in range(FOLDS)]))
+    told = Meet(2, has_items=True, has_users=False, context=None, rates=rates)
+    known = given([1], [0])
+    exposures = Columns({**known.exposures.tensors, "fold": torch.tensor([3])})
+    items = Encoded(items=ITEMS, item_ids=torch.tensor([0, 2]))
+    assert told(items, replace(known, exposures=exposures))[0, -2:].tolist() == [34.0, 35.0]
+    assert told.eval()(items, known)[0, -2:].tolist() == [4.0, 5.0]

@@ -1,0 +1,74 @@
+"""A store to what is counted for the funnel to read: rates of products, and what is usual."""
+
+from collections.abc import Sequence
+from typing import Final, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from daogou.features.batch import FOLDS, folds_of, make_batch
+from daogou.features.store import Store
+from daogou.learn.flat import smoothed
+from daogou.model.heads.funnel import FunnelHead
+from daogou.model.joint import JointModel
+from daogou.model.rates import Rates
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float64]
+_LEAST: Final = 1e-9  # a rate has a logarithm
+_SOME: Final = 4096  # training exposures whose repeats are looked at
+
+
+def count(model: JointModel, store: Store) -> None:
+    """Fill what the funnel counts from the training split; nothing where it has none.
+
+    Rates of products are standardised as the training exposures have them, and so are the repeats
+    of a past, by some of them.
+    """
+    first, last = store.ranges["train"]
+    if "funnel" not in model.heads or first == last:
+        return
+    head = cast(FunnelHead, model.heads["funnel"])
+    if head.meet.n_repeats:
+        some = np.unique(np.linspace(first, last - 1, _SOME).astype(np.int64))
+        head.meet.fill(make_batch(store, some, history_length=1).exposures["repeats"])
+    if head.meet.rates is not None:
+        _count_rates(head.meet.rates, head, store)
+
+
+def _count_rates(rates: Rates, head: FunnelHead, store: Store) -> None:
+    tables = counted(store, len(rates.known), head.columns)
+    first, last = store.ranges["train"]
+    shown = tables[0][store["items/id"][store["exposures/item"][first:last]]]
+    spread = shown.std(axis=0)
+    tables = (tables - shown.mean(axis=0)) / np.where(spread > _LEAST, spread, 1.0)
+    known, *apart = torch.from_numpy(tables).float()
+    rates.fill(known, torch.stack(apart))
+
+
+def counted(store: Store, n_ids: int, stages: Sequence[int]) -> Floats:
+    """What training says of id rows, ``[1 + FOLDS, n_ids, 1 + S]``: all, then all but each fold.
+
+    The logarithms of one plus the mass of exposures, scaled to a full log, and of the rate of each
+    stage over all exposures where it is known, smoothed. The unknown product is many products, of
+    which nothing is said: it has no mass and the rate of all.
+    """
+    at = np.arange(*store.ranges["train"])
+    ids = np.asarray(store["items/id"])[store["exposures/item"][at]]
+    labels = store["exposures/labels"][at]
+    weight = np.asarray(store["exposures/weight"][at], dtype=np.float64)
+    fold = folds_of(store, at)
+    tables = np.zeros((1 + FOLDS, n_ids, 1 + len(stages)))
+    for k in range(-1, FOLDS):
+        rows = np.flatnonzero(fold != k)
+        scale = len(at) / max(len(rows), 1)
+        # One id more, which nobody saw: what the unknown one is told.
+        table = np.zeros((n_ids + 1, 1 + len(stages)))
+        table[:, 0] = np.log1p(scale * np.bincount(ids[rows], weight[rows], n_ids + 1))
+        for j, stage in enumerate(stages):
+            rates = smoothed(ids[rows], labels[rows, stage], weight[rows], n_ids + 1)
+            table[:, 1 + j] = np.log(rates + _LEAST)
+        table[0] = table[n_ids]
+        tables[1 + k] = table[:n_ids]
+    return tables
