@@ -14,7 +14,6 @@ from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import JointModel
 from daogou.model.rates import Rates
 
-Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 _LEAST: Final = 1e-9  # a rate has a logarithm
 _SOME: Final = 4096  # training exposures whose repeats are looked at
