@@ -131,13 +131,11 @@ class Service:
 
     def described(self) -> Document:
         """The runs that answer, the main one first; of the shadow how far it agrees with that."""
-        return {
-            "models": [
-                {**each, **({"agreement": self.shadow.agreement()} if aside else {})}
-                for each in self.lineup.described()
-                for aside in [each["role"] == "shadow"]
-            ]
-        }
+        models = list(self.lineup.described())
+        for each in models:
+            if each["role"] == "shadow":
+                each["agreement"] = self.shadow.agreement()
+        return {"models": models}
 
     def _change_main(
         self, find: Callable[[], T], change: Callable[[T, Lineup], Lineup]

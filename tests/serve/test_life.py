@@ -3,7 +3,7 @@
 import dataclasses
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
@@ -66,6 +66,19 @@ def named(guide: Guide) -> str:
     return str(guide.artifact.manifest["files"]["model.safetensors"])[:12]
 
 
+class Stuck(dict[str, float]):
+    """Weights of stages that nobody can read until they go on."""
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        super().__init__(weights)
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __getitem__(self, stage: str) -> float:
+        self.begun.set()
+        assert self.go_on.wait(60)
+        return super().__getitem__(stage)
+
+
 def scores(answer: Any) -> dict[str, float]:
     return {line["item"]: line["score"] for line in answer["items"]}
 
@@ -106,6 +119,27 @@ def test_no_request_fails_or_mixes_runs_while_they_are_swapped(
     for answer in answers:
         assert not answer["degraded"]
         assert scores(answer) == pytest.approx(wanted[answer["variant"]], abs=1e-6)
+
+
+def test_an_answer_that_began_before_a_swap_is_its_own_run_s_to_the_end(
+    client: TestClient, runs: dict[Path, Guide], guide: Guide, other: Guide, service: Service
+) -> None:
+    service.limits = Limits(timeout_s=60)
+    stuck = Stuck(guide.weights)
+    runs[service.loaded.run] = dataclasses.replace(guide, weights=stuck)
+    good(client.post("/v1/admin/reload", json={}))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.post, "/v1/recommend", json={"user": "1", "k": 3})
+        try:
+            assert stuck.begun.wait(60)
+            good(client.post("/v1/admin/reload", json={"run": str(other.artifact.folder)}))
+        finally:
+            stuck.go_on.set()
+        found = good(waiting.result())
+    assert not found["degraded"] and found["variant"] == named(guide) != service.loaded.variant
+    assert scores(found) == pytest.approx(scores(guide.recommend("1", k=3)), abs=1e-6)
+    shown = service.store.request(found["request_id"])
+    assert shown is not None and shown.variant == named(guide)
 
 
 def test_a_rollback_gives_the_former_scores_and_again_the_later_ones(
@@ -349,21 +383,15 @@ def test_a_shadow_that_fails_harms_no_answer_and_is_counted(
 def test_a_shadow_that_is_slow_is_not_waited_for_and_its_questions_do_not_gather(
     client: TestClient, runs: dict[Path, Guide], other: Guide, service: Service
 ) -> None:
-    go_on = threading.Event()
-
-    class Stuck(dict[str, float]):
-        def __getitem__(self, stage: str) -> float:
-            assert go_on.wait(60)
-            return super().__getitem__(stage)
-
-    runs[other.artifact.folder] = dataclasses.replace(other, weights=Stuck(other.weights))
+    stuck = Stuck(other.weights)
+    runs[other.artifact.folder] = dataclasses.replace(other, weights=stuck)
     good(line_up(client, shadow=other.artifact.folder))
     try:
         for _ in range(20):
             found = good(client.post("/v1/rank", json={"user": "1", "items": ["1", "2"]}))
             assert not found["degraded"]
     finally:
-        go_on.set()
+        stuck.go_on.set()
     service.shadow.wait()
     agreement = service.shadow.agreement()["rank"]
     assert (agreement["answers"], agreement["left_out"]) == (16, 4)
