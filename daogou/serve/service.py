@@ -117,6 +117,17 @@ class Service:
         """Have the run answer that did before; it was kept in memory. ConfigError without one."""
         return self._change_main(lambda: None, lambda _, now: now.rolled_back())
 
+    def begin(self, variants: Sequence[tuple[Path, float]], shadow: Path | None) -> None:
+        """Answer from the runs that a server is begun with, or that its group answers from by now.
+
+        Raises what `line_up` raises.
+        """
+        group, self._group = self._group, None  # what one begins with is no news to the others
+        if variants or shadow is not None:
+            self.line_up(variants, shadow)
+        self._group = group
+        self.look_about()
+
     def line_up(self, variants: Sequence[tuple[Path, float]], shadow: Path | None) -> Document:
         """Have runs answer shares of the users, and another in the shadow; see `Lineup`.
 

@@ -63,10 +63,8 @@ class Plan:
         try:
             meters = Meters(os.environ.get(_COUNTED) if self.group else None)
             service = Service(self.runs.main, opened, self.limits, meters, group=self.group)
-            if self.runs.variants or self.runs.shadow is not None:
-                service.line_up(self.runs.variants, self.runs.shadow)
+            service.begin(self.runs.variants, self.runs.shadow)
             if self.group:
-                service.look_about()  # one that begins later answers from what the others do
                 threading.Thread(target=_look_about, args=(service,), daemon=True).start()
             app = make_app(service, at_home=self.at_home, origins=self.origins)
             config = uvicorn.Config(

@@ -315,9 +315,14 @@ def test_servers_of_a_group_follow_one_another_s_runs(
         two.look_about()
         assert [each.share for each in two.lineup.rivals] == [0.3]
         assert two.lineup.of(Who("7")).run == one.lineup.of(Who("7")).run
+        one.line_up([], None)
+        one.reload(other_run)
+        # One that begins late, with what the command named, answers as the others do by now.
         late = Service(made_run, files_store, Limits(), Meters(), group="a")
-        late.look_about()
-        assert [each.loaded.run for each in late.lineup.rivals] == [other_run]
+        late.begin([(other_run, 0.5)], None)
+        assert late.loaded.run == other_run and late.lineup.rivals == ()
+        two.look_about()
+        assert two.loaded.run == other_run, "and they do not answer as it began"
         late.close()
     finally:
         for each in (one, two, alone):
