@@ -104,6 +104,14 @@ def test_a_known_vulnerability_is_told_with_its_mending(
     assert found == ["a 1.1: CVE-1, mended in 1.2"]
 
 
+def test_a_service_that_does_not_answer_is_not_waited_for(
+    audit: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(audit, "MOST_S", 0.01)
+    assert audit.audited() == []
+    assert "did not answer in" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("stdout", "stderr", "words"),
     [
