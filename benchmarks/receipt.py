@@ -34,7 +34,7 @@ from daogou.learn.judge import Judged, answers_of, questions
 from daogou.learn.machine import fast_memory
 from daogou.learn.variant import twin_of, varied
 from daogou.metrics.interval import replicates
-from daogou.metrics.paired import combine, verdict
+from daogou.metrics.paired import Paired, combine, verdict
 from daogou.schema import Shop
 
 TASK: Final = "order"
@@ -83,8 +83,8 @@ def measured(kappa: float, number: int, seeds: int) -> Line:
         make_shop(folder, kappa, 1, 1000 + number, **SIZE)
         joint = read_shop(folder, SETTINGS)
         first: Path | None = None
-        gaps, drawn, single, seconds = [], [], [], []
-        positives = 0
+        pairs: list[tuple[Judged, Judged]] = []
+        seconds = []
         for seed in range(seeds):
             pair = []
             for name, shop in (("joint", joint), ("alone", twin_of(joint, TASK))):
@@ -92,18 +92,23 @@ def measured(kappa: float, number: int, seeds: int) -> Line:
                 found, took = worth(varied(shop, seed=seed), run, first)
                 first = first or run
                 seconds.append(took)
-                draws = replicates(found.statistic, found.groups, n=DRAWS, seed=0)
-                pair.append((found.value, draws))
-                positives = found.positives
-            (ours, our_draws), (theirs, their_draws) = pair
-            gaps.append(ours - theirs)
-            drawn.append(our_draws - their_draws)
-            single.append(theirs)
-    paired = combine(gaps, np.stack(drawn))
+                pair.append(found)
+            pairs.append((pair[0], pair[1]))
+        gap = paired(pairs)
     return Line(
-        kappa, number, verdict(paired, MARGIN), paired.value, (paired.low, paired.high),
-        float(np.mean(single)), positives, float(np.mean(seconds)),
+        kappa, number, verdict(gap, MARGIN), gap.value, (gap.low, gap.high),
+        float(np.mean([theirs.value for _, theirs in pairs])), pairs[-1][1].positives,
+        float(np.mean(seconds)),
     )  # fmt: skip
+
+
+def paired(pairs: Sequence[tuple[Judged, Judged]]) -> Paired:
+    """By how much the first of each seed's pair is ahead of the second, see `combine`."""
+    drawn = [
+        np.subtract(*(replicates(each.statistic, each.groups, n=DRAWS, seed=0) for each in pair))
+        for pair in pairs
+    ]
+    return combine([ours.value - theirs.value for ours, theirs in pairs], np.stack(drawn))
 
 
 def within(n: int, of: int) -> tuple[float, float]:

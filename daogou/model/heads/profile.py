@@ -16,7 +16,8 @@ from daogou.model.losses import binary, categorical, masked_mean
 
 FEW: Final = 512  # a column of more values may teach by heart what it should teach
 _USUAL: Final = 20.0  # events of what is usual that are read beside a user's own
-_LEAST_SPREAD: Final = 0.05  # what hardly anybody has once is not made large
+_LEAST_SPREAD: Final = 0.05  # of a log count: what hardly anybody has once is not made large
+_LEAST_OF_SHARES: Final = 0.01  # and of a share's root, whose numbers are smaller
 _LEAST_STEP: Final = 1e-3  # between two thresholds, so that no class has a chance of 0
 
 
@@ -200,8 +201,10 @@ class ProfileHead(nn.Module):
         shares = counted[:, :n_values] / total.clamp(min=1)
         self.usual.copy_(shares.sum(0) / (total > 0).sum().clamp(min=1))
         read = signs(counted, self.usual)
+        least = torch.full_like(self.spread, _LEAST_SPREAD)
+        least[n_values : 2 * n_values] = _LEAST_OF_SHARES
         self.mean.copy_(read.mean(0))
-        self.spread.copy_(read.std(0, correction=0).clamp(min=_LEAST_SPREAD))
+        self.spread.copy_(read.std(0, correction=0).maximum(least))
 
     def standard(self, counted: Tensor) -> Tensor:
         """`signs` of what `habits` counted, against others; who did nothing is like the mean."""

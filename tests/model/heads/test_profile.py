@@ -212,6 +212,13 @@ def test_what_is_usual_is_the_mean_of_the_shares_of_who_did_something_however_mu
     torch.testing.assert_close(made.usual, torch.tensor([0.25, 0.25, 0.5]))
 
 
+def test_what_hardly_anybody_has_is_not_made_large() -> None:
+    made = ProfileHead(WIDTH, [2], [0], tastes=TASTES)
+    one = torch.tensor([[0.0, 9, 1, 10, 0]])
+    made.compare_with(one.repeat(100, 1))
+    assert made.spread.tolist() == pytest.approx([0.05] * 3 + [0.01] * 3 + [0.05] * 2)
+
+
 def test_paths_count_what_they_are_told_and_only_outside_training() -> None:
     made = ProfileHead(WIDTH, [2], [0], tastes=TASTES).eval()
     nn.init.zeros_(last(made).weight)
