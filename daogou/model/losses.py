@@ -40,9 +40,11 @@ def sampled_softmax(scores: Tensor, positive: Tensor, log_chance: Tensor) -> Ten
 
     ``scores [P, N]`` of P positives against N sampled items, ``positive [P]`` the column of each
     positive, ``log_chance [N]`` the log-probability that an item is in the sample. Each sampled
-    item stands for ``1 / chance`` items; the positive is always present and stands for itself
-    (Yi et al., "Sampling-Bias-Corrected Neural Modeling", RecSys 2019, with the positive handled
-    as in Khrylchenko et al., RecSys 2025: it is not treated as sampled).
+    item stands for ``1 / chance`` items, or for none where its score is ``-inf``; the positive is
+    always present and stands for itself (Yi et al., "Sampling-Bias-Corrected Neural Modeling",
+    RecSys 2019, but that the positive is not treated as sampled). The gradient is thereby that of
+    the positive against the sampled others alone, times one less the positive's chance, which is
+    how Khrylchenko et al., RecSys 2025, write it.
 
     >>> all_sampled = sampled_softmax(torch.zeros(1, 4), torch.tensor([2]), torch.zeros(4))
     >>> round(all_sampled.exp().item(), 3)

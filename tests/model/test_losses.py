@@ -90,6 +90,29 @@ def test_a_sampled_softmax_counts_each_item_for_those_it_stands_for() -> None:
     assert found.item() == pytest.approx(math.log(4))
 
 
+def test_a_sampled_softmax_pulls_by_how_unsure_it_is_of_the_positive() -> None:
+    # The positive's chance is e^2 / (e^2 + e^1 / 0.5 + e^0 / 0.25): what a softmax has when the
+    # others stand for two and for four.
+    scores = torch.tensor([[2.0, 1.0, 0.0]], requires_grad=True)
+    others = torch.tensor([math.e / 0.5, 1 / 0.25])
+    chance = math.exp(2) / (math.exp(2) + float(others.sum()))
+    sampled_softmax(scores, torch.tensor([0]), torch.tensor([0.9, 0.5, 0.25]).log()).backward()
+    # (1 - p) of the gradient of -s_pos + log(sum over the others of e^s / chance).
+    wanted = (1 - chance) * torch.cat([torch.tensor([-1.0]), others / others.sum()])
+    assert scores.grad is not None
+    torch.testing.assert_close(scores.grad[0], wanted)
+
+
+def test_what_a_sampled_softmax_is_told_to_leave_out_counts_nothing() -> None:
+    # Scores 0: the positive and one other, drawn with chance 1/2: ln 3, as if the last were away.
+    scores = torch.tensor([[0.0, 0.0, -torch.inf]], requires_grad=True)
+    loss = sampled_softmax(scores, torch.tensor([0]), torch.tensor([0.1, 0.5, 0.2]).log())
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(3))
+    assert scores.grad is not None
+    torch.testing.assert_close(scores.grad, torch.tensor([[-2 / 3, 2 / 3, 0.0]]))
+
+
 def test_a_sampled_sum_is_right_on_average() -> None:
     """Items drawn with unequal chance, each counted by its inverse: the mean is the full sum."""
     torch.manual_seed(0)

@@ -18,7 +18,7 @@ class MatchHead(nn.Module):
     that was counted, which the towers are taught beside, and what a user's own events say; an
     index carries all that is the same for everybody as one more dimension. Positives are the
     exposures whose first stage happened; the sample is their items and some drawn evenly from the
-    catalogue.
+    catalogue. What a user took elsewhere in the batch is no negative of theirs.
 
     ``positive_share [n_ids]`` is each id row's share of training positives.
     """
@@ -79,18 +79,36 @@ class MatchHead(nn.Module):
         wanted, asking = exposures["item"][positive], exposures["user"][positive]
         ids = batch.items["id"][sample]
         scores = self.query(users)[asking] @ self.index(items[sample], ids).T  # [P, N]
-        log_chance = self.log_chance(ids, len(wanted), len(batch.extra))
+        log_chance = self.log_chance(ids, len(wanted) - 1, len(batch.extra))
         column = torch.searchsorted(sample, wanted)
-        values = sampled_softmax(scores, column, log_chance)
+        hits = also_taken(batch.users["row"][asking], column, len(sample))
+        values = sampled_softmax(scores.masked_fill(hits, -torch.inf), column, log_chance)
         mean = masked_mean(values, torch.ones_like(values, dtype=torch.bool),
                            exposures["weight"][positive])  # fmt: skip
         return TaskLosses(mean[None])
 
-    def log_chance(self, ids: Tensor, n_positives: int, n_extra: int) -> Tensor:
-        """Log of the chance that an item got into the sample, ``[N]``.
+    def log_chance(self, ids: Tensor, n_others: int, n_extra: int) -> Tensor:
+        """Log of the chance that an item got into a positive's sample, ``[N]``.
 
-        It is missed by each of the positives and by each even draw.
+        It is missed by each of the other positives and by each even draw. The positive itself is
+        known to be another item, and is there for sure.
         """
         even = n_extra / max(self.n_items, 1)
-        missed = n_positives * torch.log1p(-self.positive_share[ids].clamp(max=0.999)) - even
+        missed = n_others * torch.log1p(-self.positive_share[ids].clamp(max=0.999)) - even
         return torch.log(-torch.expm1(missed).clamp(max=-1e-9))
+
+
+def also_taken(user: Tensor, column: Tensor, n_sampled: int) -> Tensor:
+    """What else of the sample each positive's user took, ``[P, N]``: accidental hits.
+
+    ``user [P]`` are rows of the table of users, 0 the unknown one, who is many, so that nothing
+    is said of it; ``column [P]`` are the positives' places in the sample.
+
+    >>> also_taken(torch.tensor([7, 7, 0, 0]), torch.tensor([0, 2, 0, 1]), 3).int().tolist()
+    [[0, 0, 1], [1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    """
+    distinct, place = user.unique(return_inverse=True)
+    taken = torch.zeros(len(distinct), n_sampled, dtype=torch.bool, device=user.device)
+    taken[place, column] = True
+    found = taken[place] & (user > 0)[:, None]
+    return found.scatter(1, column[:, None], False)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from daogou.features.columns import Columns
 from daogou.model.encoded import Encoded
-from daogou.model.heads.match import MatchHead
+from daogou.model.heads.match import MatchHead, also_taken
 from tests.model.hand import batch, set_identity
 
 N_ITEMS = 5
@@ -115,6 +115,44 @@ def test_an_item_drawn_twice_or_drawn_and_wanted_stands_once_in_the_sample() -> 
     corrected = scores[:, 1] - math.log(1 - math.exp(-4 / 5))
     wanted = torch.logsumexp(torch.stack([scores[:, 0], corrected]), 0) - scores[:, 0]
     torch.testing.assert_close(found[0], wanted.mean())
+
+
+def test_what_a_user_took_elsewhere_in_the_batch_is_no_negative_of_theirs() -> None:
+    """Items 2 and 5 of user 1, at two moments, and item 4 of user 2; item 3 is drawn."""
+    made, seen = head(), Encoded(items=ITEMS, users=USERS[[0, 0, 1]])
+    exposures = batch(
+        [[1], [1], [1]], item=[2, 5, 4], user=[0, 1, 2], item_ids=IDS,
+        users=Columns({"row": torch.tensor([1, 1, 2])}), extra=[2, 3] * 500,
+    )  # fmt: skip
+    found = made.losses(seen, exposures, torch.ones(1)).values
+    scores = made.query(USERS) @ made.index(ITEMS, torch.tensor(IDS)).T
+    corrected = scores - made.log_chance(torch.tensor(IDS), 2, 1000)
+    # By hand: user 1 chooses 2 over {3, 4} and 5 over {3, 4}, user 2 chooses 4 over {2, 3, 5}.
+    losses = []
+    for user, positive, others in [(0, 2, [3, 4]), (0, 5, [3, 4]), (1, 4, [2, 3, 5])]:
+        own = scores[user, [positive]]
+        losses.append(torch.cat([own, corrected[user, others]]).logsumexp(0) - own)
+    torch.testing.assert_close(found, torch.stack(losses).mean(0))
+
+
+def test_the_unknown_user_is_many_and_has_no_other_positives() -> None:
+    column = torch.tensor([0, 2, 1])
+    assert not also_taken(torch.tensor([0, 0, 0]), column, 3).any()
+    assert also_taken(torch.tensor([4, 4, 9]), column, 3).tolist() == [
+        [False, False, True], [True, False, False], [False, False, False],
+    ]  # fmt: skip
+
+
+def test_a_lone_positive_adds_nothing_to_the_chances_of_others() -> None:
+    # One positive, whose id has nearly all the share: other items come by even draws alone.
+    share = [0.0, 0.0, 0.9, 0.1, 0.0, 0.0]
+    made = head(share=share)
+    exposures = batch([[1]], item=[2], item_ids=IDS, users=TWO_USERS, extra=[3, 3])
+    found = made.losses(encoded(), exposures, torch.ones(1)).values
+    scores = made.query(USERS)[:1] @ made.index(ITEMS[[2, 3]], torch.tensor([2, 3])).T
+    corrected = scores[0, 1] - math.log(1 - math.exp(-2 / N_ITEMS))
+    wanted = torch.logsumexp(torch.stack([scores[0, 0], corrected]), 0) - scores[0, 0]
+    torch.testing.assert_close(found[0], wanted)
 
 
 def test_rows_count_by_their_weight() -> None:
