@@ -58,7 +58,7 @@ SHOPS: Final[Mapping[str, tuple[str, ...]]] = {
     "gms-ga4": ("session", "first moment"),
     "completejourney": ("first moment",),
 }
-# Of completejourney matching alone is trained, for one pass: an eighth of the time of the rest.
+# Of completejourney matching alone is trained, for one pass.
 ALONE: Final = ("purchase", "coupon", *(f"profile.{name}" for name in (
     "age", "income", "kids_count", "marital_status", "household_size", "home_ownership",
 )))  # fmt: skip
@@ -281,7 +281,9 @@ def ranked(run: Artifact, scorer: Scorer, kinds: str, hidden: bool, asked: Asked
 
     def scores(start: int, stop: int) -> Array:
         part = past[start:stop]
-        found = np.array(scorer(part, asked.queries.user[start:stop]), dtype=np.float64)
+        found = scorer(part, asked.queries.user[start:stop])
+        # In rows, which a copy of one list for everybody would not be: they are read one by one.
+        found = np.array(found, dtype=np.float64, order="C")
         # Popularity decides between equals, and alone where a history says nothing.
         found += liked / max(float(liked.max()), 1.0) * 1e-6
         if before is not None:
