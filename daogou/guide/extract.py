@@ -66,8 +66,12 @@ def read(artifact: Artifact, titles: Sequence[str], *, threads: int = 1) -> Iter
     torch should then have one itself (`torch.set_num_threads`), or they wait for each other.
     """
     pieces = [titles[first : first + _LAID] for first in range(0, len(titles), _LAID)]
+    read_one = partial(_read, artifact)
+    if threads == 1 or len(pieces) <= 1:  # one title is not worth a thread
+        yield from chain.from_iterable(map(read_one, pieces))
+        return
     with ThreadPoolExecutor(threads) as pool:
-        yield from chain.from_iterable(pool.map(partial(_read, artifact), pieces))
+        yield from chain.from_iterable(pool.map(read_one, pieces))
 
 
 def _read(artifact: Artifact, titles: Sequence[str]) -> list[Reading]:
