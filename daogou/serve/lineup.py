@@ -1,6 +1,7 @@
 """Loaded runs to who answers whom: a main one, those that share its users, one in its shadow."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,8 +114,8 @@ class Lineup:
         Raises ConfigError for shares that are not above 0 or make more than 1, and for a run that
         is named twice: its answers could not be told apart.
         """
-        if any(not each.share > 0 for each in rivals) or sum(each.share for each in rivals) > 1:
-            shares = [each.share for each in rivals]
+        shares = [each.share for each in rivals]
+        if any(not share > 0 for share in shares) or math.fsum(shares) > 1:
             raise ConfigError(f"variants: shares {shares}; give each above 0, at most 1 together")
         seen = {self.main.digest: self.main.run}
         for loaded in [*(each.loaded for each in rivals), *([shadow] if shadow else [])]:
@@ -144,7 +145,7 @@ class Lineup:
 
     def described(self) -> Iterator[Document]:
         """Every run for people and programs: its role and share, the main one first."""
-        taken = sum(each.share for each in self.rivals)
+        taken = math.fsum(each.share for each in self.rivals)
         yield {**described(self.main), "role": "main", "share": 1.0 - taken}
         for rival in self.rivals:
             yield {**described(rival.loaded), "role": "variant", "share": rival.share}

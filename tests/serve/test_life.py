@@ -235,6 +235,14 @@ def test_a_larger_share_keeps_whom_it_had_and_another_run_gets_others(
     assert 50 < len(small & another) < 110
 
 
+def test_shares_that_make_one_on_paper_are_taken(of_digest: Callable[[str], Loaded]) -> None:
+    shares = (0.33, 0.56, 0.11)  # which floats add up to a little more
+    rivals = [Rival(of_digest(each), share) for each, share in zip("abc", shares, strict=True)]
+    lineup = Lineup(of_digest("main")).lined_up(rivals, None)
+    assert next(lineup.described())["share"] == 0.0
+    assert "main" not in {lineup.of(Who(str(n))).digest for n in range(500)}
+
+
 def test_a_share_of_all_leaves_nobody_else(of_digest: Callable[[str], Loaded]) -> None:
     halves = Lineup(of_digest("a"), tuple(Rival(of_digest(each), 0.5) for each in "bc"))
     assert {halves.of(Who(str(n))).digest for n in range(500)} == {"b", "c"}
