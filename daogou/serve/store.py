@@ -362,12 +362,16 @@ class Store:
     def _mark(self, connection: sa.Connection, table: str) -> None:
         """Give `items_version` another value, where it is products that were written."""
         if table == ITEMS.name:
-            statement = self._insert(META).values(name=table, value=uuid.uuid4().hex)
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["name"], set_={"value": statement.excluded.value}
-                )
+            self._set(connection, table, uuid.uuid4().hex)
+
+    def _set(self, connection: sa.Connection, name: str, value: str) -> None:
+        """Keep a value under a name, in the place of what was there."""
+        statement = self._insert(META).values(name=name, value=value)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["name"], set_={"value": statement.excluded.value}
             )
+        )
 
     # ---- what a user sets and forbids -------------------------------------------------------
 
@@ -435,10 +439,11 @@ class Store:
         mark = uuid.uuid4().hex
         name = f"runs {group}"
         with self._writing() as connection:
-            connection.execute(sa.delete(META).where(META.c.name == name))
-            if runs is not None:
+            if runs is None:
+                connection.execute(sa.delete(META).where(META.c.name == name))
+            else:
                 value = json.dumps({"mark": mark, "runs": runs}, ensure_ascii=False)
-                connection.execute(sa.insert(META).values(name=name, value=value))
+                self._set(connection, name, value)
         return mark
 
     def wanted_runs(self, group: str) -> tuple[str, Document | None]:

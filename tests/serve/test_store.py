@@ -341,6 +341,22 @@ def test_what_a_group_of_servers_answers_from_is_its_own(store: Store) -> None:
     assert store.wanted_runs("b")[1] == {"main": "other"}
 
 
+def test_two_servers_that_are_asked_for_runs_at_once_both_say_so(
+    opened: Callable[[], Store],
+) -> None:
+    told: list[str] = []
+    store = opened()
+    with store.engine.begin() as first:
+        first.execute(sa.insert(META).values(name="runs a", value="{}"))
+        second = opened() if store.engine.dialect.name == "postgresql" else store
+        thread = threading.Thread(target=lambda: told.append(second.want_runs("a", {"main": "b"})))
+        thread.start()
+        thread.join(0.5)
+        assert not told  # it waits for the first
+    thread.join(60)
+    assert told == [store.wanted_runs("a")[0]]
+
+
 def test_keys_are_kept_listed_and_taken_away(store: Store) -> None:
     keys = [Key(f"k{n}", "shop", "public", "d", NOW_US + n) for n in range(2)]
     for key in reversed(keys):
