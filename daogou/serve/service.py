@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,7 +62,9 @@ class Service:
         self._offering = ThreadPoolExecutor(1, "daogou-products")  # one writer of `loaded`
         self._loading = threading.Lock()
         self._counted: tuple[float, Mapping[str, int] | None] = (-np.inf, None)
-        self._looked = time.monotonic()
+        self._looked, self._looking = time.monotonic(), Future[None]()
+        self._looking.set_result(None)
+        self.closed = threading.Event()
         self.shadow = Shadow(meters)
         self.lineup = Lineup(self._load(run))
         self._catch_up()
@@ -71,6 +73,7 @@ class Service:
 
     def close(self) -> None:
         """Finish what is being answered, then let go of the store."""
+        self.closed.set()
         for pool in (self._answering, self._keeping, self._offering):
             pool.shutdown(wait=True, cancel_futures=True)
         self.shadow.close()
@@ -188,7 +191,7 @@ class Service:
 
     def look_about(self) -> None:
         """Do what the others of the group were asked, and see what they wrote of products."""
-        self._offering.submit(self._catch_up)
+        self._look()
         if self._group is None:
             return
         try:
@@ -223,6 +226,11 @@ class Service:
         """Answer, from a changed lineup, with the products as the store has them."""
         self.lineup = change(self.lineup).each(self._caught_up)
 
+    def _look(self) -> None:
+        """Catch up aside, unless that is being done: a slow store must not gather looks at it."""
+        if self._looking.done() and not self.closed.is_set():
+            self._looking = self._offering.submit(self._catch_up)
+
     def _caught_up(self, loaded: Loaded) -> Loaded:
         try:
             return replace(loaded, offer=loaded.offer.caught_up(self.store))
@@ -244,7 +252,7 @@ class Service:
         """
         if time.monotonic() - self._looked > 1.0:
             self._looked = time.monotonic()
-            self._offering.submit(self._catch_up)
+            self._look()
         return self.lineup.main if who is None else self.lineup.of(who)
 
     async def written(self) -> None:

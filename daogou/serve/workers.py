@@ -163,9 +163,8 @@ def _end_with_parent() -> None:
 
 
 def _look_about(service: Service) -> None:
-    """See what the other processes wrote, asked or not."""
-    while True:
-        time.sleep(_LOOK_S)
+    """See what the other processes wrote, asked or not, until the service ends."""
+    while not service.closed.wait(_LOOK_S):
         service.look_about()
 
 

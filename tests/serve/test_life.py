@@ -353,6 +353,31 @@ def test_a_run_that_another_server_cannot_load_is_told_and_changes_nothing_there
         one.close(), two.close()
 
 
+def test_looks_at_a_store_that_is_slow_do_not_gather_before_a_change_of_runs(
+    runs: dict[Path, Guide], service: Service, other: Guide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, begun, looks = threading.Event(), threading.Event(), []
+
+    def slow() -> str:
+        looks.append(1)
+        begun.set()
+        assert go_on.wait(60)
+        return ""
+
+    monkeypatch.setattr(service.store, "items_version", slow)
+    try:
+        for _ in range(50):
+            service.look_about()
+        assert begun.wait(60)
+    finally:
+        go_on.set()
+    service.reload(other.artifact.folder)
+    assert len(looks) == 2, "one look, and one of the run that is new"
+    service.close()
+    service.look_about()  # what looks about while a server ends is no fault
+    assert len(looks) == 2
+
+
 # ---- a shadow -----------------------------------------------------------------------------
 
 
