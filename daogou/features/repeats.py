@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 MOST_EVENTS: Final = 4096  # of a past, the latest, that are counted
 N_PER_MARK: Final = 3
+_FEW: Final = 64  # candidates; more are looked up, which a request may ask of a whole catalogue
 _YEAR: Final = np.log1p(365.0 * 24 * 60)  # on the scale of ages: the log of minutes
 
 
@@ -27,10 +28,28 @@ def repeats(candidates: Array, past: Array, strong: Array, hours: Array) -> NDAr
     """
     # Attention gives a mean, which says what was taken and not how often; and it reads few events,
     # where who bought a thing ten times in a year is who buys it again.
+    found = _compared if len(candidates) <= _FEW else _looked_up
+    counts, of_strong, latest = found(candidates, past, strong)
+    ages = np.log1p(60.0 * hours[latest]) / _YEAR
+    fresh = np.where(counts > 0, np.maximum(1.0 - ages, 0.0), 0.0)
+    told = np.concatenate([np.log1p(counts), np.log1p(of_strong), fresh], axis=1)
+    return told.astype(np.float32)
+
+
+def _compared(candidates: Array, past: Array, strong: Array) -> tuple[Array, Array, Array]:
+    """Events that share each mark, strong ones, and the latest (any if none): ``[r, M]`` each."""
     same = candidates[:, :, None] == np.ascontiguousarray(past.T)  # [r, M, L]
     same &= candidates[:, :, None] >= 0
-    counts, of_strong = same.sum(2), same[:, :, strong].sum(2)
-    ages = np.log1p(60.0 * hours[same.argmax(2)]) / _YEAR
-    fresh = np.where(counts > 0, np.maximum(1.0 - ages, 0.0), 0.0)
-    found = np.concatenate([np.log1p(counts), np.log1p(of_strong), fresh], axis=1)
-    return found.astype(np.float32)
+    return same.sum(2), same[:, :, strong].sum(2), same.argmax(2)
+
+
+def _looked_up(candidates: Array, past: Array, strong: Array) -> tuple[Array, Array, Array]:
+    """The same by sorting the past once: without room and time for all pairs."""
+    found = np.zeros((3, *candidates.shape), dtype=np.int64)
+    for place, asked in enumerate(candidates.T):
+        marks, latest, owner = np.unique(past[:, place], return_index=True, return_inverse=True)
+        told = np.bincount(owner), np.bincount(owner[strong], minlength=len(marks)), latest
+        at = np.searchsorted(marks, asked).clip(max=len(marks) - 1)
+        shared = (marks[at] == asked) & (asked >= 0)
+        found[:, shared, place] = np.stack(told)[:, at[shared]]
+    return found[0], found[1], found[2]
