@@ -65,6 +65,7 @@ class Store:
     folder: Path
     arrays: Mapping[str, Array]
     ranges: Mapping[str, tuple[int, int]]  # split -> first and one-past-last exposure
+    taught: "Store | None" = None  # the store of the training, where this is of other tables
 
     def __getitem__(self, name: str) -> Array:
         return self.arrays[name]
@@ -110,8 +111,12 @@ class Store:
 
     @cached_property
     def strongest(self) -> int:
-        """The last kind of event in the order of the funnel that the history has."""
-        return int(self.arrays["history/action"].max(initial=0))
+        """The last kind of event in the order of the funnel that the history of training has."""
+        if self.taught is not None:
+            return self.taught.strongest
+        times = self.arrays["exposures/time"][slice(*self.ranges["train"])]
+        early = self.arrays["history/time"] < times.max(initial=0)
+        return int(self.arrays["history/action"][early].max(initial=0))
 
     def exposure_keys(self, split: str) -> pa.Table:
         """``id``, ``user``, ``item`` and ``request`` of a split's exposures, in store order."""

@@ -86,6 +86,7 @@ def evaluate(run: Artifact, *, split: str = "test", data: Shop | None = None) ->
     with tempfile.TemporaryDirectory(prefix="daogou-") as folder, Engine() as engine:
         prepare(engine, data)
         store = compile_store(engine, data, run.transform, Path(folder) / "store")
+        store = replace(store, taught=run.store)
         return _report(replace(run, store=store, shop=data), split)
 
 

@@ -1,6 +1,8 @@
 """Batches of the tiny shop by hand; together they are the table, each row once."""
 
 import math
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from daogou.features.batch import (
     repeats_of,
     split_batches,
 )
+from daogou.features.repeats import MOST_EVENTS, repeats
 from daogou.features.store import NO_SPLIT, Store
 from tests.shops import EVENTS, N_EXPOSURES, RANGES, TOML, compile_shop, event, write_shop
 
@@ -95,6 +98,29 @@ def test_repeats_count_the_whole_past_however_little_of_it_is_encoded(store: Sto
     assert found[:, 6:] == pytest.approx(np.array(wanted), abs=1e-6)
     short = make_batch(store, np.array([6]), history_length=1)
     assert short.exposures["repeats"].numpy() == pytest.approx(found[3:])
+
+
+def test_a_whole_catalogue_against_a_long_past_takes_no_room_for_all_pairs() -> None:
+    rng = np.random.default_rng(0)
+    candidates, past = rng.integers(-1, 300, (20_000, 3)), rng.integers(0, 300, (MOST_EVENTS, 3))
+    strong, hours = rng.random(len(past)) < 0.2, np.sort(rng.random(len(past)) * 9_000)
+    tracemalloc.start()
+    found = repeats(candidates, past, strong, hours)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 50e6  # a byte a pair: 246 MB
+    few = np.concatenate([repeats(some, past, strong, hours) for some in candidates[:30, None]])
+    assert np.array_equal(found[:30], few)
+    assert (found > 0).any(0).all() and (found[candidates[:, 0] < 0, 0] == 0).all()
+
+
+def test_the_strongest_deed_is_the_one_that_training_knew(store: Store, tmp_path: Path) -> None:
+    assert store.strongest == 1  # bought
+    clicks = [row for row in EVENTS if row["event"] != "buy"]
+    early, late = event(1.5, 1, 10, "click", None), event(300, 1, 10, "buy", None)
+    _, clicked = compile_shop(write_shop(tmp_path, events=[*clicks, early, late]))
+    assert clicked["history/action"].max() == 1 and clicked.strongest == 0
+    assert replace(clicked, taught=store).strongest == 1
 
 
 def test_what_happens_at_or_after_the_moment_repeats_nothing(tmp_path: Path) -> None:
