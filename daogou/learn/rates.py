@@ -50,8 +50,9 @@ def counted(store: Store, n_ids: int, stages: Sequence[int]) -> Floats:
     """What training says of id rows, ``[1 + FOLDS, n_ids, 1 + S]``: all, then all but each fold.
 
     The logarithms of one plus the mass of exposures, scaled to a full log, and of the rate of each
-    stage over all exposures where it is known, smoothed. The unknown product is many products, of
-    which nothing is said: it has no mass and the rate of all.
+    stage over all exposures where it is known, smoothed, in units of the rate of all products: that
+    of all but a fold would tell the fold how many positives are its own. The unknown product is
+    many products, of which nothing is said: it has no mass and the rate of all.
     """
     at = np.arange(*store.ranges["train"])
     ids = np.asarray(store["items/id"])[store["exposures/item"][at]]
@@ -68,6 +69,7 @@ def counted(store: Store, n_ids: int, stages: Sequence[int]) -> Floats:
         for j, stage in enumerate(stages):
             rates = smoothed(ids[rows], labels[rows, stage], weight[rows], n_ids + 1)
             table[:, 1 + j] = np.log(rates + _LEAST)
+        table[:, 1:] -= table[n_ids, 1:]
         table[0] = table[n_ids]
         tables[1 + k] = table[:n_ids]
     return tables

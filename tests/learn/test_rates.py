@@ -35,7 +35,16 @@ def test_counts_and_rates_are_those_of_training_by_hand() -> None:
     assert found[:, 0].tolist() == pytest.approx([0, math.log(6), math.log(2)])
     base = 1 / 3
     wanted = [base, (1 + PRIOR * base) / (5 + PRIOR), (1 + PRIOR * base) / (1 + PRIOR)]
-    assert np.exp(found[:, 1]).tolist() == pytest.approx(wanted)
+    assert np.exp(found[:, 1]).tolist() == pytest.approx([rate / base for rate in wanted])
+
+
+def test_a_product_that_others_never_saw_does_not_tell_a_fold_of_its_own_rate() -> None:
+    # Both 1s are of user 1, so to those of that fold all other users have the rate 0.
+    labels = np.array([[1], [0], [0], [1], [0], [0]], dtype=np.int8)
+    found = rates.counted(store_of(**{"exposures/labels": labels}), 4, [0])
+    assert found[:, 3].tolist() == [[0.0, 0.0]] * 6
+    assert found[:, 0].tolist() == [[0.0, 0.0]] * 6
+    assert abs(found[2, :, 1]).max() < 1
 
 
 def test_without_a_stage_only_exposures_are_counted() -> None:
