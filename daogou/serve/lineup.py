@@ -52,6 +52,10 @@ class Loaded:
         """What its answers are kept under."""
         return self.digest[:_NAMED]
 
+    def named(self) -> Document:
+        """What another server needs to answer from it."""
+        return {"run": str(self.run), "digest": self.digest}
+
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of event that the shop knows."""
@@ -126,6 +130,11 @@ class Lineup:
             seen[loaded.digest] = loaded.run
         return replace(self, rivals=tuple(rivals), shadow=shadow)
 
+    def holds(self) -> Iterator[Loaded]:
+        """Every run in memory."""
+        held = (self.main, *(each.loaded for each in self.rivals), self.shadow, self.former)
+        yield from (each for each in held if each is not None)
+
     def each(self, change: Callable[[Loaded], Loaded]) -> "Lineup":
         """Every run that is asked, changed."""
         return replace(
@@ -138,9 +147,9 @@ class Lineup:
     def named(self) -> Document:
         """What another server needs to answer from the same runs."""
         return {
-            "main": {"run": str(self.main.run), "digest": self.main.digest},
-            "variants": [[str(each.loaded.run), each.share] for each in self.rivals],
-            "shadow": None if self.shadow is None else str(self.shadow.run),
+            "main": self.main.named(),
+            "variants": [{**each.loaded.named(), "share": each.share} for each in self.rivals],
+            "shadow": None if self.shadow is None else self.shadow.named(),
         }
 
     def described(self) -> Iterator[Document]:

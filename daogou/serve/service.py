@@ -208,17 +208,15 @@ class Service:
     def _follow(self, wanted: Document) -> None:
         """Answer from the runs that another of the group was asked to answer from."""
         with self._counted_reload():
-            now = self.lineup
-            main, former = wanted["main"], now.former
-            if main["digest"] == now.main.digest:
-                found = now.main
-            elif former is not None and main["digest"] == former.digest:
-                found = former
-            else:
-                found = self._load(Path(main["run"]))
-            rivals = [Rival(self._ready(Path(run)), share) for run, share in wanted["variants"]]
-            aside = None if wanted["shadow"] is None else self._ready(Path(wanted["shadow"]))
-            self._take_up(lambda now: now.with_main(found).lined_up(rivals, aside))
+            held = {each.digest: each for each in self.lineup.holds()}
+
+            def found(named: Document) -> Loaded:
+                return held.get(named["digest"]) or self._load(Path(named["run"]))
+
+            main = found(wanted["main"])
+            rivals = [Rival(found(each), each["share"]) for each in wanted["variants"]]
+            aside = None if wanted["shadow"] is None else found(wanted["shadow"])
+            self._take_up(lambda now: now.with_main(main).lined_up(rivals, aside))
 
     # ---- products ---------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from daogou import artifact
 from daogou.config import make
-from daogou.errors import ConfigError
+from daogou.errors import ArtifactError, ConfigError
 from daogou.guide import Guide
 from daogou.model.build import Shape
 from daogou.serve.lineup import Lineup, Loaded, Rival, Who
@@ -335,6 +335,32 @@ def test_servers_of_a_group_follow_one_another_s_runs(
     finally:
         for each in (one, two, alone):
             each.close()
+
+
+def test_a_server_follows_though_the_folder_of_a_run_that_it_holds_is_gone(
+    runs: dict[Path, Guide], files_store: Store, service: Service, other: Guide,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    made_run, other_run = service.loaded.run, other.artifact.folder
+    one, two = (Service(made_run, files_store, Limits(), Meters(), group="a") for _ in "ab")
+    try:
+        one.line_up([(other_run, 0.3)], None)
+        two.look_about()
+        wanted = two.lineup.named()
+        runs.clear()
+
+        def gone(run: Path) -> None:
+            raise ArtifactError(f"{run}: no such run")
+
+        monkeypatch.setattr("daogou.serve.service.read_manifest", gone)
+        for each in wanted["variants"]:
+            each["share"] = 0.5
+        files_store.want_runs("a", wanted)
+        two.look_about()
+        assert [each.share for each in two.lineup.rivals] == [0.5]
+        assert two.lineup.rivals[0].loaded.guide is other
+    finally:
+        one.close(), two.close()
 
 
 def test_a_run_that_another_server_cannot_load_is_told_and_changes_nothing_there(
