@@ -56,14 +56,24 @@ class Plan:
     limits: Limits
     group: str | None = None  # whose processes follow each other's changes of runs
 
+    def runs_by_now(self, store: Store) -> Runs:
+        """What the group answers from; the runs of the command if it was asked for no others."""
+        _, wanted = ("", None) if self.group is None else store.wanted_runs(self.group)
+        if wanted is None:
+            return self.runs
+        variants = [(Path(each["run"]), each["share"]) for each in wanted["variants"]]
+        shadow = None if wanted["shadow"] is None else Path(wanted["shadow"]["run"])
+        return Runs(Path(wanted["main"]["run"]), variants, shadow)
+
     def answer(self, taken: socket.socket, listening: Callable[[Document], None]) -> None:
         """Load the runs, say which they are, and answer at a socket until told to stop."""
         torch.set_num_threads(1)
         opened = Store.open(self.store)
         try:
             meters = Meters(os.environ.get(_COUNTED) if self.group else None)
-            service = Service(self.runs.main, opened, self.limits, meters, group=self.group)
-            service.begin(self.runs.variants, self.runs.shadow)
+            runs = self.runs_by_now(opened)
+            service = Service(runs.main, opened, self.limits, meters, group=self.group)
+            service.begin(runs.variants, runs.shadow)
             if self.group:
                 threading.Thread(target=_look_about, args=(service,), daemon=True).start()
             app = make_app(service, at_home=self.at_home, origins=self.origins)

@@ -23,6 +23,7 @@ from daogou.serve.meters import Meters
 from daogou.serve.service import Limits, Service
 from daogou.serve.shadow import agree
 from daogou.serve.store import Store
+from daogou.serve.workers import Plan, Runs
 from tests.serve.conftest import good, refused
 
 KEPT = ("history_length", "settings", "fit", "returning", "prepared")
@@ -359,6 +360,11 @@ def test_a_server_follows_though_the_folder_of_a_run_that_it_holds_is_gone(
         two.look_about()
         assert [each.share for each in two.lineup.rivals] == [0.5]
         assert two.lineup.rivals[0].loaded.guide is other
+        # A process begun in the place of another needs no run that only the command named.
+        plan = Plan(Runs(Path("gone")), files_store.place, True, (), Limits(), "a")
+        assert plan.runs_by_now(files_store) == Runs(made_run, [(other_run, 0.5)])
+        alone = dataclasses.replace(plan, group=None)
+        assert alone.runs_by_now(files_store) == plan.runs
     finally:
         one.close(), two.close()
 
