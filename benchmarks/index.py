@@ -98,9 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every size and show a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[30_000, 100_000, 300_000, 1_000_000]
-    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=9)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
