@@ -150,7 +150,8 @@ def flat_store(values: Array, labels: Array, sizes: Sequence[int]) -> Store:
     n = len(values)
     offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)
     shapes = {
-        "items/id": (1,), "items/fields": (1, 0), "items/numbers": (1, 0), "items/text": (1,),
+        "items/id": (1,), "items/fields": (1, 0), "items/traits": (1, 0),
+        "items/numbers": (1, 0), "items/text": (1,),
         "users/id": (1,), "users/fields": (1, 0), "users/numbers": (1, 0),
         "users/profile": (1, 0), "users/split": (1,), "users/start": (2,),
         "history/item": (0,), "history/action": (0,), "history/time": (0,),

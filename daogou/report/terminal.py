@@ -6,7 +6,7 @@ What shops write may hold square brackets, which rich would take for markup: `_r
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
@@ -33,6 +33,7 @@ def evaluation(document: Document, *, lang: str = "en") -> Table:
     """
     title = {"en": f"split: {document['split']}", "zh": f"数据划分：{document['split']}"}[lang]
     table = _table(_HEADS[lang], title, numbers_from=2)
+    table.columns[1].no_wrap = True  # where there is little room a task's name is folded instead
     for name, entry in document["tasks"].items():
         metric = leading(name, entry)
         value, ceiling = entry.get(metric), entry.get(f"ceiling_{metric}")
@@ -276,7 +277,8 @@ def show(console: Console, *tables: Table) -> None:
 def _table(heads: Sequence[str], title: str | None = None, *, numbers_from: int = 99) -> Table:
     table = Table(title=escape(title) if title is not None else None)
     for place, head in enumerate(heads):
-        table.add_column(head, justify="right" if place >= numbers_from else "left")
+        justify: JustifyMethod = "right" if place >= numbers_from else "left"
+        table.add_column(head, justify=justify, overflow="fold")  # a name that is cut says nothing
     return table
 
 

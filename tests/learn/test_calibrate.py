@@ -210,7 +210,7 @@ def loaded(made_run: Path) -> Artifact:
 
 @pytest.fixture
 def broken(loaded: Artifact) -> Iterator[JointModel]:
-    """A model that was right and now says its logits times three plus three."""
+    """A model that was right and now says its logits times three plus six."""
     model = deepcopy(loaded.model)
     calibrate(model, loaded.store, "none", history_length=loaded.history_length)
     head = cast(FunnelHead, model.heads["funnel"])
@@ -218,7 +218,7 @@ def broken(loaded: Artifact) -> Iterator[JointModel]:
     with torch.no_grad():
         for weight in (head.out.weight, head.out.bias, head.wide):
             weight.mul_(3)
-        head.out.bias.add_(3)
+        head.out.bias.add_(6)  # a stage begins at its rate, which three would nearly restore
         profile = cast(ProfileHead, model.heads["profile"])
         profile.paths.copy_(torch.tensor([1.0, 0.0]))  # as where no straight path is solved
         for network in profile.networks:
