@@ -269,9 +269,12 @@ def test_where_nothing_passes_nothing_is_asked(guide: Guide) -> None:
 
 
 def n_questions(
-    guide: Guide, user: str, target: str, choose: Callable[[list[Question]], Question]
+    guide: Guide, user: str, target: str, at: int, choose: Callable[[list[Question]], Question]
 ) -> int:
-    """How many answers, given truthfully, until the target is among the first four."""
+    """How many answers, given truthfully, until the target is among the first four.
+
+    Asked at the moment ``at``: what the user did from then on, the target among it, is not known.
+    """
     wanted = np.arange(len(guide.catalogue.keys)) == guide.catalogue.row(target)
     every = dialogue.questions
 
@@ -281,7 +284,7 @@ def n_questions(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dialogue, "questions", one)
-        document = guide.ask(user)
+        document = guide.ask(user, at=at)
         for n in range(20):
             if target in [line["item"] for line in document["items"]]:
                 return n
@@ -289,7 +292,7 @@ def n_questions(
             chips = [chip["answer"] for chip in document["question"]["chips"]]
             true = next(each for each in chips if not narrow(guide.facets, wanted, [each]).relaxed)
             document["state"]["answers"].append(true)
-            document = guide.ask(**document["state"])
+            document = guide.ask(**document["state"], at=at)
             if document["done"] == "alike":
                 return n + 1
     return 20
@@ -308,10 +311,12 @@ def test_a_shopper_finds_what_they_want_in_fewer_questions_than_by_chance(tmp_pa
     rng = np.random.default_rng(0)
     told, chance = [], []
     for exposure in clicked.tolist():
-        user = users[int(store["queries/user"][store["exposures/query"][exposure]])]
+        query = store["exposures/query"][exposure]
+        user = users[int(store["queries/user"][query])]
         target = guide.catalogue.keys[int(store["exposures/item"][exposure])]
-        told.append(n_questions(guide, user, target, lambda some: some[0]))
-        chance.append(n_questions(guide, user, target, lambda some: some[rng.integers(len(some))]))
+        wish = guide, user, target, int(store["queries/time"][query])
+        told.append(n_questions(*wish, lambda some: some[0]))
+        chance.append(n_questions(*wish, lambda some: some[rng.integers(len(some))]))
     fewer = np.array(chance) - np.array(told)
     assert fewer.mean() > 2 * fewer.std(ddof=1) / math.sqrt(len(fewer)), (told, chance)
     assert np.mean(told) < 4, told

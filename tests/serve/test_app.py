@@ -144,7 +144,10 @@ def test_match_explain_and_extract_answer_as_the_guide_does(
     assert found["item"] == items[0] and found["contributions"] and found["text"]
     text = str(guide.catalogue.value("title", 1))
     found = good(client.post("/v1/attributes:extract", json={"texts": [text, ""]}))
-    assert found["texts"][0]["spans"] == guide.extract(text)["spans"]
+    spans, alone = found["texts"][0]["spans"], guide.extract(text)["spans"]
+    assert [span[:3] for span in spans] == [span[:3] for span in alone]
+    # Beside another title its sums are rounded in another order.
+    assert [span[3] for span in spans] == pytest.approx([span[3] for span in alone], abs=1e-5)
     assert len(found["texts"]) == 2
 
 
