@@ -166,7 +166,8 @@ class Bench:
 
     def products(self, n: int, seed: int) -> list[str]:
         """Products of the catalogue."""
-        return random.Random(seed).sample(self.guide.catalogue.keys[1:], n)
+        keys = self.guide.catalogue.keys[1:]
+        return random.Random(seed).sample(keys, min(n, len(keys)))
 
 
 def _quantiles(lines: Sequence[Sequence[Any]]) -> tuple[float, float, int]:
@@ -193,8 +194,8 @@ def latency(bench: Bench, folder: Path) -> list[Bar]:
         Bar(f"recommend, {n:,} products, {RATE:g}/s, median", half, most[0], "ms"),
         Bar(f"recommend, {n:,} products, {RATE:g}/s, 99 %", tail, most[1], "ms"),
         Bar("recommend, failed", failed, 0),
-        Bar(f"rank of {RANKED}, median", ranked, 8.0, "ms"),
-        Bar(f"rank of {RANKED}, 99 %", ranked_tail, None, "ms"),
+        Bar(f"rank of {min(RANKED, n)}, median", ranked, 8.0, "ms"),
+        Bar(f"rank of {min(RANKED, n)}, 99 %", ranked_tail, None, "ms"),
         Bar("rank, failed", ranked_failed, 0),
     ]
 
