@@ -206,25 +206,33 @@ def product_rates(store: Store) -> tuple[Floats, Floats]:
     A training row sees the training rows of the other folds of users, so its own label and its
     user's never reach it; a later row sees all of them. Counts are scaled to a full log.
     """
-    first, last = store.ranges["train"]
     item = np.asarray(store["exposures/item"])
-    fold = folds_of(store, np.arange(len(item)))
-    labels, weight = np.asarray(store["exposures/labels"]), np.asarray(store["exposures/weight"])
-    seen, rates = np.zeros(len(item)), np.zeros(labels.shape)
-    for k in range(FOLDS + 1):  # the last round serves validation and test
-        teaches = np.arange(first, last)
-        asks = np.arange(last, len(item))
-        if k < FOLDS:
-            asks = teaches[fold[teaches] == k]
-            teaches = teaches[fold[teaches] != k]
-        scale = (last - first) / max(len(teaches), 1)
-        mass = np.bincount(item[teaches], weight[teaches], store.n_items + 1)
-        seen[asks] = scale * mass[item[asks]]
+    at = np.arange(*store.ranges["train"])
+    fold = folds_of(store, at)
+    labels, weight = store["exposures/labels"][at], store["exposures/weight"][at]
+    mass, rates = cross_fitted(item[at], labels, weight, fold, store.n_items + 1)
+    table = np.zeros(len(item), dtype=np.int64)  # of all training, for validation and test
+    table[at] = 1 + fold
+    return mass[table, item], rates[table, item]
+
+
+def cross_fitted(
+    rows: Rows, labels: Array, weight: Array, fold: Rows, n: int
+) -> tuple[Floats, Floats]:
+    """Mass of exposures ``[1 + FOLDS, n]`` and `smoothed` rates ``[1 + FOLDS, n, S]`` of rows.
+
+    ``rows``, ``weight`` and ``fold [E]`` and ``labels [E, S]`` are of exposures. The first table is
+    of all of them, the others of all but one fold each, whose masses are scaled to a full log.
+    """
+    mass = np.zeros((1 + FOLDS, n))
+    rates = np.zeros((1 + FOLDS, n, labels.shape[1]))
+    for k in range(-1, FOLDS):
+        teaches = np.flatnonzero(fold != k)
+        scale = len(rows) / max(len(teaches), 1)
+        mass[1 + k] = scale * np.bincount(rows[teaches], weight[teaches], n)
         for j in range(labels.shape[1]):
-            rates[asks, j] = smoothed(
-                item[teaches], labels[teaches, j], weight[teaches], store.n_items + 1
-            )[item[asks]]
-    return seen, rates
+            rates[1 + k, :, j] = smoothed(rows[teaches], labels[teaches, j], weight[teaches], n)
+    return mass, rates
 
 
 def smoothed(rows: Array, labels: Array, weight: Array, n: int) -> Floats:

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from daogou.features.batch import FOLDS, folds_of, make_batch
+from daogou.features.batch import folds_of, make_batch
 from daogou.features.store import Store
-from daogou.learn.flat import smoothed
+from daogou.learn.flat import cross_fitted
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import JointModel
 from daogou.model.rates import Rates
@@ -58,18 +58,9 @@ def counted(store: Store, n_ids: int, stages: Sequence[int]) -> Floats:
     ids = np.asarray(store["items/id"])[store["exposures/item"][at]]
     labels = store["exposures/labels"][at]
     weight = np.asarray(store["exposures/weight"][at], dtype=np.float64)
-    fold = folds_of(store, at)
-    tables = np.zeros((1 + FOLDS, n_ids, 1 + len(stages)))
-    for k in range(-1, FOLDS):
-        rows = np.flatnonzero(fold != k)
-        scale = len(at) / max(len(rows), 1)
-        # One id more, which nobody saw: what the unknown one is told.
-        table = np.zeros((n_ids + 1, 1 + len(stages)))
-        table[:, 0] = np.log1p(scale * np.bincount(ids[rows], weight[rows], n_ids + 1))
-        for j, stage in enumerate(stages):
-            rates = smoothed(ids[rows], labels[rows, stage], weight[rows], n_ids + 1)
-            table[:, 1 + j] = np.log(rates + _LEAST)
-        table[:, 1:] -= table[n_ids, 1:]
-        table[0] = table[n_ids]
-        tables[1 + k] = table[:n_ids]
-    return tables
+    # One id more, which nobody saw: what the unknown one is told.
+    mass, rates = cross_fitted(ids, labels[:, stages], weight, folds_of(store, at), n_ids + 1)
+    logs = np.log(rates + _LEAST)
+    tables = np.concatenate([np.log1p(mass)[..., None], logs - logs[:, n_ids:]], axis=2)
+    tables[:, 0] = tables[:, n_ids]
+    return tables[:, :n_ids]
