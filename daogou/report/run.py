@@ -616,7 +616,7 @@ def mean_affinity(probes: Sequence[Document]) -> Document | None:
     """
     if not probes:
         return None
-    tasks = probes[-1]["tasks"]
+    tasks, probes = probes[-1]["tasks"], _in_order(probes)
     each = range(len(tasks))
     return {
         "tasks": tasks,
@@ -624,6 +624,12 @@ def mean_affinity(probes: Sequence[Document]) -> Document | None:
             [_mean([_entry(one["affinity"], (i, j)) for one in probes]) for j in each] for i in each
         ],
     }
+
+
+def _in_order(probes: Sequence[Document]) -> list[Document]:
+    """The last record of each step: a run that was taken up again has probed some twice."""
+    last = {(one["epoch"], one["step"]): one for one in probes}
+    return [last[step] for step in sorted(last)]
 
 
 def _gates(found: Found, lang: str) -> str:
@@ -690,16 +696,14 @@ def over_time(probes: Sequence[Document], *, lang: str = "en") -> str:
 
     ``probes`` are the records of a probes.jsonl: affinities and Grams of all pairs at some steps.
     """
-    if not probes:
+    affinity = mean_affinity(probes)
+    if affinity is None:
         return ""
-    words = WORDS[lang]
-    names = probes[-1]["tasks"]
-    probes = list({(one["epoch"], one["step"]): one for one in probes}.values())
-    probes.sort(key=lambda one: (one["epoch"], one["step"]))
+    words, names, size = WORDS[lang], affinity["tasks"], affinity["share"]
+    probes = _in_order(probes)
     x = _moments(probes)
     pairs = [(i, j) for i in range(len(names)) for j in range(len(names)) if i != j]
-    size = {pair: _mean([_entry(one["affinity"], pair) for one in probes]) for pair in pairs}
-    shown = sorted(pairs, key=lambda pair: -abs(size[pair] or 0.0))[:_SHOWN]
+    shown = sorted(pairs, key=lambda pair: -abs(size[pair[0]][pair[1]] or 0.0))[:_SHOWN]
     cosines = {pair: [_cosine(one["grams"], pair) for one in probes] for pair in pairs}
 
     def named(key: str, pair: tuple[int, int]) -> str:

@@ -125,9 +125,10 @@ def test_the_page_is_told_what_gates_take_and_which_task_helps_which(
         assert None in row  # an expert of another task
     assert found["affinity"] is None
     probed = [
-        {"tasks": ["click", "match"], "affinity": [[0.1, share], [None, 0.2]]}
-        for share in (0.02, 0.04)
-    ]
+        {"epoch": 1, "step": step, "tasks": ["click", "match"],
+         "affinity": [[0.1, share], [None, 0.2]]}
+        for step, share in ((1, 0.5), (1, 0.02), (2, 0.04))  # step 1 again, after a resume
+    ]  # fmt: skip
     # The joint run of `daogou relate` lies beside what it probed.
     (tmp_path / "all").mkdir()
     (tmp_path / "probes.jsonl").write_text("".join(json.dumps(each) + "\n" for each in probed))
@@ -135,6 +136,9 @@ def test_the_page_is_told_what_gates_take_and_which_task_helps_which(
     found = client.get("/v1/models/documents").json()["affinity"]
     assert found["tasks"] == ["click", "match"]
     assert found["share"] == [[pytest.approx(0.1), pytest.approx(0.03)], [None, pytest.approx(0.2)]]
+    # What is beside it there is of another run.
+    service.lineup = Lineup(dataclasses.replace(service.loaded, run=tmp_path / "without-click"))
+    assert client.get("/v1/models/documents").json()["affinity"] is None
 
 
 def test_the_report_is_one_page_whose_style_its_policy_names(client: TestClient) -> None:

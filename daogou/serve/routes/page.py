@@ -193,11 +193,15 @@ def documents_of(loaded: Loaded) -> Found:
         loaded.guide.artifact.manifest,
         judged["evaluation"] if judged is not None and is_its else None,
         _records(run / "events.jsonl"),
-        # The joint run of `daogou relate` lies in its folder, beside what that probed.
-        _records(run / "probes.jsonl") or _records(run.resolve().parent / "probes.jsonl"),
+        _records(_probed(run) / "probes.jsonl"),
         _read(run / "prepared.json"),
         _read(run / "receipt.json"),
     )
+
+
+def _probed(run: Path) -> Path:
+    """Where the probes of a run lie: the joint run of `daogou relate` is ``all`` in that folder."""
+    return run.resolve().parent if run.resolve().name == "all" else run
 
 
 def _read(path: Path) -> Any:
