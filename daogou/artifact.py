@@ -287,6 +287,27 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
     write_whole(path, json.dumps(plain(document), ensure_ascii=False, indent=1))
 
 
+def read_document(path: Path) -> Any:
+    """What a file of JSON holds; None without a file."""
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a file of JSON lines in order, none without a file.
+
+    A line that is no record was cut by a kill, and what it said came again.
+    """
+    found: list[dict[str, Any]] = []
+    if not path.exists():
+        return found
+    for line in path.read_bytes().splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text beside its place and rename it, so that it is there whole or not at all."""
     partial = path.with_name(path.name + ".partial")

@@ -516,30 +516,16 @@ def _kind_of(folder: Path) -> str:
     )
 
 
-def _read(path: Path) -> Any:
-    """A JSON document that may be missing."""
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
-
-
 def _report_run(folder: Path, lang: str) -> _Report:
     from daogou import artifact
-    from daogou.learn.journal import read_records
     from daogou.report import terminal
-    from daogou.report.run import Found, run_page, sentences
+    from daogou.report.run import found_in, run_page, sentences
 
     manifest = evaluation = None
     if (folder / "manifest.json").exists():
         manifest = artifact.read_manifest(folder)
         evaluation = _evaluated(folder)
-    found = Found(
-        folder.resolve().name,
-        manifest,
-        evaluation,
-        read_records(folder / "events.jsonl"),
-        read_records(folder / "probes.jsonl"),
-        _read(folder / "prepared.json"),
-        _read(folder / "receipt.json"),
-    )
+    found = found_in(folder, manifest, evaluation)
     kept = manifest["fit"]["best_epoch"] if manifest else None
     tables = [terminal.evaluation(evaluation, lang=lang)] if evaluation else []
     tables.append(terminal.training(found.epochs, kept, lang=lang))
@@ -550,44 +536,46 @@ def _evaluated(run: Path) -> Any:
     """The run's report on its test split: kept beside it, since a finished run never changes."""
     from daogou import artifact
     from daogou.learn.evaluate import evaluate as judge
+    from daogou.report.run import kept_evaluation
 
-    path = run / "evaluate.json"
-    digest = artifact.sha256(run / "manifest.json")
-    kept = _read(path)
-    if kept is not None and kept["manifest"] == digest:
-        return kept["evaluation"]
+    kept = kept_evaluation(run)
+    if kept is not None:
+        return kept
     _note(f"judging {run} on its test split")
     document = artifact.plain(judge(artifact.load(run)))
+    digest = artifact.sha256(run / "manifest.json")
     text = json.dumps({"manifest": digest, "evaluation": document}, ensure_ascii=False)
-    artifact.write_whole(path, text)
+    artifact.write_whole(run / "evaluate.json", text)
     return document
 
 
 def _report_compare(folder: Path, lang: str) -> _Report:
+    from daogou.artifact import read_document
     from daogou.report import terminal
     from daogou.report.receipt import receipt, sentences
 
-    document = _read(folder / "compare.json")
+    document = read_document(folder / "compare.json")
     tables = terminal.verdicts(document, lang=lang)
     return tables, sentences(document, lang=lang), receipt(document, lang=lang)
 
 
 def _report_tune(folder: Path, lang: str) -> _Report:
+    from daogou.artifact import read_document
     from daogou.report import terminal
     from daogou.report.tune import sentences, tune_page
 
-    document = _read(folder / "tune.json")
+    document = read_document(folder / "tune.json")
     tables = [terminal.trials(document, lang=lang)]
     return tables, sentences(document, lang=lang), tune_page(document, lang=lang)
 
 
 def _report_relate(folder: Path, lang: str) -> _Report:
-    from daogou.learn.journal import read_records
+    from daogou.artifact import read_document, read_records
     from daogou.report import terminal
     from daogou.report.relate import relation, sentences
     from daogou.report.run import over_time
 
-    document = _read(folder / "relate.json")
+    document = read_document(folder / "relate.json")
     probes = folder / "probes.jsonl"
     moved = over_time(read_records(probes), lang=lang)
     page = relation(document, [moved] if moved else [], lang=lang)

@@ -1,4 +1,4 @@
-"""Records to a file of JSON lines that a kill may cut, and back."""
+"""Records to a file of JSON lines that a kill may cut; `artifact.read_records` reads it."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from daogou.artifact import plain, write_whole
+from daogou.artifact import plain, read_records, write_whole
 
 
 def append_record(path: Path, record: Mapping[str, Any]) -> None:
@@ -15,22 +15,6 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
         if file.tell() and not _ends_whole(path):
             file.write(b"\n")
         file.write(json.dumps(plain(record), ensure_ascii=False).encode() + b"\n")
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records in order, none without a file.
-
-    A line that is no record was cut by a kill, and what it said came again.
-    """
-    found: list[dict[str, Any]] = []
-    if not path.exists():
-        return found
-    for line in path.read_bytes().splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
 
 
 def keep_records(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:

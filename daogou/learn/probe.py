@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from daogou.artifact import read_records
 from daogou.errors import ArtifactError
 from daogou.features.batch import Batch, full_queries, make_batch
 from daogou.features.columns import Columns
 from daogou.features.store import SPLITS, Store
-from daogou.learn.journal import append_record, read_records
+from daogou.learn.journal import append_record
 from daogou.learn.loop import Learner, Place
 from daogou.learn.optimise import distinct_rows, tables_of
 from daogou.learn.validate import NORMAL_NATS

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daogou import artifact
+from daogou.artifact import read_records
 from daogou.errors import ConfigError
 from daogou.learn.fit import finished, fit, open_folder
-from daogou.learn.journal import read_records
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.probe import Probe, Probed, read_probes
 from daogou.learn.settings import Settings, settings_of

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeGuard
 
+from daogou.artifact import read_document, read_records, sha256
 from daogou.report.page import (
     HeatMap,
     bullets,
@@ -322,6 +324,29 @@ class Found:
     probes: Sequence[Document] = field(default_factory=tuple)
     prepared: Document | None = None
     receipt: Document | None = None
+
+
+def found_in(run: Path, manifest: Document | None, evaluation: Document | None) -> Found:
+    """What the folder of a run holds, beside what its manifest and its evaluation say."""
+    whole = run.resolve()
+    # The joint run of `daogou relate` is ``all`` in its folder, beside what that probed.
+    probed = whole.parent if whole.name == "all" else whole
+    return Found(
+        whole.name,
+        manifest,
+        evaluation,
+        read_records(run / "events.jsonl"),
+        read_records(probed / "probes.jsonl"),
+        read_document(run / "prepared.json"),
+        read_document(run / "receipt.json"),
+    )
+
+
+def kept_evaluation(run: Path) -> Document | None:
+    """The evaluation that is kept beside a run, if it is this run's and not a former one's."""
+    kept = read_document(run / "evaluate.json")
+    is_its = kept is not None and kept["manifest"] == sha256(run / "manifest.json")
+    return kept["evaluation"] if is_its else None
 
 
 def run_page(found: Found, *, lang: str = "en") -> str:

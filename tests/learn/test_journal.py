@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from daogou.learn.journal import append_record, read_records
+from daogou.artifact import read_records
+from daogou.learn.journal import append_record
 
 
 def test_records_come_back_in_order(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from daogou.artifact import read_records
 from daogou.config import read_shop
 from daogou.errors import ConfigError, MissingExtra
 from daogou.learn import track
 from daogou.learn.fit import fit
-from daogou.learn.journal import read_records
 from daogou.learn.settings import settings_of
 from daogou.learn.track import TRACKS, Followed, check_track, numbers_of, tracker_of
 from tests.learn.conftest import QUICK

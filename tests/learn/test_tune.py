@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from daogou import artifact
+from daogou.artifact import read_records
 from daogou.config import read_shop, shop_of
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.learn import tune as tune_module
 from daogou.learn.fit import started_as
-from daogou.learn.journal import append_record, read_records
+from daogou.learn.journal import append_record
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.trials import Trials
 from daogou.learn.tune import tune

@@ -2,8 +2,6 @@
 
 import base64
 import hashlib
-import json
-from collections.abc import Mapping
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -12,10 +10,16 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.exceptions import HTTPException
 
-from daogou import artifact as artifacts
 from daogou.guide import Guide
 from daogou.guide.words import column_name
-from daogou.report.run import Found, gate_shares, mean_affinity, run_page
+from daogou.report.run import (
+    Found,
+    found_in,
+    gate_shares,
+    kept_evaluation,
+    mean_affinity,
+    run_page,
+)
 from daogou.serve.bodies import Lang, ProductsBody
 from daogou.serve.door import Door
 from daogou.serve.lineup import Loaded
@@ -185,33 +189,8 @@ def _column(guide: Guide, word: str) -> str | None:
 
 def documents_of(loaded: Loaded) -> Found:
     """What the folder of a run holds of how it was learnt and judged."""
-    run = loaded.run
-    judged = _read(run / "evaluate.json")
-    is_its = judged is not None and judged["manifest"] == artifacts.sha256(run / "manifest.json")
-    return Found(
-        run.resolve().name,
-        loaded.guide.artifact.manifest,
-        judged["evaluation"] if judged is not None and is_its else None,
-        _records(run / "events.jsonl"),
-        _records(_probed(run) / "probes.jsonl"),
-        _read(run / "prepared.json"),
-        _read(run / "receipt.json"),
-    )
-
-
-def _probed(run: Path) -> Path:
-    """Where the probes of a run lie: the joint run of `daogou relate` is ``all`` in that folder."""
-    return run.resolve().parent if run.resolve().name == "all" else run
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
-
-
-def _records(path: Path) -> list[Mapping[str, Any]]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
+    manifest = loaded.guide.artifact.manifest
+    return found_in(loaded.run, manifest, kept_evaluation(loaded.run))
 
 
 def _page_files() -> list[Any]:
