@@ -47,6 +47,19 @@ def weights_of(past: Past) -> Array:
     return weights / weights.max() if len(weights) and weights.max() > 0 else weights + 1.0
 
 
+def carried(
+    catalogue: Catalogue,
+    column: str,
+    row: int,
+    named: Mapping[tuple[str, int], str] | None = None,
+) -> str | None:
+    """A product's value of a column: the catalogue's, or of what it leaves open ``named``'s."""
+    value = catalogue.value(column, row)
+    if value is None and named is not None:
+        value = named.get((column, row))
+    return None if value is None else str(value)
+
+
 def preferences(
     catalogue: Catalogue, past: Past, named: Mapping[tuple[str, int], str] | None = None
 ) -> dict[str, dict[str, float]]:
@@ -61,11 +74,9 @@ def preferences(
     for column in catalogue.shared:
         masses: dict[str, float] = {}
         for row, weight in zip(past.item.tolist(), weights.tolist(), strict=True):
-            value = catalogue.value(column, row)
-            if value is None and named is not None:
-                value = named.get((column, row))
+            value = carried(catalogue, column, row, named)
             if value is not None:
-                masses[str(value)] = masses.get(str(value), 0.0) + weight
+                masses[value] = masses.get(value, 0.0) + weight
         total = sum(masses.values())
         if total > 0:
             ranked = sorted(masses.items(), key=lambda pair: (-pair[1], pair[0]))

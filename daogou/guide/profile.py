@@ -1,6 +1,6 @@
 """A user's past to who they probably are, what they prefer, and which events say so."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 import numpy as np
@@ -16,7 +16,7 @@ from daogou.features.transform import as_numbers
 from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
 from daogou.guide.edit import Edits, Prototypes, said_of, said_of_list
-from daogou.guide.explain import DAY_US, preferences, weights_of
+from daogou.guide.explain import DAY_US, carried, preferences, weights_of
 from daogou.guide.facets import Band, bands, within
 from daogou.guide.moments import iso
 from daogou.guide.score import Past, Scorer, Shoppers, read_users
@@ -24,6 +24,7 @@ from daogou.model.heads.profile import ProfileHead
 
 _MOST_VALUES: Final = 5
 _MOST_EVIDENCE: Final = 5
+_MOST_PRODUCTS: Final = 3
 
 
 @torch.inference_mode()
@@ -37,16 +38,18 @@ def portrait(
     prototypes: Prototypes,
     named: Mapping[tuple[str, int], str] | None = None,
 ) -> dict[str, Any]:
-    """A user at one moment: ``columns, preferences, lifecycle, rhythm, returns, evidence, text``.
+    """A user at one moment: who they probably are, what they prefer and which events say so.
 
     ``columns`` has a distribution for each profile column, likeliest value first; the chances of a
     column of lists are those of its values, and do not add up to 1. The five most
     preferred values of a column are given; their shares are of all values. Prices are preferred in
     bands (`price_bands`) named by their bounds: ``20-45``, or ``<20`` and ``>=90``. ``named`` has
-    values that the catalogue leaves open, by column and row. ``rhythm`` is how often the user comes
-    and how long ago they last did, in days, ``returns`` the chance that they will buy within some.
-    ``evidence`` are
-    the products whose events moved a distribution most: all recent events with a product are left
+    values that the catalogue leaves open, by column and row. ``preferred_by`` has for the most
+    preferred value of each column the three products that say so most; their ``weight`` is a share
+    of what the past holds of the column. ``rhythm`` is how often the user comes
+    and how long ago they last did, in days, ``returns`` the chance that they will buy within some,
+    ``lifecycle`` new, active or lapsing, ``text`` all of it in a sentence. ``evidence`` are the
+    products whose events moved a distribution most: all recent events with a product are left
     out, and ``weight`` is by how much the chance of ``value`` of ``column`` falls.
 
     What ``edits`` set of a column is certain and what they forbid has no chance; of preferences,
@@ -80,6 +83,7 @@ def portrait(
     for column, bands_of in banded.items():
         shared[column] = {_bounds(band): share for band, share in bands_of.items()}
     liked = {column: dict(list(shares.items())[:_MOST_VALUES]) for column, shares in shared.items()}
+    most = {column: next(iter(shares)) for column, shares in shared.items()}
     stage = scorer.rhythm.lifecycle(past.time, past.now)
     rhythm = None
     if len(past.time):
@@ -90,6 +94,7 @@ def portrait(
     return {
         "columns": columns,
         "preferences": liked,
+        "preferred_by": _preferred_by(scorer, catalogue, past, most, named, banded),
         "lifecycle": stage,
         "rhythm": rhythm,
         "returns": _returns(scorer, past),
@@ -109,8 +114,8 @@ def portrait(
             {
                 column: words.price_range(next(iter(banded[column])), lang)
                 if column in banded
-                else next(iter(shares))
-                for column, shares in liked.items()
+                else value
+                for column, value in most.items()
             },
             stage,
             rhythm,
@@ -207,6 +212,47 @@ def _without_each(shoppers: Shoppers, past: Past) -> tuple[Columns, list[int]]:
     return Columns(variants), products
 
 
+def _preferred_by(
+    scorer: Scorer,
+    catalogue: Catalogue,
+    past: Past,
+    most: Mapping[str, str],
+    named: Mapping[tuple[str, int], str] | None,
+    banded: Mapping[str, Mapping[Band, float]],
+) -> dict[str, list[dict[str, Any]]]:
+    """The products that carry the value of each column in ``most``, by what they say of it."""
+    masses: dict[int, float] = {}
+    for row, weight in zip(past.item.tolist(), weights_of(past).tolist(), strict=True):
+        masses[row] = masses.get(row, 0.0) + weight
+    found: dict[str, list[dict[str, Any]]] = {}
+    for column, value in most.items():
+        of = _values_of(catalogue, column, [*masses], named, banded.get(column))
+        total = sum(masses[row] for row in of)
+        rows = sorted((row for row in of if of[row] == value), key=lambda row: -masses[row])
+        if rows:
+            found[column] = [
+                _line(scorer, catalogue, past, row, column, value, masses[row] / total)
+                for row in rows[:_MOST_PRODUCTS]
+            ]
+    return found
+
+
+def _values_of(
+    catalogue: Catalogue,
+    column: str,
+    rows: Sequence[int],
+    named: Mapping[tuple[str, int], str] | None,
+    banded: Mapping[Band, float] | None,
+) -> dict[int, str]:
+    """What products carry of a column, a band where it has prices; silent ones are left out."""
+    if banded is None:
+        said = ((row, carried(catalogue, column, row, named)) for row in rows)
+        return {row: value for row, value in said if value is not None}
+    known = np.array([row for row in rows if row], dtype=np.int64)
+    prices = as_numbers(catalogue.columns[column].take(pa.array(known - 1)))
+    return {int(row): _bounds(band) for band in banded for row in known[within(prices, band)]}
+
+
 def _evidence(
     scorer: Scorer,
     catalogue: Catalogue,
@@ -226,16 +272,28 @@ def _evidence(
                     best = weight, column, value
         if best is None:
             continue
-        newest = int((past.item == row).argmax())
-        lines.append(
-            {
-                "item": catalogue.keys[row],
-                "name": catalogue.name(row),
-                "action": transform.actions[int(past.action[newest])],
-                "time": iso(int(past.time[newest])),
-                "column": best[1],
-                "value": best[2],
-                "weight": best[0],
-            }
-        )
+        weight, column, value = best
+        lines.append(_line(scorer, catalogue, past, row, column, value, weight))
     return sorted(lines, key=lambda line: -abs(line["weight"]))[:_MOST_EVIDENCE]
+
+
+def _line(
+    scorer: Scorer,
+    catalogue: Catalogue,
+    past: Past,
+    row: int,
+    column: str,
+    value: str,
+    weight: float,
+) -> dict[str, Any]:
+    """What a product of a past says: its newest event, and of which value how much."""
+    newest = int((past.item == row).argmax())
+    return {
+        "item": catalogue.keys[row],
+        "name": catalogue.name(row),
+        "action": scorer.artifact.transform.actions[int(past.action[newest])],
+        "time": iso(int(past.time[newest])),
+        "column": column,
+        "value": value,
+        "weight": weight,
+    }

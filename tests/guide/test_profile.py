@@ -161,10 +161,37 @@ def test_evidence_is_the_strongest_first_and_each_product_once(guide: Guide, reg
     assert all(line["time"].endswith("+00:00") for line in lines)
 
 
+def test_a_preference_names_the_products_that_say_so_and_their_share(
+    guide: Guide, regular: str
+) -> None:
+    answer = guide.profile(regular)
+    assert {"price", "colour"} <= answer["preferred_by"].keys()
+    top_colour = next(iter(answer["preferences"]["colour"]))
+    for column, lines in answer["preferred_by"].items():
+        value, share = next(iter(answer["preferences"][column].items()))
+        weights = [line["weight"] for line in lines]
+        assert weights == sorted(weights, reverse=True) and 1 <= len(lines) <= 3
+        # The share of a value is that of its products: of all of them where there are no more.
+        assert sum(weights) == pytest.approx(share) or (len(lines) == 3 and sum(weights) < share)
+        for line in lines:
+            assert (line["column"], line["value"]) == (column, value)
+            if column != "price":
+                assert (
+                    str(guide.catalogue.value(column, guide.catalogue.row(line["item"]))) == value
+                )
+    wanted = next(value for value in guide.catalogue.shared["colour"] if value != top_colour)
+    edited = guide.profile(regular, edits={"set": {"colour": wanted}})
+    # What was asked for is preferred, and no product of the past needs to say so.
+    assert next(iter(edited["preferences"]["colour"])) == wanted
+    carried = {line["value"] for line in edited["preferred_by"].get("colour", [])}
+    assert carried <= {wanted}
+
+
 def test_a_stranger_is_new_and_nothing_speaks_for_it(guide: Guide) -> None:
     answer = guide.profile("stranger")
     assert (answer["known"], answer["lifecycle"]) == (False, "new")
     assert answer["evidence"] == [] and answer["preferences"] == {}
+    assert answer["preferred_by"] == {}
     assert sum(answer["columns"]["gender"].values()) == pytest.approx(1)
 
 

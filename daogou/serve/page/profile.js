@@ -49,7 +49,7 @@ async function draw({ root, shop, signal }) {
     section(t("profile.likes"), t("profile.likes.note"),
       Object.keys(profile.preferences).length
         ? el("div", { class: "grid" }, Object.entries(profile.preferences).map(([column, shares]) =>
-            liking(shop, column, shares, edits, change)))
+            liking(shop, column, shares, profile.preferred_by?.[column] ?? [], edits, change)))
         : el("p", { class: "quiet" }, t("profile.likes.none"))),
     section(t("profile.evidence"), t("profile.evidence.note"),
       profile.evidence.length
@@ -100,8 +100,8 @@ function guess(shop, column, shares, edits, change) {
     }));
 }
 
-/** One column of products: what is chosen most, and "show me less". */
-function liking(shop, column, shares, edits, change) {
+/** One column of products: what is chosen most, which products say so, and "show me less". */
+function liking(shop, column, shares, because, edits, change) {
   const name = shop.names[column] ?? column;
   const forbidden = (edits.forbid[column] ?? []).map(String);
   const kept = Object.entries(shares).filter(([value]) => !forbidden.includes(value));
@@ -123,7 +123,14 @@ function liking(shop, column, shares, edits, change) {
         }),
         on: { click: () => change({ forbid: { [column]: next.length ? next : null } }, edit) },
       }, line.out ? t("profile.isforbidden") : t("profile.forbid"));
-    }));
+    }),
+    because.length
+      ? el("p", { class: "soft" }, t("profile.likes.because"),
+          because.flatMap((line, place) => [
+            place ? " · " : "",
+            el("a", { href: `#/product/${encodeURIComponent(line.item)}` }, line.name),
+          ]))
+      : null);
 }
 
 function evidence(shop, line) {

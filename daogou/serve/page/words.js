@@ -133,6 +133,7 @@ const WORDS = {
     "profile.about.note": "Guesses from what you looked at, never from what you told others. Correct what is wrong.",
     "profile.likes": "What you go for",
     "profile.likes.note": "Shares of what you looked at and took.",
+    "profile.likes.because": "Mostly because of ",
     "profile.likes.none": "Nothing yet. Look at a few products first.",
     "profile.evidence": "Why the shop thinks so",
     "profile.evidence.note": "The products that moved a guess most.",
@@ -377,6 +378,7 @@ const WORDS = {
     "profile.about.note": "根据你浏览的商品推测。不对的地方，请直接改正。",
     "profile.likes": "你的偏好",
     "profile.likes.note": "在你看过和买过的商品中所占的比例。",
+    "profile.likes.because": "主要依据：",
     "profile.likes.none": "还没有。先看几件商品吧。",
     "profile.evidence": "为什么这样推测",
     "profile.evidence.note": "对推测影响最大的商品。",
@@ -518,7 +520,8 @@ const VALUES = {
 
 /** A value as people say it; most are said as they are written. */
 export function valueName(value) {
-  return VALUES[state.lang][value] ?? String(value);
+  // A band of prices is "<20", "20-45" or ">=45".
+  return VALUES[state.lang][value] ?? String(value).replace(/^>=/, "≥ ").replace(/^</, "< ");
 }
 
 const locale = () => (state.lang === "zh" ? "zh-CN" : "en-GB");
