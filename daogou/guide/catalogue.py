@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final, cast
 
 import numpy as np
@@ -18,6 +19,24 @@ from daogou.features.vocab import Vocab
 Array = NDArray[Any]
 _MOST_VALUES: Final = 50_000  # a column with more is a name, not something products share
 _MOST_KEYS: Final = 20_000  # how many ids are compared to find one like a misspelt one
+
+
+@dataclass(frozen=True)
+class Facet:
+    """One column that products share: the values, and which of them each product has."""
+
+    values: tuple[str, ...]
+    codes: Array  # [I + 1]: places in ``values``, -1 where missing and for the unknown product
+
+    def value(self, row: int) -> str | None:
+        """What a product holds, as text; None where it is missing."""
+        code = self.codes[row]
+        return None if code < 0 else self.values[code]
+
+    def counts(self, mask: Array) -> Array:
+        """How many of the products of bool ``mask [I + 1]`` hold each value, ``[V]``."""
+        codes = self.codes[mask]
+        return np.bincount(codes[codes >= 0], minlength=len(self.values))
 
 
 @dataclass(frozen=True)
@@ -55,6 +74,11 @@ class Catalogue:
     def value(self, column: str, row: int) -> Any:
         """What the shop wrote about a product; None for the unknown one."""
         return self.columns[column][row - 1].as_py() if row else None
+
+    @cached_property
+    def coded(self) -> Mapping[str, Facet]:
+        """The columns that products share, coded once: what is read of many products at a time."""
+        return {name: _coded(self.columns[name]) for name in self.shared}
 
     def name(self, row: int) -> str:
         """What to call a product: its title, or its id where it has none."""
@@ -226,6 +250,12 @@ def _shares(values: pa.Array) -> dict[str, float]:
             counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True
         )
     }
+
+
+def _coded(values: pa.Array) -> Facet:
+    encoded = pc.cast(values, pa.string()).dictionary_encode()
+    codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    return Facet(tuple(encoded.dictionary.to_pylist()), np.concatenate([[-1], codes]))
 
 
 def as_floats(values: pa.Array) -> NDArray[np.float64]:

@@ -53,11 +53,9 @@ def carried(
     row: int,
     named: Mapping[tuple[str, int], str] | None = None,
 ) -> str | None:
-    """A product's value of a column: the catalogue's, or of what it leaves open ``named``'s."""
-    value = catalogue.value(column, row)
-    if value is None and named is not None:
-        value = named.get((column, row))
-    return None if value is None else str(value)
+    """A product's value of a shared column: the catalogue's, or if that is open ``named``'s."""
+    value = catalogue.coded[column].value(row)
+    return named.get((column, row)) if value is None and named is not None else value
 
 
 def preferences(
@@ -69,11 +67,11 @@ def preferences(
     by name; columns without any value in the past are left out. ``named`` has values of products
     that the catalogue leaves open, by column and row.
     """
-    weights = weights_of(past)
+    weights = weights_of(past).tolist()
     found: dict[str, dict[str, float]] = {}
     for column in catalogue.shared:
         masses: dict[str, float] = {}
-        for row, weight in zip(past.item.tolist(), weights.tolist(), strict=True):
+        for row, weight in zip(past.item.tolist(), weights, strict=True):
             value = carried(catalogue, column, row, named)
             if value is not None:
                 masses[value] = masses.get(value, 0.0) + weight
@@ -109,16 +107,18 @@ def reasons(
     """
     past = scorer.past(queries) if shoppers is not None else None
     weights = _attention(scorer, shoppers, rows) if past is not None and len(past.item) else None
+    remembered: list[list[dict[str, Any]]] = [[]] * len(rows)
+    if past is not None and weights is not None:
+        remembered = _from_history(scorer, catalogue, past, weights, rows, lang)
     liked = preferences(catalogue, past) if past is not None else {}
     found: list[list[dict[str, Any]]] = []
-    for place, row in enumerate(rows):
+    for row, of_past in zip(rows, remembered, strict=True):
         some: list[dict[str, Any]] = []
         wish = edits.wish(row) if edits is not None else None
         if wish is not None:
             text = words.because_of_edit(*wish, lang)
             some.append({"kind": "edit", "text": text, "weight": 1.0})
-        if past is not None and weights is not None:
-            some += _from_history(scorer, catalogue, past, weights[place], row, lang)
+        some += of_past
         some += _from_values(catalogue, liked, row, lang)
         if popularity[row] > _POPULAR:
             text = words.because_of_many(float(popularity[row]), lang)
@@ -148,26 +148,31 @@ def _from_history(
     catalogue: Catalogue,
     past: Past,
     weights: NDArray[np.float64],
-    row: int,
+    rows: Sequence[int],
     lang: str,
-) -> list[dict[str, Any]]:
-    n = min(len(past.item), len(weights))
+) -> list[list[dict[str, Any]]]:
+    """For each of some products the reason that the past has, if any."""
+    n = min(len(past.item), weights.shape[1])
     items, place = np.unique(past.item[:n], return_inverse=True)
-    totals = np.bincount(place, weights=weights[:n])
     counts = np.bincount(place)
-    best = int(totals.argmax())
-    if totals[best] <= counts[best] / (n + 1):  # no more than an even share
-        return []
-    # Of several events with one product the strongest deed is the one to name.
-    action = int(past.action[:n][place == best].max())
-    text = words.because_of_history(
-        scorer.artifact.transform.actions[action],
-        catalogue.name(int(items[best])),
-        int(items[best]) == row,
-        lang,
-    )
-    weight = min(float(totals[best]), 1.0)
-    return [{"kind": "history", "text": text, "weight": weight}]
+    found: list[list[dict[str, Any]]] = []
+    for row, own in zip(rows, weights[:, :n], strict=True):
+        totals = np.bincount(place, weights=own)
+        best = int(totals.argmax())
+        if totals[best] <= counts[best] / (n + 1):  # no more than an even share
+            found.append([])
+            continue
+        # Of several events with one product the strongest deed is the one to name.
+        action = int(past.action[:n][place == best].max())
+        text = words.because_of_history(
+            scorer.artifact.transform.actions[action],
+            catalogue.name(int(items[best])),
+            int(items[best]) == row,
+            lang,
+        )
+        weight = min(float(totals[best]), 1.0)
+        found.append([{"kind": "history", "text": text, "weight": weight}])
+    return found
 
 
 def _from_values(
@@ -175,7 +180,9 @@ def _from_values(
 ) -> list[dict[str, Any]]:
     best: tuple[float, str, str, float] | None = None
     for column, shares in liked.items():
-        value = str(catalogue.value(column, row))
+        value = catalogue.coded[column].value(row)
+        if value is None:
+            continue
         share = shares.get(value, 0.0)
         gain = share - catalogue.shared[column].get(value, 0.0)
         if gain > 0 and (best is None or gain > best[0]):

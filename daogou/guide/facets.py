@@ -6,27 +6,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from daogou.guide.catalogue import Catalogue, as_floats
+from daogou.guide.catalogue import Catalogue, Facet, as_floats
 
 Array = NDArray[Any]
 Band = tuple[float | None, float | None]  # from (inclusive) and to (exclusive); None is open
-
-
-@dataclass(frozen=True)
-class Facet:
-    """One column that products share: the values, and which of them each product has."""
-
-    values: tuple[str, ...]
-    codes: Array  # [I + 1]: places in ``values``, -1 where missing and for the unknown product
-
-    def counts(self, mask: Array) -> Array:
-        """How many of the products of bool ``mask [I + 1]`` hold each value, ``[V]``."""
-        codes = self.codes[mask]
-        return np.bincount(codes[codes >= 0], minlength=len(self.values))
 
 
 @dataclass(frozen=True)
@@ -39,19 +24,12 @@ class Facets:
 
 
 def fit_facets(catalogue: Catalogue) -> Facets:
-    """Code the columns whose values products share, and read the column of prices if any."""
-    columns = {name: _coded(catalogue.columns[name]) for name in catalogue.shared}
+    """The columns whose values products share, and the column of prices if any."""
     price = catalogue.price_column
     prices = np.full(len(catalogue.keys), np.nan)
     if price is not None:
         prices[1:] = as_floats(catalogue.columns[price])
-    return Facets(columns, price, prices)
-
-
-def _coded(values: pa.Array) -> Facet:
-    encoded = pc.cast(values, pa.string()).dictionary_encode()
-    codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-    return Facet(tuple(encoded.dictionary.to_pylist()), np.concatenate([[-1], codes]))
+    return Facets(catalogue.coded, price, prices)
 
 
 def bands(prices: Array, weights: Array, n: int) -> list[Band]:

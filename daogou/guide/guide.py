@@ -442,13 +442,13 @@ class Guide:
             "items": [
                 {
                     "item": item,
-                    "known": bool(rows[place]),
-                    "score": float(scores[place]),
+                    "known": row > 0,
+                    "score": score,
                     **predicted,
-                    **_forbidden(said, int(rows[place])),
+                    **_forbidden(said, row),
                 }
-                for (place, item), predicted in zip(
-                    enumerate(asked), self._predicted(chances), strict=True
+                for item, row, score, predicted in zip(
+                    asked, rows.tolist(), scores.tolist(), self._predicted(chances), strict=True
                 )
             ],
             **asks.told,
@@ -1017,14 +1017,12 @@ class Guide:
 
         ``chances [T, B]`` have it last.
         """
-        stages = self.scorer.stages
-        return [
-            {
-                "p": dict(zip(stages, line, strict=False)),
-                **({"expected_value": line[-1]} if len(line) > len(stages) else {}),
-            }
-            for line in chances.T.tolist()
-        ]
+        stages, lines = self.scorer.stages, chances.T.tolist()
+        found: list[Document] = [{"p": dict(zip(stages, line, strict=False))} for line in lines]
+        if len(chances) > len(stages):
+            for each, line in zip(found, lines, strict=True):
+                each["expected_value"] = line[-1]
+        return found
 
 
 def _match_query(artifact: Artifact, shoppers: Shoppers) -> Tensor:

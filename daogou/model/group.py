@@ -13,7 +13,7 @@ class Grid:
     """``B`` exposures as ``G`` lines of at most ``R`` cells; the cells of a line share a user.
 
     ``owner [G]`` is each line's user, ``cell [B]`` each exposure's place among the ``G * R``, and
-    ``back [G * R]`` which exposure is there, -1 for none.
+    ``back [G * R]`` which exposure is there, -1 for none. One line has the exposures in order.
     A user with more exposures than ``R`` has several lines, so that one busy user does not make
     every line long: at most twice as many cells as exposures and users together.
     """
@@ -25,12 +25,13 @@ class Grid:
 
     def spread(self, values: Tensor) -> Tensor:
         """Values ``[B, ...]`` of the exposures in their cells, ``[G, R, ...]``; 0 elsewhere."""
-        cells = move(values, self.back, self.cell)
+        cells = values if len(self.owner) == 1 else move(values, self.back, self.cell)
         return cells.view(len(self.owner), self.n_cells, *values.shape[1:])
 
     def gather(self, cells: Tensor) -> Tensor:
         """The exposures' values ``[B, ...]`` out of their cells ``[G, R, ...]``."""
-        return move(cells.flatten(0, 1), self.cell, self.back)
+        lines = cells.flatten(0, 1)
+        return lines if len(self.owner) == 1 else move(lines, self.cell, self.back)
 
 
 def grid_of(user: Tensor) -> Grid:
@@ -44,6 +45,9 @@ def grid_of(user: Tensor) -> Grid:
     ([3, 7, 7], [2, 0, 3, 4])
     """
     n = len(user)
+    if n and bool((user == user[0]).all()):  # as where somebody's products are ranked
+        place = torch.arange(n, device=user.device)
+        return Grid(user[:1], place, place, n)
     in_order, order = user.sort(stable=True)
     place = torch.arange(n, device=user.device)
     first = torch.ones(n, dtype=torch.bool, device=user.device)

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic_core import PydanticSerializationError, to_json
 from starlette.exceptions import HTTPException
 
 from daogou.artifact import plain
@@ -24,9 +25,12 @@ class Json(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        text = json.dumps(plain(content), ensure_ascii=False, separators=(",", ":"))
-        # Half a character becomes its escape, which is what JSON writes for it.
-        return text.encode("utf-8", "backslashreplace")
+        try:
+            return to_json(content, inf_nan_mode="null", fallback=plain)
+        except (PydanticSerializationError, UnicodeEncodeError):
+            # Half a character becomes its escape, which is what JSON writes for it.
+            text = json.dumps(plain(content), ensure_ascii=False, separators=(",", ":"))
+            return text.encode("utf-8", "backslashreplace")
 
 
 class Problem(Json):

@@ -40,7 +40,7 @@ def serve(
                 f"--host {host}: others can come in and the store has no key; "
                 f"make one first: daogou keys --store '{opened.place}' --create admin"
             )
-        with _bound(host, port) as taken:
+        with bound(host, port) as taken:
             shown = f"[{host}]" if ":" in host else host
             at = {
                 "url": f"http://{shown}:{taken.getsockname()[1]}",
@@ -56,10 +56,12 @@ def serve(
         opened.close()
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that listens there."""
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises OSError for an address that cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    taken = socket.socket(family, socket.SOCK_STREAM)
+    # Only of a socket that says so does asyncio know that it is TCP, whose small packets are not to
+    # wait for each other: the body of an answer would wait for the acknowledgement of its head.
+    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind((host, port))

@@ -1,7 +1,8 @@
 """The server's memory: events, products, users, edits, answers and keys, in one database.
 
 SQLite and PostgreSQL by one code path. A method that returns has committed: SQLite writes ahead
-and syncs at every commit, PostgreSQL does so by itself.
+and syncs at every commit, PostgreSQL does so by itself. Only what answers showed is not synced by
+its own commit: it outlives the server, and a machine that loses its power may lose the newest.
 """
 
 import json
@@ -168,6 +169,7 @@ class Store:
         self.engine = engine
         self.now_us = clock
         self._reading = engine.execution_options(reads=True)
+        self._unsynced = engine.execution_options(synced=False)
         dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
         self._insert: Callable[[sa.Table], Any] = dialect.insert
 
@@ -421,8 +423,8 @@ class Store:
     # ---- answers ----------------------------------------------------------------------------
 
     def log_request(self, request: Request) -> None:
-        """Keep what an answer showed."""
-        with self._writing() as connection:
+        """Keep what an answer showed; the disk is not waited for, since a shopper would be too."""
+        with self._writing(synced=False) as connection:
             connection.execute(self._insert(REQUESTS).values(asdict(request)))
 
     def request(self, name: str) -> Request | None:
@@ -561,8 +563,9 @@ class Store:
         return added
 
     @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with _told(self), self.engine.begin() as connection:
+    def _writing(self, *, synced: bool = True) -> Iterator[sa.Connection]:
+        engine = self.engine if synced else self._unsynced
+        with _told(self), engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -609,7 +612,7 @@ def _engine(url: str) -> sa.Engine:
         ) from None
     if is_file:
         sa.event.listen(engine, "connect", _settle)
-        sa.event.listen(engine, "begin", _begin)
+    sa.event.listen(engine, "begin", _begin if is_file else _begin_there)
     return engine
 
 
@@ -617,15 +620,27 @@ def _settle(connection: Any, _: object) -> None:
     """Settings of a new connection to SQLite."""
     connection.isolation_level = None  # `_begin` says when a transaction begins
     cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+    for pragma in ("journal_mode = WAL", "secure_delete = ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
 def _begin(connection: sa.Connection) -> None:
     """A writer takes its lock at once: one that reads first may find that it cannot write."""
-    reads = connection.get_execution_options().get("reads")
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if options.get("reads"):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # NORMAL leaves what is written ahead to the next commit that syncs, or to the system.
+    level = "FULL" if options.get("synced", True) else "NORMAL"
+    connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_there(connection: sa.Connection) -> None:
+    """The same at PostgreSQL, which has begun by itself."""
+    if not connection.get_execution_options().get("synced", True):
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
 
 
 def _prepare(connection: sa.Connection) -> None:

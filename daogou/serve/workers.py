@@ -1,5 +1,6 @@
 """Processes that answer at one socket and share a database: started, watched, ended together."""
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -81,6 +82,8 @@ class Plan:
                 app, log_config=None, access_log=False, server_header=False,
                 timeout_graceful_shutdown=STOP_S, limit_concurrency=1000,
             )  # fmt: skip
+            gc.collect()
+            gc.freeze()  # what stays is not looked through again and again while answers are made
             listening(described(service.loaded))
             uvicorn.Server(config).run(sockets=[taken])
         finally:

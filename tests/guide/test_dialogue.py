@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from daogou.config import read_shop
 from daogou.errors import ConfigError
 from daogou.guide import Guide, dialogue
+from daogou.guide.catalogue import Facet
 from daogou.guide.dialogue import Question, information_gain, narrow, questions
-from daogou.guide.facets import Facet, Facets, bands, within
+from daogou.guide.facets import Facets, bands, within
 from daogou.learn.fit import fit
 from daogou.tables.simulate import simulate
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
@@ -18,6 +20,7 @@ from daogou.serve.auth import SCOPES, new_key
 from daogou.serve.lineup import Lineup
 from daogou.serve.meters import Meters
 from daogou.serve.offer import Offer
+from daogou.serve.problem import Json
 from daogou.serve.service import Limits, Service
 from daogou.serve.store import Store, StoreError
 from tests.serve.conftest import NOW_US, calling, good, refused
@@ -850,3 +853,10 @@ def test_what_the_examples_say_is_right(client: TestClient) -> None:
 def test_the_errors_of_a_run_are_ours(service: Service) -> None:
     with pytest.raises(ArtifactError):
         service.reload(Path("/no/such/run"))
+
+
+def test_answers_are_json_whatever_numbers_and_texts_they_hold() -> None:
+    document = {"a": math.nan, "b": [np.float32(0.5), np.inf], "c": np.int64(3), "d": (True, None)}
+    plain = {"a": None, "b": [0.5, None], "c": 3, "d": [True, None]}
+    assert json.loads(Json(document).body) == plain
+    assert json.loads(Json({**document, "e": "半\ud800"}).body) == {**plain, "e": "半\ud800"}

@@ -1,9 +1,11 @@
 """The command: it says where it listens, answers, and ends well when it is told to."""
 
+import asyncio
 import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from daogou.errors import ConfigError
-from daogou.serve.run import serve
+from daogou.serve.run import bound, serve
 from daogou.serve.workers import Runs
 from tests.serve.conftest import ROOT
 
@@ -139,3 +141,22 @@ def test_workers_that_cannot_begin_say_why(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1 and done.stdout == ""
     assert "nowhere: no such run" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_body_of_an_answer_does_not_wait_for_its_head_to_be_acknowledged() -> None:
+    async def delays() -> bool:
+        said = asyncio.get_running_loop().create_future()
+
+        def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            held = writer.get_extra_info("socket")
+            said.set_result(not held.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with bound("127.0.0.1", 0) as taken:
+            async with await asyncio.start_server(accepted, sock=taken):
+                _, writer = await asyncio.open_connection(*taken.getsockname())
+                found = await said
+                writer.close()
+        return bool(found)
+
+    assert not asyncio.run(delays())

@@ -48,6 +48,23 @@ def fill(store: Store) -> None:
 # ---- events -------------------------------------------------------------------------------
 
 
+def test_events_wait_for_the_disk_and_what_was_shown_does_not(store: Store) -> None:
+    is_file = store.engine.dialect.name == "sqlite"
+    asked = "PRAGMA synchronous" if is_file else "SHOW synchronous_commit"
+    synced: list[tuple[str, bool]] = []
+
+    def look(connection: sa.Connection, clause: object, *_: object) -> None:
+        if isinstance(clause, sa.sql.dml.Insert):
+            found = connection.exec_driver_sql(asked).scalar()
+            synced.append((clause.table.name, found in (2, "on")))
+
+    sa.event.listen(store.engine, "before_execute", look)
+    for _ in range(2):
+        store.add_events([event("1")])
+        store.log_request(Request(f"r{len(synced)}", NOW_US, ["boot"], "ann"))
+    assert synced == [("events", True), ("requests", False)] * 2
+
+
 def test_events_come_back_as_they_went_in_oldest_first(store: Store) -> None:
     late = event("1", time_us=NOW_US + 5, fields={"深": {"a": [1, 2.5, None, True]}}, value=0.1)
     early = event("2", time_us=NOW_US - 5, request_id="r", position=0)
