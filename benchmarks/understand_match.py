@@ -52,6 +52,8 @@ K: Final = 20
 DRAWS: Final = 200
 MOST_CHOOSERS: Final = 500  # users of validation who choose
 DAY_US: Final = 86_400_000_000
+# How "had before" counts an event: by a half-life in days.
+AGES: Final = {", counted": np.inf, ", half-life 30": 30.0, ", half-life 120": 120.0}
 MOST_PRODUCTS: Final = 5000  # that EASE and cosines know, the most taken: they square their number
 FACTORS: Final = 64
 SHOPS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -109,11 +111,15 @@ def asked_of(run: Artifact, split: str, by: str) -> Asked:
     length = queries.end - start
     who = np.repeat(np.arange(len(queries)), length)
     at = np.repeat(start - (np.cumsum(length) - length), length) + np.arange(length.sum())
-    past = {
-        kinds: _ones(who[kept], store["history/item"][at][kept], len(queries), store.n_items)
-        for kinds, actions in kinds_of(run).items()
-        for kept in [actions[store["history/action"][at]]]
-    }
+    days = (queries.time[who] - store["history/time"][at]) / DAY_US
+    past = {}
+    for kinds, actions in kinds_of(run).items():
+        kept = actions[store["history/action"][at]]
+        seen = who[kept], store["history/item"][at][kept]
+        past[kinds] = _ones(*seen, len(queries), store.n_items)
+        for words, half_life in AGES.items():
+            mass = 0.5 ** (days[kept] / half_life)
+            past[kinds + words] = _sums(mass, *seen, len(queries), store.n_items)
     return Asked(queries, [items - 1 for items in relevant], past)
 
 
@@ -159,11 +165,14 @@ def trained(run: Artifact, kinds: str) -> Any:
 
 
 def _ones(rows: Array, items: Array, n_rows: int, n_items: int) -> Any:
-    found = sparse.csr_matrix(
-        (np.ones(len(rows), dtype=np.float32), (rows, items)), shape=(n_rows, n_items + 1)
-    )[:, 1:]
+    found = _sums(np.ones(len(rows)), rows, items, n_rows, n_items)
     found.data[:] = 1.0
     return found
+
+
+def _sums(mass: Array, rows: Array, items: Array, n_rows: int, n_items: int) -> Any:
+    shape = n_rows, n_items + 1
+    return sparse.csr_matrix((mass.astype(np.float32), (rows, items)), shape=shape)[:, 1:]
 
 
 # ---- the rivals -----------------------------------------------------------------------
@@ -180,6 +189,11 @@ def popular(run: Artifact, taken: Any, half_life_days: float = 0.0) -> Scorer:
         mass = (store["exposures/labels"][at, 0] == 1) * 0.5 ** (age / half_life_days)
         liked = np.bincount(store["exposures/item"][at], mass, store.n_items + 1)[1:]
     return lambda past, users: np.broadcast_to(liked, past.shape)
+
+
+def again(run: Artifact, taken: Any) -> Scorer:
+    """What they had before: the more often and, with a half-life, the later the better."""
+    return lambda past, users: past.toarray()
 
 
 def cosine(run: Artifact, taken: Any, shrink: float, itself: bool) -> Scorer:
@@ -257,6 +271,7 @@ def _linear(known: Array, weights: Floats) -> Scorer:
 
 RIVALS: Final[Mapping[str, tuple[Callable[..., Scorer], Mapping[str, Sequence[Any]]]]] = {
     "popularity": (popular, {}),
+    "had before": (again, {}),
     "popularity of late": (popular, {"half_life_days": (3.0, 14.0, 30.0)}),
     "item-item cosine": (cosine, {"shrink": (0.0, 20.0), "itself": (True, False)}),
     "ALS": (als, {"alpha": (1.0, 10.0), "regularization": (0.1, 10.0)}),
@@ -268,7 +283,10 @@ RIVALS: Final[Mapping[str, tuple[Callable[..., Scorer], Mapping[str, Sequence[An
 def settings_of(run: Artifact, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Which events teach a rival, and each combination of its settings."""
     maker, grid = RIVALS[name]
-    for kinds in ["stages"] if maker is popular else kinds_of(run):
+    kinds_told = ["stages"] if maker is popular else [*kinds_of(run)]
+    if maker is again:
+        kinds_told = [kinds + words for kinds in kinds_told for words in AGES]
+    for kinds in kinds_told:
         for values in product(*grid.values()):
             yield kinds, dict(zip(grid, values, strict=True))
 
@@ -299,7 +317,7 @@ def chosen(run: Artifact, name: str, by: str) -> tuple[str, Ranks]:
     best: tuple[float, str, Scorer, str, bool] | None = None
     taken = {kinds: trained(run, kinds) for kinds in kinds_of(run)}
     for kinds, setting in settings_of(run, name):
-        scorer = RIVALS[name][0](run, taken[kinds], **setting)
+        scorer = RIVALS[name][0](run, taken[kinds.split(",")[0]], **setting)
         for hidden in (False, True):
             worth = mean_of(ranked(run, scorer, kinds, hidden, choice).recall_at(K))
             words = ", ".join([kinds, *(f"{key} {value:g}" for key, value in setting.items())])
