@@ -50,6 +50,11 @@ class Artifact:
         return int(self.manifest["history_length"])
 
     @property
+    def digest(self) -> str:
+        """What tells this run from every other: a hash of its files' hashes."""
+        return _digest(dict(self.manifest["files"]))
+
+    @property
     def returning(self) -> Returning | None:
         """Who buys again soon; None where the histories did not teach it."""
         found = self.manifest.get("returning")

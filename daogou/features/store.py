@@ -150,7 +150,9 @@ def open_store(folder: Path) -> Store:
     for name, (dtype, shape) in listed.items():
         path = folder / f"{name}.npy"
         try:
-            array = np.load(path, mmap_mode="r") if np.prod(shape) else np.zeros(shape, dtype)
+            array = np.zeros(shape, dtype)
+            if np.prod(shape):  # as a plain array of the mapped bytes, which is sooner read
+                array = np.asarray(np.load(path, mmap_mode="r"))
         except (OSError, ValueError, EOFError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}); compile again") from None
         if str(array.dtype) != dtype or list(array.shape) != shape:

@@ -18,6 +18,7 @@ from daogou.features.vocab import Vocab
 
 Array = NDArray[Any]
 _MOST_VALUES: Final = 50_000  # a column with more is a name, not something products share
+_NO: Final = pa.array(["", "0", "0.0", "false", "no", "n", "否", "无"])
 _MOST_KEYS: Final = 20_000  # how many ids are compared to find one like a misspelt one
 
 
@@ -136,9 +137,9 @@ class Catalogue:
 
         ``category``, ``brand``, the prices and ``in_stock`` ask the column of that name, or else
         the first whose name holds the word. ``where`` maps a column to the value wanted, or to a
-        list of them; None is a missing value. In stock is what its column calls true or more than
-        0. Withdrawn products and those whose ids are in ``exclude`` never pass. Raises
-        ConfigError for a column that is not there.
+        list of them; None is a missing value. In stock is what is not `out_of_stock`. Withdrawn
+        products and those whose ids are in ``exclude`` never pass. Raises ConfigError for a column
+        that is not there.
         """
         masks: list[Array] = []
         for word, name in (("category", category), ("brand", brand)):
@@ -149,9 +150,7 @@ class Catalogue:
         if price_min is not None:
             masks.append(self.prices("price_min", -np.inf) >= _number("price_min", price_min))
         if in_stock:
-            stock = self.columns[self.named("stock")]
-            is_word = pa.types.is_string(stock.type)
-            masks.append(as_floats(pc.equal(stock, "true") if is_word else stock) > 0)
+            masks.append(~self.out_of_stock(self.named("stock"))[1:])
         for column, wanted in (where or {}).items():
             if column not in self.columns:
                 raise ConfigError(f"where.{column}: {unknown(column, self.columns)}")
@@ -166,6 +165,23 @@ class Catalogue:
         kept[1:] = np.logical_and.reduce(masks) if masks else True
         kept[[0, *out]] = False
         return kept
+
+    def out_of_stock(self, column: str) -> NDArray[np.bool_]:
+        """Which rows ``[I + 1]`` have none left: 0 or less, false, no; not what is not said."""
+        if column not in self._none_left:
+            values = self.columns[column]
+            if pa.types.is_string(values.type):
+                words = pc.utf8_lower(pc.utf8_trim_whitespace(values))
+                none = pc.is_in(words, value_set=_NO).to_numpy(zero_copy_only=False)
+            else:
+                none = as_floats(values) <= 0
+            self._none_left[column] = np.concatenate([[False], none])
+        return self._none_left[column]
+
+    @cached_property
+    def _none_left(self) -> dict[str, NDArray[np.bool_]]:
+        """What `out_of_stock` has found."""
+        return {}
 
     def named(self, word: str) -> str:
         """The column of that name, or the first whose name holds the word; else ConfigError."""

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from daogou import artifact as artifacts
 from daogou.artifact import Artifact, positive_share
@@ -25,7 +24,8 @@ from daogou.guide.catalogue import Catalogue, fit_catalogue
 from daogou.guide.crowd import NEVER, Crowd, heat_of
 from daogou.guide.edit import Edits, Prototypes, lifted, read_edits
 from daogou.guide.facets import Facets, fit_facets
-from daogou.guide.index import Index
+from daogou.guide.index import Index, best_of
+from daogou.guide.kept import NOWHERE, Kept, kept_of
 from daogou.guide.moments import iso
 from daogou.guide.near import is_here
 from daogou.guide.rerank import choose
@@ -98,6 +98,7 @@ class Guide:
     ) -> "Guide":
         """The guide of a finished run; the vectors of its catalogue are made here, once.
 
+        Those of a large catalogue are kept in the run's folder, see `Kept`.
         ``verify=False`` skips hashing the run's files. ``weights`` as in `weighing`. Raises
         ArtifactError for a run that is not whole, ConfigError for unfit weights.
         """
@@ -111,11 +112,12 @@ class Guide:
         new_id: Callable[[], str] = new_request_id,
     ) -> "Guide":
         """The guide of an artifact that is loaded already."""
-        scorer, setting = fit_scorer(artifact), artifact.shop.guide
+        kept, setting = kept_of(artifact), artifact.shop.guide
+        scorer = fit_scorer(artifact, kept)
         index = None
         if "match" in artifact.model.heads and scorer.vectors is not None:
             index = Index(_indexed(artifact, scorer.vectors, _ids_of(scorer)))
-            index = _searched(index, scorer, setting)
+            index = _searched(index, scorer, setting, kept)
         catalogue = fit_catalogue(artifact)
         return Guide(
             artifact,
@@ -123,7 +125,7 @@ class Guide:
             catalogue,
             index,
             _popularity(artifact),
-            Search(Base(catalogue)),
+            Search(Base(catalogue, kept)),
             Crowd(scorer, index, partial(_match_query, artifact), partial(_match_hints, artifact)),
             _checked(setting.weights if weights is None else weights, scorer.stages),
             setting,
@@ -302,13 +304,14 @@ class Guide:
         kept = Filters(
             category, price_min=price_min, price_max=price_max, where=where, exclude=[name]
         ).kept(self.catalogue)
-        alike = Index(functional.normalize(vectors, dim=1))
-        scores, rows = alike.nearest(alike.vectors[[row]], k, allowed=torch.from_numpy(kept))
+        cosines = vectors @ vectors[row] / (self.scorer.lengths * self.scorer.lengths[row])
+        passing = torch.from_numpy(kept).nonzero()[:, 0]
+        scores, at = best_of(cosines[passing][None], min(k, len(passing)))
         return {
             "item": name,
             "items": [
                 {"item": self.catalogue.keys[near], "score": score}
-                for near, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True)
+                for near, score in zip(passing[at[0]].tolist(), scores[0].tolist(), strict=True)
             ],
         }
 
@@ -1031,11 +1034,12 @@ def _match_query(artifact: Artifact, shoppers: Shoppers) -> Tensor:
     return cast(MatchHead, artifact.model.heads["match"]).query(shoppers.encoded.users)
 
 
-def _searched(index: Index, scorer: Scorer, setting: GuideSetting) -> Index:
+def _searched(index: Index, scorer: Scorer, setting: GuideSetting, kept: Kept = NOWHERE) -> Index:
     """The index as ``[guide]`` has it searched: where the extra is not installed, exactly."""
     if len(index.vectors) < setting.approximate_from or not is_here():
         return index
-    return index.in_cells(_sample_queries(scorer), least=setting.approximate_from)
+    queries = _sample_queries(scorer)
+    return index.in_cells(queries, least=setting.approximate_from, kept=kept)
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """Queries and item vectors to the nearest items: exactly, or where they are many, nearly so."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -7,9 +8,11 @@ import torch
 from torch import Tensor
 
 from daogou.errors import DataError
-from daogou.guide.near import Near, fit_near
+from daogou.guide.kept import NOWHERE, Kept
+from daogou.guide.near import Near, fit_near, near_arrays, near_of, recall_of
 
 MATCHED: Final = 500  # rows that a search is judged by
+_AS_MUCH: Final = 0.01  # by so much less may cells find that were kept
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,23 @@ class Index:
     vectors: Tensor
     cells: Cells | None = None
 
-    def in_cells(self, queries: Tensor, *, least: int) -> "Index":
+    def in_cells(self, queries: Tensor, *, least: int, kept: Kept = NOWHERE) -> "Index":
         """The same index that reads some of its vectors for a query; it needs faiss.
 
         ``queries [Q, D]`` are like those that will come. Searches among fewer than ``least`` rows
-        stay exact.
+        stay exact. Cells that were ``kept`` are taken if they find as much.
         """
-        near = fit_near(self.vectors, queries, MATCHED)
+
+        def fit(found: Mapping[str, Tensor]) -> bool:
+            near = near_of(found)
+            if near.n != len(self.vectors):
+                return False
+            return recall_of(near, self.vectors, queries, MATCHED) > near.recall - _AS_MUCH
+
+        made = kept.arrays(
+            "cells", lambda: near_arrays(fit_near(self.vectors, queries, MATCHED)), fit
+        )
+        near = near_of(made)
         return Index(self.vectors, Cells(near, least, queries, torch.zeros(0, dtype=torch.int64)))
 
     def scores(self, queries: Tensor, rows: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Only this file knows faiss (``pip install 'daogou[ann]'``).
 import importlib
 import importlib.util
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -63,6 +64,20 @@ class Near:
         return rows[allowed[rows]]
 
 
+def near_arrays(near: Near) -> dict[str, Tensor]:
+    """All of it as arrays, see `near_of`."""
+    told = torch.tensor([near.probes, near.recall, near.n], dtype=torch.float64)
+    held = torch.from_numpy(_faiss().serialize_index(near.cells))
+    return {"cells": held, "scale": near.scale, "told": told}
+
+
+def near_of(found: Mapping[str, Tensor]) -> Near:
+    """The way back from `near_arrays`."""
+    probes, recall, n = found["told"].tolist()
+    cells = _faiss().deserialize_index(found["cells"].numpy())
+    return Near(cells, found["scale"], int(probes), recall, int(n))
+
+
 def fit_near(vectors: Tensor, queries: Tensor, k: int) -> Near:
     """Place the centres, and read as many cells as find the best ``k`` of sample queries.
 
@@ -83,12 +98,10 @@ def fit_near(vectors: Tensor, queries: Tensor, k: int) -> Near:
     held = torch.cat([scaled, level[:, None]], 1).numpy()
     cells.train(held)
     cells.add(held)
-    best = (queries @ vectors.T).topk(min(k, n)).indices
-    everything = torch.ones(n, dtype=torch.bool)
     probes = 1
     while True:
         near = Near(cells, scale, probes, math.nan, n)
-        recall = _found(near, queries, best, everything)
+        recall = recall_of(near, vectors, queries, k)
         if recall >= RECALL or probes >= n_cells:
             return Near(cells, scale, probes, recall, n)
         probes = min(2 * probes, n_cells)
@@ -99,8 +112,10 @@ def _faiss() -> Any:
     return importlib.import_module("faiss")
 
 
-def _found(near: Near, queries: Tensor, best: Tensor, allowed: Tensor) -> float:
-    """The share of the best rows ``[Q, K]`` of queries that are found."""
+def recall_of(near: Near, vectors: Tensor, queries: Tensor, k: int) -> float:
+    """The share of the best ``k`` rows of queries ``[Q, D]`` that are found."""
+    best = (queries @ vectors.T).topk(min(k, near.n)).indices
+    allowed = torch.ones(near.n, dtype=torch.bool)
     shares = [
         torch.isin(wanted, near.rows(query, len(wanted), allowed)).double().mean()
         for query, wanted in zip(queries, best, strict=True)

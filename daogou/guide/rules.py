@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from daogou.artifact import Artifact
@@ -16,7 +15,6 @@ from daogou.schema import GuideSetting
 
 Mask = NDArray[np.bool_]
 DAY_US: Final = 86_400_000_000
-_NO: Final = frozenset(("", "0", "0.0", "false", "no", "n", "否", "无"))
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def _rules(
     """The rules that a shop has, and the rows ``[I + 1]`` that each is against."""
     found: list[tuple[str, Mask]] = []
     if guide.stock is not None:
-        found.append(("stock", out_of_stock(catalogue.columns[guide.stock])))
+        found.append(("stock", catalogue.out_of_stock(guide.stock)))
     actions = artifact.transform.actions
     bought = [actions.index(name) for name in bought_of(actions)]
     spans = (("bought", guide.bought_days, bought), ("seen", guide.seen_days, range(len(actions))))
@@ -73,18 +71,6 @@ def _rules(
         if days > 0:
             found.append((name, _recent(artifact, len(catalogue.keys), queries, days, kinds)))
     return found
-
-
-def out_of_stock(column: pa.Array) -> Mask:
-    """Which rows ``[I + 1]`` have none left: 0 or less, false, no. What is not said is there."""
-    values = [None, *column.to_pylist()]
-    return np.array([value is not None and _is_none(value) for value in values], dtype=bool)
-
-
-def _is_none(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.strip().lower() in _NO
-    return not value > 0
 
 
 def bought_of(names: Sequence[str]) -> tuple[str, ...]:

@@ -27,13 +27,16 @@ from daogou.features.batch import (
 from daogou.features.columns import Columns
 from daogou.features.rhythm import Rhythm, fit_rhythm
 from daogou.features.vocab import Vocab
+from daogou.guide.kept import NOWHERE, Kept
 from daogou.model import predict
 from daogou.model.encoded import Encoded
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import JointModel, marks_of
+from daogou.model.samples import CLOSE
 
 Array = NDArray[Any]
 _NO_COLUMNS: Final = Columns({})
+_SAMPLE: Final = 32  # products by which vectors that were kept are judged
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,13 @@ class Scorer:
     def vectors(self) -> Tensor | None:
         """Of the catalogue, ``[I + 1, D]``; None in a flat shop."""
         return self.items.items
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """How long each of the vectors is, ``[I + 1]``."""
+        assert self.vectors is not None
+        lengths: Tensor = torch.linalg.vector_norm(self.vectors, dim=1)
+        return lengths.clamp(min=1e-12)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -202,8 +212,13 @@ class Scorer:
                 raise ConfigError(f"context.{name}: {unknown(name, fields.names)}")
             coder = fields.coders[fields.names.index(name)]
             columns[name] = _encodable(f"context.{name}", value, is_word=isinstance(coder, Vocab))
-        rows, ranks = fields.encode(columns, 1)
+        rows, ranks = fields.encode(columns, 1) if columns else self._unsaid
         return np.repeat(rows, n, axis=0), np.repeat(ranks, n, axis=0)
+
+    @cached_property
+    def _unsaid(self) -> tuple[Array, Array]:
+        """The context of which nothing is said."""
+        return self.artifact.transform.context.encode({}, 1)
 
     @torch.inference_mode()
     def exposure_chances(self, rows: Array) -> Tensor:
@@ -215,12 +230,23 @@ class Scorer:
         return self.chances(self.shoppers(queries), torch.from_numpy(user), item, context)
 
 
-def fit_scorer(artifact: Artifact) -> Scorer:
-    """Encode the catalogue of an artifact once."""
-    store = artifact.store
+def fit_scorer(artifact: Artifact, kept: Kept = NOWHERE) -> Scorer:
+    """Encode the catalogue of an artifact once, or take the vectors that were kept."""
+    model, store = artifact.model, artifact.store
     vectors = None
-    if artifact.model.item is not None:
-        vectors = predict.item_vectors(artifact.model, store)
+    if model.item is not None:
+        some = np.unique(np.linspace(0, store.n_items, _SAMPLE).astype(np.int64))
+
+        def made() -> dict[str, Tensor]:
+            return {"items": predict.item_vectors(model, store)}
+
+        def fit(found: Mapping[str, Tensor]) -> bool:
+            if len(found["items"]) != store.n_items + 1:
+                return False
+            now = predict.item_vectors(model, store, some)
+            return torch.allclose(found["items"][torch.from_numpy(some)], now, atol=CLOSE)
+
+        vectors = kept.arrays("vectors", made, fit)["items"]
     now = int(full_queries(store, np.zeros(1, dtype=np.int64)).time[0])
     times = store["history/time"]
     rows = torch.arange(store.n_items + 1)

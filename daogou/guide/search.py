@@ -10,15 +10,20 @@ from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from daogou.features.tokens import Token, tokenise
 from daogou.guide.catalogue import Catalogue
+from daogou.guide.kept import NOWHERE, Kept
 
 Array = NDArray[Any]
 _K1: Final = 1.2  # how soon a term that is repeated counts no more
 _B: Final = 0.75  # how much a long text is held back
 _RANK_SHIFT: Final = 60  # the paper's
+_SAMPLE: Final = 32  # products by which an index that was kept is judged
+_NOBODY: Final = np.zeros((3, 0), dtype=np.int64)
 _LEAST_LETTERS: Final = 4  # a shorter word is too near to many others to be corrected
 
 
@@ -54,6 +59,32 @@ class Postings:
         place = self.terms.get(term)
         return slice(0, 0) if place is None else slice(*self.start[place : place + 2].tolist())
 
+    def terms_of(self, row: int) -> set[str]:
+        """The terms that a product holds: a walk over everything."""
+        at = np.searchsorted(self.start, np.flatnonzero(self.rows == row), side="right") - 1
+        names = list(self.terms)
+        return {names[place] for place in at.tolist()}
+
+    def arrays(self) -> dict[str, Tensor]:
+        """All of it as arrays, see `of_arrays`."""
+        words = np.frombuffer("\n".join(self.terms).encode(), dtype=np.uint8)
+        return {
+            "terms": torch.from_numpy(words.copy()),
+            "start": torch.from_numpy(self.start),
+            "rows": torch.from_numpy(self.rows),
+            "weights": torch.from_numpy(self.weights),
+            "n": torch.tensor(self.n),
+            "mean_length": torch.tensor(self.mean_length, dtype=torch.float64),
+        }
+
+    @staticmethod
+    def of_arrays(found: Mapping[str, Tensor]) -> "Postings":
+        """The way back from `arrays`."""
+        words = found["terms"].numpy().tobytes().decode()
+        terms = {word: place for place, word in enumerate(words.split("\n") if words else [])}
+        start, rows, weights = (found[name].numpy() for name in ("start", "rows", "weights"))
+        return Postings(terms, start, rows, weights, int(found["n"]), float(found["mean_length"]))
+
     def rarity(self, term: str) -> float:
         """The weight of a term: it grows as fewer products hold it."""
         part = self.of(term)
@@ -66,12 +97,23 @@ class Base:
     """The catalogue that an index is made of, when it is first asked."""
 
     catalogue: Catalogue
+    kept: Kept = NOWHERE
 
     @cached_property
     def postings(self) -> Postings:
         """The index, made once."""
         rows = range(1, len(self.catalogue.keys))
-        return fit_postings(text_of(self.catalogue, row) for row in rows)
+
+        def made() -> dict[str, Tensor]:
+            return fit_postings(text_of(self.catalogue, row) for row in rows).arrays()
+
+        def fit(found: Mapping[str, Tensor]) -> bool:
+            told, some = Postings.of_arrays(found), rows[:: max(len(rows) // _SAMPLE, 1)]
+            return told.n == len(rows) and all(
+                told.terms_of(row) == set(terms_of(text_of(self.catalogue, row))) for row in some
+            )
+
+        return Postings.of_arrays(self.kept.arrays("postings", made, fit))
 
 
 @dataclass(frozen=True)
@@ -110,13 +152,13 @@ class Search:
             part = index.of(term)
             relevance[index.rows[part]] += index.rarity(term) * index.weights[part]
             held[index.rows[part]] += term in words
-        for row, own in self.changed.items():
-            weights = [
-                index.rarity(term) * _saturated(own[term], own.total() / index.mean_length)
-                for term in terms
-            ]
-            relevance[row] = sum(weights)
-            held[row] = len(words & set(own))
+        anew = np.fromiter(self.changed, dtype=np.int64)
+        relevance[anew] = held[anew] = 0
+        for term in terms:
+            rows, counts, lengths = self._holders.get(term, _NOBODY)
+            weights = _saturated(counts, lengths / index.mean_length)
+            relevance[rows] += index.rarity(term) * weights
+            held[rows] += term in words
         held[~kept] = 0
         most = int(held.max(initial=0))
         rows = np.flatnonzero(held == most) if most else np.zeros(0, dtype=np.int64)
@@ -133,9 +175,19 @@ class Search:
             tokens.append(token._replace(text=near or token.text))
         return tokens, corrected
 
+    @cached_property
+    def _holders(self) -> dict[str, Array]:
+        """Of each term the changed products that hold it: rows, times, and terms of each."""
+        found: dict[str, list[tuple[int, int, int]]] = {}
+        for row, own in self.changed.items():
+            length = own.total()
+            for term, count in own.items():
+                found.setdefault(term, []).append((row, count, length))
+        return {term: np.array(held).T for term, held in found.items()}
+
     def _frequency(self, term: str) -> int:
         part = self.base.postings.of(term)
-        return int(part.stop - part.start) + sum(term in own for own in self.changed.values())
+        return int(part.stop - part.start) + len(self._holders.get(term, _NOBODY)[0])
 
     def _near(self, word: str) -> str | None:
         """The most frequent word one letter more, less, other or changed over; None if none is."""

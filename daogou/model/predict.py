@@ -72,13 +72,16 @@ def funnel_scores(
 
 
 @torch.inference_mode()
-def item_vectors(model: JointModel, store: Store, *, rows_per_step: int = 8192) -> Tensor:
-    """Every catalogue row's vector, ``[I + 1, D]``; row 0 is the unknown item's."""
+def item_vectors(
+    model: JointModel, store: Store, rows: Array | None = None, *, rows_per_step: int = 8192
+) -> Tensor:
+    """Vectors of catalogue rows, ``[R, D]``; of every row if none are named, the unknown first."""
     model.eval()
+    rows = np.arange(store.n_items + 1) if rows is None else rows
     pieces = []
-    for start in range(0, store.n_items + 1, rows_per_step):
-        rows = np.arange(start, min(start + rows_per_step, store.n_items + 1))
-        batch = make_batch(store, extra_items=rows).to(model.device)
+    for start in range(0, len(rows), rows_per_step):
+        batch = make_batch(store, extra_items=rows[start : start + rows_per_step])
+        batch = batch.to(model.device)
         encoded = model.encode(batch)
         assert encoded.items is not None
         pieces.append(encoded.items[batch.extra])

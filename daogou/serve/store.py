@@ -208,7 +208,7 @@ class Store:
         """
         # In one order everywhere, so that two writers of the same ids wait and do not deadlock.
         wanted = {event.event_id: event for event in reversed(events)}
-        rows = [asdict(wanted[name]) for name in sorted(wanted)]
+        rows = [{**vars(wanted[name])} for name in sorted(wanted)]
         with self._writing() as connection:
             new: set[str] = set()
             statement = self._insert(EVENTS).on_conflict_do_nothing()
@@ -425,7 +425,7 @@ class Store:
     def log_request(self, request: Request) -> None:
         """Keep what an answer showed; the disk is not waited for, since a shopper would be too."""
         with self._writing(synced=False) as connection:
-            connection.execute(self._insert(REQUESTS).values(asdict(request)))
+            connection.execute(self._insert(REQUESTS), [{**vars(request)}])
 
     def request(self, name: str) -> Request | None:
         """What an answer showed; None if the store has none of that name."""

@@ -53,9 +53,9 @@ def test_a_price_may_have_a_least_too() -> None:
     assert kept(SHOP, price_min=15, price_max=25) == ["a2"]
 
 
-def test_stock_is_true_or_more_than_nothing() -> None:
-    for values in ([True, False, None, True], [3, 0, None, 1], ["true", "false", None, "true"]):
-        assert kept(make(in_stock=values), in_stock=True) == ["a1", "b2"]
+def test_in_stock_is_what_its_column_does_not_deny() -> None:
+    for values in ([True, False, None, True], [3, 0, None, 1], ["true", "false", None, "有货"]):
+        assert kept(make(in_stock=values), in_stock=True) == ["a1", "b1", "b2"]
 
 
 def test_excluded_and_withdrawn_products_never_pass() -> None:

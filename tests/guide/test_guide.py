@@ -100,6 +100,7 @@ def test_answers_have_the_agreed_keys(guide: Guide, regular: str) -> None:
         "known",
         "columns",
         "preferences",
+        "preferred_by",
         "lifecycle",
         "rhythm",
         "returns",

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from daogou.guide import Guide
-from daogou.guide.rules import DAY_US, allowed, out_of_stock
+from daogou.guide.catalogue import Catalogue
+from daogou.guide.rules import DAY_US, allowed
 from daogou.schema import GuideSetting
 
 FOREVER = 1e6
@@ -45,7 +46,10 @@ def keys(guide: Guide, answer: dict) -> set[str]:  # type: ignore[type-arg]
 def test_a_product_is_out_of_stock_where_its_column_says_no(
     column: list[object], expected: list[bool]
 ) -> None:
-    assert out_of_stock(pa.array(column)).tolist() == [False, *expected]
+    shop = Catalogue(["", *"abc"], {}, {"stock": pa.array(column)}, None, {})
+    assert shop.out_of_stock("stock").tolist() == [False, *expected]
+    there = shop.keep(None, None, None, in_stock=True)
+    assert there is not None and there.tolist() == [False, *(not each for each in expected)]
 
 
 def test_what_is_out_of_stock_is_not_recommended_and_the_answer_says_so(guide: Guide) -> None:
