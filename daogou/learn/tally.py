@@ -23,6 +23,9 @@ DAY_US: Final = 86_400_000_000
 HALF_LIVES_DAYS: Final = (14.0, 3.0)  # of "taken lately" and "taken just now"
 UNTAKEN: Final = 0.1  # times that a product counts as taken before it is
 MOST_QUERIES: Final = 512  # that weigh
+MOST_HELD: Final = (
+    2**26
+)  # of their scores, all in memory at once; of many products fewer queries weigh
 LEAST: Final = 20  # positives, to weigh anything
 _MOST_SCORES: Final = 2**22
 _STEPS: Final = 30
@@ -92,8 +95,9 @@ def weigh(model: JointModel, store: Store, *, history_length: int) -> dict[str, 
 
     The likeliest weights of a softmax over the whole catalogue, under a normal prior of spread 1
     around those that training used: a convex problem in a dozen numbers. Asked are moments of
-    validation at which something was taken, at most 512. With fewer than 20 products taken, or
-    where the gain is no more than so many numbers gain by luck (Akaike), the weights stay.
+    validation at which something was taken (see `asked_moments`). With fewer than 20 products
+    taken, or where the gain is no more than so many numbers gain by luck (Akaike), the weights
+    stay.
     """
     if "match" not in model.heads:
         return {}
@@ -131,14 +135,18 @@ def named(weights: Sequence[float]) -> dict[str, Any]:
 
 
 def asked_moments(store: Store, split: str) -> tuple[Queries, list[Rows]]:
-    """Moments of a split at which products were taken, at most 512, and which those are."""
+    """Moments of a split at which products were taken, at most 512, and which those are.
+
+    Of a large catalogue fewer: their scores of all products are held at once.
+    """
     first, last = store.ranges[split]
     query = np.asarray(store["exposures/query"][first:last])
     item = np.asarray(store["exposures/item"][first:last])
     taken = (store["exposures/labels"][first:last, 0] == 1) & (query >= 0) & (item > 0)
     query, item = query[taken], item[taken]
     moments = np.unique(query)
-    moments = moments[:: -(-len(moments) // MOST_QUERIES) or 1]
+    most = min(max(MOST_HELD // (store.n_items + 1), LEAST), MOST_QUERIES)
+    moments = moments[:: -(-len(moments) // most) or 1]
     user, end, time = (store[f"queries/{name}"][moments] for name in ("user", "end", "time"))
     taken_at = [np.unique(item[query == moment]) for moment in moments]
     return Queries(user, end, time), taken_at

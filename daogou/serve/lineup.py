@@ -81,6 +81,11 @@ class Lineup:
     shadow: Loaded | None = None  # is asked what main is asked, and shown to nobody
     former: Loaded | None = None  # what main was before
 
+    @property
+    def pair(self) -> tuple[str, str] | None:
+        """Digests of the main run and of the one in its shadow, if there is one."""
+        return None if self.shadow is None else (self.main.digest, self.shadow.digest)
+
     def of(self, who: Who) -> Loaded:
         """The run that answers somebody: the same one as long as the shares are the same.
 

@@ -30,7 +30,7 @@ class Meters:
             ("method", "route", "status"), buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
         self.answers = Histogram(
-            "daogou_answer_seconds", "Time that the model took for an answer.",
+            "daogou_answer_seconds", "Time of an answer in its thread, the store's part among it.",
             ("kind",), buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
         self.events = Counter(

@@ -49,8 +49,11 @@ def serve(
             }
             if group is None:
                 plan.answer(taken, lambda told: listening({**at, **told}))
-            else:
+                return
+            opened.forget_groups()
+            try:
                 answer_by(plan, workers, taken, lambda told: listening({**at, **told}))
+            finally:
                 opened.want_runs(group, None)
     finally:
         opened.close()

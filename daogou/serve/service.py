@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from daogou.serve.values import iso
 T = TypeVar("T")
 Question = Callable[[Guide, Document], Document]
 log = logging.getLogger("daogou.serve")
+AGAIN_S: Final = 30.0  # until runs that could not be followed are tried again
 ALL_READ: Final = 10_000  # of everybody's newest, likewise
 EVENTS_READ: Final = 200  # of a user's newest, beyond the run's own log
 
@@ -56,6 +58,7 @@ class Service:
         """``group`` names servers that follow each other's changes of runs, through the store."""
         self.store, self.limits, self.meters = store, limits, meters
         self._group, self._followed = group, ""
+        self._tried = "", -math.inf  # what was last tried to follow, and when
         # Apart, so that events are taken however slow the model is.
         self._answering = ThreadPoolExecutor(limits.threads, "daogou-answer")
         self._keeping = ThreadPoolExecutor(limits.threads, "daogou-store")
@@ -187,7 +190,7 @@ class Service:
     def _take_up(self, change: Callable[[Lineup], Lineup]) -> None:
         """Change the lineup where nobody else does, with the products as the store has them."""
         self._offering.submit(self._catch_up, change).result()
-        self.shadow.begin()
+        self.shadow.begin(self.lineup.pair)
 
     def look_about(self) -> None:
         """Do what the others of the group were asked, and see what they wrote of products."""
@@ -197,13 +200,21 @@ class Service:
         try:
             with self._loading:
                 mark, wanted = self.store.wanted_runs(self._group)
-                if wanted is not None and mark != self._followed:
-                    self._followed = mark
+                if wanted is not None and mark != self._followed and self._may_try(mark):
                     self._follow(wanted)
+                    self._followed = mark
         except StoreError as error:
             self._degrade("store", error)
         except Exception as error:
             log.error("runs: %s: %s", type(error).__name__, error)
+
+    def _may_try(self, mark: str) -> bool:
+        """Whether to follow now: at once, and if that failed again after a while."""
+        tried, when = self._tried
+        if tried == mark and time.monotonic() - when < AGAIN_S:
+            return False
+        self._tried = mark, time.monotonic()
+        return True
 
     def _follow(self, wanted: Document) -> None:
         """Answer from the runs that another of the group was asked to answer from."""
@@ -310,9 +321,8 @@ class Service:
 
     async def _answer(self, kind: str, who: Who, question: Question, guide: Guide) -> Document:
         def answer() -> Document:
-            asker, whole = self._known_of(who, guide)
             started = time.perf_counter()
-            found = _with_edits(lambda told: question(guide, told), asker)
+            found, whole = self._asked(guide, who, question)
             self.meters.answers.labels(kind).observe(time.perf_counter() - started)
             return {**found, "degraded": not whole, **told_of(who)}
 
@@ -348,7 +358,9 @@ class Service:
         else:
             if lineup.shadow is not None and loaded.digest == lineup.main.digest:
                 aside = lineup.shadow.guide
-                self.shadow.ask(kind, found, lambda: self._asked(aside, who, question))
+                self.shadow.ask(
+                    kind, lineup.pair, found, lambda: self._asked(aside, who, question)[0]
+                )
         found = {
             "request_id": new_request_id(), "fallback": None, **found, "variant": loaded.variant,
         }  # fmt: skip
@@ -364,9 +376,10 @@ class Service:
             found["degraded"] = True
         return found
 
-    def _asked(self, guide: Guide, who: Who, question: Question) -> Document:
-        asker, _ = self._known_of(who, guide)
-        return _with_edits(lambda told: question(guide, told), asker)
+    def _asked(self, guide: Guide, who: Who, question: Question) -> tuple[Document, bool]:
+        """What a guide says from all that is known of somebody, and whether the store told it."""
+        asker, whole = self._known_of(who, guide)
+        return _with_edits(lambda told: question(guide, told), asker), whole
 
     def news(self, guide: Guide) -> tuple[list[Document], bool]:
         """What anybody did after the run's log ended, and whether the store was there to say it."""

@@ -11,6 +11,7 @@ from daogou.serve.meters import Meters
 from daogou.serve.store import Document
 
 log = logging.getLogger("daogou.serve")
+Pair = tuple[str, str] | None  # digests of the run that is shown and the one in its shadow
 _WAITING: Final = 16  # questions; more are left out, so that nothing gathers
 
 
@@ -47,19 +48,25 @@ class Shadow:
         self._meters = meters
         self._pool = ThreadPoolExecutor(1, "daogou-shadow")
         self._room = threading.BoundedSemaphore(_WAITING)
-        self._agreed: dict[str, Agreement] = {}
+        self._counted: tuple[Pair, dict[str, Agreement]] = (None, {})
 
-    def begin(self) -> None:
+    def begin(self, pair: Pair) -> None:
         """Count anew: it is another run from now on, or beside another one."""
-        self._agreed = {}
+        self._counted = (pair, {})
 
     def agreement(self) -> Document:
         """Of each kind of answer how far the runs agreed."""
-        return {kind: each.means() for kind, each in self._agreed.items()}
+        return {kind: each.means() for kind, each in self._counted[1].items()}
 
-    def ask(self, kind: str, shown: Document, question: Callable[[], Document]) -> None:
-        """Have ``question`` asked later, and its answer compared with what was shown."""
-        agreement = self._agreed.setdefault(kind, Agreement())
+    def ask(self, kind: str, pair: Pair, shown: Document, question: Callable[[], Document]) -> None:
+        """Have ``question`` asked later, and its answer compared with what was shown.
+
+        Nothing is asked for a ``pair`` of runs that is no longer, or not yet, the one counted.
+        """
+        counted, agreed = self._counted
+        if pair != counted:
+            return
+        agreement = agreed.setdefault(kind, Agreement())
         if not self._room.acquire(blocking=False):
             agreement.left_out += 1
             self._meters.shadow.labels(kind, "left_out").inc()

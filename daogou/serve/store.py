@@ -24,6 +24,8 @@ Document = dict[str, Any]
 SHARED: Final = ("events", "items", "users", "edits", "requests")  # what is exported
 OF_USERS: Final = ("events", "users", "edits", "requests")  # what is kept of a person
 _ROWS: Final = 1000  # that are held in memory at once
+_GROUP: Final = "runs "  # how the names begin that a group's runs are kept under
+_SEEN_US: Final = 3_600_000_000
 _LOCK: Final = 7_046_029_254_386_353  # any number: who makes the tables in PostgreSQL holds it
 
 METADATA: Final = sa.MetaData()
@@ -439,24 +441,42 @@ class Store:
     def want_runs(self, group: str, runs: Document | None) -> str:
         """Keep which runs a group of servers is to answer from, None = nothing; its mark."""
         mark = uuid.uuid4().hex
-        name = f"runs {group}"
         with self._writing() as connection:
             if runs is None:
-                connection.execute(sa.delete(META).where(META.c.name == name))
+                connection.execute(sa.delete(META).where(META.c.name == _GROUP + group))
             else:
-                value = json.dumps({"mark": mark, "runs": runs}, ensure_ascii=False)
-                self._set(connection, name, value)
+                kept = {"mark": mark, "runs": runs, "seen_us": self.now_us()}
+                self._set(connection, _GROUP + group, json.dumps(kept, ensure_ascii=False))
         return mark
 
     def wanted_runs(self, group: str) -> tuple[str, Document | None]:
-        """What `want_runs` kept, with its mark; empty and None if nothing."""
-        query = sa.select(META.c.value).where(META.c.name == f"runs {group}")
+        """What `want_runs` kept, with its mark; empty and None if nothing.
+
+        Who asks lives, which is written down once an hour: see `forget_groups`.
+        """
+        query = sa.select(META.c.value).where(META.c.name == _GROUP + group)
         with self._read() as connection:
             text = connection.execute(query).scalar()
         if text is None:
             return "", None
         found = json.loads(text)
+        if self.now_us() - found["seen_us"] > _SEEN_US:
+            seen = json.dumps({**found, "seen_us": self.now_us()}, ensure_ascii=False)
+            with self._writing() as connection:
+                connection.execute(
+                    sa.update(META)
+                    .where(META.c.name == _GROUP + group, META.c.value == text)
+                    .values(value=seen)
+                )
         return found["mark"], found["runs"]
+
+    def forget_groups(self) -> None:
+        """Let go of what was kept of groups that have not asked for a day: they were killed."""
+        query = sa.select(META).where(META.c.name.startswith(_GROUP, autoescape=True))
+        with self._writing() as connection:
+            for name, text in connection.execute(query).all():
+                if self.now_us() - json.loads(text).get("seen_us", 0) > 24 * _SEEN_US:
+                    connection.execute(sa.delete(META).where(META.c.name == name))
 
     # ---- people -----------------------------------------------------------------------------
 

@@ -103,8 +103,11 @@ def answer_by(
         try:
             begun = [_begin(plan, taken) for _ in range(n)]
             workers = [worker for worker, _ in begun]
-            said = [_said(worker, told) for worker, told in begun]
-            listening(said[0])
+            while not stopped.is_set() and not all(told.poll() for _, told in begun):
+                wait([told for _, told in begun if not told.poll()], timeout=_LOOK_S)
+            if not stopped.is_set():
+                said = [_said(worker, told) for worker, told in begun]
+                listening(said[0])
             while not stopped.is_set():
                 wait([worker.sentinel for worker in workers], timeout=_LOOK_S)
                 for place, worker in enumerate(workers):
@@ -116,8 +119,9 @@ def answer_by(
         finally:
             for worker in workers:
                 worker.terminate()
+            until = time.monotonic() + STOP_S + 5  # for all of them together
             for worker in workers:
-                worker.join(STOP_S + 5)
+                worker.join(max(until - time.monotonic(), 0.0))
                 worker.kill()
             del os.environ[_COUNTED]
 

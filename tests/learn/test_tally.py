@@ -118,6 +118,18 @@ def test_the_weights_are_the_likeliest_under_their_prior(run: Artifact) -> None:
             assert loss(moved) > lowest
 
 
+def test_of_a_large_catalogue_fewer_moments_weigh_spread_over_all(
+    run: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = tally.asked_moments(run.store, "validation")
+    assert len(whole) > 2 * tally.LEAST
+    monkeypatch.setattr(tally, "MOST_HELD", (run.store.n_items + 1) * (tally.LEAST + 1))
+    fewer, taken = tally.asked_moments(run.store, "validation")
+    assert tally.LEAST / 2 < len(fewer) <= tally.LEAST + 1 and len(taken) == len(fewer)
+    assert np.isin(fewer.time, whole.time).all()
+    assert fewer.time.max() > np.median(whole.time)
+
+
 def test_with_too_few_products_taken_nothing_is_weighed(run: Artifact) -> None:
     labels = np.array(run.store["exposures/labels"])
     labels[run.store.ranges["train"][1] :] = 0

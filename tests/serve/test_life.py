@@ -371,7 +371,7 @@ def test_a_server_follows_though_the_folder_of_a_run_that_it_holds_is_gone(
 
 def test_a_run_that_another_server_cannot_load_is_told_and_changes_nothing_there(
     runs: dict[Path, Guide], files_store: Store, service: Service, other: Guide,
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     one, two = (
         Service(service.loaded.run, files_store, Limits(), Meters(), group="a") for _ in "ab"
@@ -381,6 +381,12 @@ def test_a_run_that_another_server_cannot_load_is_told_and_changes_nothing_there
         runs.clear()
         two.look_about()
         assert two.loaded.run == service.loaded.run and "KeyError" in caplog.text
+        runs[other.artifact.folder] = other
+        two.look_about()
+        assert two.loaded.run == service.loaded.run, "it is not tried all the time"
+        monkeypatch.setattr("daogou.serve.service.AGAIN_S", 0.0)
+        two.look_about()
+        assert two.loaded.guide is other, "once the run can be loaded it is followed"
     finally:
         one.close(), two.close()
 
@@ -475,6 +481,24 @@ def test_a_shadow_is_compared_with_the_main_run_alone(
         main=dataclasses.replace(service.loaded, offer=dataclasses.replace(
             service.loaded.offer, run=other, guide=other)),
     )  # fmt: skip
+    service.shadow.begin(service.lineup.pair)
     good(client.post("/v1/recommend", json={"user": "1", "k": 2}))
     service.shadow.wait()
     assert service.shadow.agreement() == {}
+
+
+def test_an_answer_that_was_begun_before_a_swap_is_not_counted_for_the_runs_after_it(
+    client: TestClient, runs: dict[Path, Guide], other: Guide, service: Service
+) -> None:
+    folder = other.artifact.folder
+    good(line_up(client, shadow=folder))
+    before = service.lineup.pair
+    service.reload(folder)  # the shadow is the main run now, and has none
+    good(line_up(client, shadow=service.lineup.former.run if service.lineup.former else None))
+    after = service.lineup.pair
+    shown = {"items": [{"item": "1", "score": 0.5}]}
+    for pair in (before, after):
+        service.shadow.ask("rank", pair, shown, lambda: shown)
+    service.shadow.wait()
+    assert before != after
+    assert service.shadow.agreement()["rank"]["answers"] == 1

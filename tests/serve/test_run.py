@@ -3,11 +3,13 @@
 import asyncio
 import http.client
 import json
+import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from daogou.errors import ConfigError
+from daogou.serve import workers
 from daogou.serve.run import bound, serve
 from daogou.serve.workers import Runs
 from tests.serve.conftest import ROOT
@@ -160,3 +163,47 @@ def test_the_body_of_an_answer_does_not_wait_for_its_head_to_be_acknowledged() -
         return bool(found)
 
     assert not asyncio.run(delays())
+
+
+class Stuck:
+    """A process that never says anything and does not end."""
+
+    def __init__(self) -> None:
+        self.exitcode: int | None = None
+        self.told: list[str] = []
+        self.waited: list[float] = []
+        self.sentinel, self._open = os.pipe()
+
+    def terminate(self) -> None:
+        self.told.append("terminate")
+
+    def join(self, timeout: float) -> None:
+        self.waited.append(timeout)
+        time.sleep(min(timeout, 0.2))
+
+    def kill(self) -> None:
+        self.told.append("kill")
+
+
+def test_a_server_ends_when_told_though_its_workers_are_stuck_while_they_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stuck: list[Stuck] = []
+    ends = []
+
+    def begin(*_: object) -> tuple[Stuck, object]:
+        ours, theirs = multiprocessing.Pipe(duplex=False)
+        ends.append(theirs)
+        stuck.append(Stuck())
+        return stuck[-1], ours
+
+    monkeypatch.setattr(workers, "_begin", begin)
+    monkeypatch.setattr(workers, "STOP_S", -4.5)
+    telling = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+    telling.start()
+    started = time.monotonic()
+    workers.answer_by(None, 4, None, refuse)  # type: ignore[arg-type]
+    assert time.monotonic() - started < 3
+    assert [each.told for each in stuck] == [["terminate", "kill"]] * 4
+    assert sum(min(each.waited[0], 0.2) for each in stuck) <= 0.8
+    assert max(each.waited[0] for each in stuck[3:]) < 0.2, "they are waited for together"

@@ -358,6 +358,20 @@ def test_what_a_group_of_servers_answers_from_is_its_own(store: Store) -> None:
     assert store.wanted_runs("b")[1] == {"main": "other"}
 
 
+def test_what_groups_answered_from_that_were_killed_is_let_go_of_after_a_day(
+    store: Store, clock: Clock
+) -> None:
+    for group in ("killed", "alive"):
+        store.want_runs(group, {"main": group})
+    mark, _ = store.wanted_runs("alive")
+    for _ in range(30):
+        clock.us += 3_600_000_001
+        assert store.wanted_runs("alive") == (mark, {"main": "alive"})
+    store.forget_groups()
+    assert store.wanted_runs("killed") == ("", None)
+    assert store.wanted_runs("alive") == (mark, {"main": "alive"})
+
+
 def test_two_servers_that_are_asked_for_runs_at_once_both_say_so(
     opened: Callable[[], Store],
 ) -> None:
