@@ -24,12 +24,12 @@ from daogou.features.returning import Returning
 from daogou.features.store import Store, open_store
 from daogou.features.transform import Transform
 from daogou.model.build import Counts, Shape, build
-from daogou.model.heads.profile import Tastes
+from daogou.model.heads.habits import FEW, Tastes
 from daogou.model.joint import JointModel
 from daogou.model.samples import differences, sample_answers
 from daogou.schema import Shop, Task
 
-FORMAT: Final = "daogou-run-4"
+FORMAT: Final = "daogou-run-5"
 MOST_VALUES: Final = 4096  # a column of more values is not counted in profiles
 
 
@@ -69,7 +69,9 @@ def model_of(transform: Transform, store: Store, shop: Shop, shape: Shape) -> Jo
 def counts_of(transform: Transform, store: Store, tasks: Sequence[Task]) -> Counts:
     """What of the training split a model must know to be built."""
     share = positive_share(transform, store)
-    return Counts(store.n_items, share, rates_of(transform, store, tasks), tastes_of(transform))
+    return Counts(
+        store.n_items, share, rates_of(transform, store, tasks), *tastes_of(transform, store)
+    )
 
 
 def rates_of(transform: Transform, store: Store, tasks: Sequence[Task]) -> dict[str, float]:
@@ -103,20 +105,30 @@ def positive_share(transform: Transform, store: Store) -> torch.Tensor:
     return (positives + 1) / (positives + 1).sum()
 
 
-def tastes_of(transform: Transform) -> Tastes | None:
-    """What histories can be counted by: the values of columns that have at most `MOST_VALUES`."""
+def tastes_of(transform: Transform, store: Store) -> tuple[Tastes | None, Tastes | None]:
+    """What histories can be counted by, and what users were shown if the store tells of that.
+
+    The values of columns that have at most `MOST_VALUES`, and what goes with what; of what was
+    shown those of at most `FEW`.
+    """
     told = transform.items, transform.traits
     sizes = [coder.n_rows for fields in told for coder in fields.coders]
     offsets = [offset for fields in told for offset in fields.offsets]
-    picked = [place for place, size in enumerate(sizes) if size <= MOST_VALUES]
-    if not picked:
-        return None
-    return Tastes(
-        columns=tuple(place + 1 for place in picked),  # mark 0 is the product itself
-        first=tuple(offsets[place] for place in picked),
-        sizes=tuple(sizes[place] for place in picked),
-        n_actions=len(transform.actions),
-    )
+
+    def counting(most: int, n_actions: int) -> Tastes | None:
+        picked = [place for place, size in enumerate(sizes) if size <= most]
+        if not picked:
+            return None
+        return Tastes(
+            columns=tuple(place + 1 for place in picked),  # mark 0 is the product itself
+            first=tuple(offsets[place] for place in picked),
+            sizes=tuple(sizes[place] for place in picked),
+            n_actions=n_actions,
+            n_ids=transform.item_ids.n_rows,
+        )
+
+    has_shown = len(store.arrays.get("shown/item", ())) > 0
+    return counting(MOST_VALUES, len(transform.actions)), counting(FEW, 1) if has_shown else None
 
 
 def save(

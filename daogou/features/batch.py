@@ -11,10 +11,11 @@ from torch import Tensor
 
 from daogou.features.columns import Columns
 from daogou.features.repeats import MOST_EVENTS, N_PER_MARK, repeats
-from daogou.features.store import NO_SPLIT, SPLITS, Store
+from daogou.features.store import NO_SPLIT, SPLITS, Store, first_from
 
 N_AGES: Final = 12  # buckets of an event's age, each about three times older than the one before
 FOLDS: Final = 5  # of users, for what is counted of labels
+MOST_SHOWN: Final = 2048  # products that were shown, of which profiles count the latest
 _TITLE_SHARE: Final = 8  # exposures of a step for each of its titles, at least
 _HOUR_US: Final = 3_600_000_000
 NO_ROWS: Final = np.zeros(0, dtype=np.int64)
@@ -33,7 +34,8 @@ class Batch:
     ``users``: one row per user and moment, and one for all exposures that name no user: ``id``,
     ``fields``, ``numbers``, ``profile [Q, P]`` (-1 missing), ``many [Q, V]`` (likewise) if it has
     lists, ``split``, ``history [Q, L]`` (rows of ``items``, newest first, 0 past its end),
-    ``action`` (0 past the end) and ``age``.
+    ``action`` (0 past the end) and ``age``; if asked for, ``shown [Q, S, M]`` and ``shown_id
+    [Q, S]``: marks and id rows of the products that were shown, 0 past the end.
     ``items``: row 0 is the unknown one; ``row`` in the catalogue, ``id``, ``fields``,
     ``numbers``, ``traits``, ``text`` (row of ``texts``). ``texts``: ``tokens [X, L, F]``, row 0
     empty.
@@ -85,19 +87,20 @@ class Queries:
     """Users at moments: ``user`` rows, ``end`` of the history that may be read, ``time`` in us.
 
     ``live`` are further events of the one user that is asked about; those of several users need
-    a query each.
+    a query each. Likewise ``shown``, of which the kind of event says nothing.
     """
 
     user: Rows
     end: Rows
     time: Rows
     live: Events | None = None
+    shown: Events | None = None
 
     def __len__(self) -> int:
         return len(self.user)
 
     def __getitem__(self, rows: Rows | slice) -> "Queries":
-        return Queries(self.user[rows], self.end[rows], self.time[rows], self.live)
+        return Queries(self.user[rows], self.end[rows], self.time[rows], self.live, self.shown)
 
     @staticmethod
     def joined(pieces: Iterable["Queries"]) -> "Queries":
@@ -122,11 +125,13 @@ def make_batch(
     extra_items: Rows = NO_ROWS,
     titles: Rows = NO_ROWS,
     taught: Queries | None = None,
+    shown: bool = False,
 ) -> Batch:
     """The batch of these exposure rows, and of further users, catalogue rows and titles.
 
     ``queries`` replaces the users that the exposures bring: for profiles and for serving.
-    ``taught`` come after the exposures' users, and only their profiles may teach.
+    ``taught`` come after the exposures' users, and only their profiles may teach. ``shown`` asks
+    for what users had been shown, which training does not read.
     """
     candidate = store["exposures/item"][exposures]
     user_of = np.full(len(exposures), -1, dtype=np.int64)
@@ -159,7 +164,13 @@ def make_batch(
             fold=folds_of(store, exposures),
             **_where_present(store, exposures),
         ),
-        users=Columns({**users.tensors, "history": torch.from_numpy(place[history])}),
+        users=Columns(
+            {
+                **users.tensors,
+                "history": torch.from_numpy(place[history]),
+                **(_shown(store, queries) if shown else {}),
+            }
+        ),
         items=_columns(
             row=items,
             id=store["items/id"][items],
@@ -389,6 +400,33 @@ def recent_events(store: Store, queries: Queries, place: int, length: int) -> Ev
         in_order = np.lexsort((action, item, time))
         stored = [array[in_order] for array in stored]
     return Events(*(array[::-1][:length] for array in stored))
+
+
+def shown_to(store: Store, queries: Queries) -> Rows:
+    """Catalogue rows ``[Q, S]`` of what users had been shown before a moment, newest first.
+
+    0 past the end, and at most the latest `MOST_SHOWN`.
+    """
+    found = np.zeros((len(queries), 0), dtype=np.int64)
+    if "shown/item" in store.arrays and len(store["shown/item"]):
+        start, user = store["shown/start"], queries.user
+        end = first_from(store["shown/time"], start, user, queries.time)
+        length = min(int((end - start[user]).max(initial=0)), MOST_SHOWN)
+        at = end[:, None] - 1 - np.arange(length)
+        known = at >= start[user][:, None]
+        found = np.where(known, store["shown/item"][np.where(known, at, 0)], 0).astype(np.int64)
+    if queries.shown is not None:
+        late = queries.shown.time < queries.time[0]
+        newest = np.argsort(-queries.shown.time[late], kind="stable")
+        found = np.concatenate([queries.shown.item[late][newest][None], found], axis=1)
+    return found[:, :MOST_SHOWN]
+
+
+def _shown(store: Store, queries: Queries) -> dict[str, Tensor]:
+    rows = shown_to(store, queries)
+    parts = rows[..., None], store["items/fields"][rows], store["items/traits"][rows]
+    marks = np.concatenate([part.astype(np.int64) for part in parts], axis=2)
+    return {"shown": torch.from_numpy(marks), "shown_id": _tensor(store["items/id"][rows])}
 
 
 def repeats_of(

@@ -7,6 +7,7 @@ gold; row 0 of items, users and texts is the unknown one)::
     users/     id [U+1]  fields [U+1, C]  numbers [U+1, K]  profile [U+1, P]  split [U+1]
                start [U+2]  many [U+1, V]  of V values in lists, if the shop has any
     history/   item [H]  action [H]  time [H]                  sorted by user row, then time
+    shown/     item [E]  time [E]  start [U+2]                 likewise; if the users have profiles
     texts/     tokens [X+1, L, F]
     titles/    text [G]  item [G]  split [G]  tags [G, A, L]  values [G, V], -1 unknown
     queries/   user [q]  end [q]  time [q]    one user at one moment; its history ends at end
@@ -176,6 +177,8 @@ def compile_store(engine: Engine, shop: Shop, transform: Transform, folder: Path
         _write_items(engine, shop, transform, writer)
         _write_users(engine, shop, transform, writer)
         _write_history(engine, transform, writer)
+        if transform.profile.names or transform.many.names:
+            _write_shown(engine, writer)
         ranges = _write_exposures(engine, shop, transform, writer)
         writer.finish()
         document = {"arrays": writer.arrays, "ranges": ranges}
@@ -501,12 +504,16 @@ def _write_users(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
         _append_fields(writer, "users", transform.users, named, batch.num_rows)
     keys = engine.table("SELECT CAST(user AS VARCHAR) AS user FROM user_rows ORDER BY row")
     pq.write_table(keys, writer.folder / "keys" / "users.parquet")
+    writer.append("users/start", _starts(engine, "SELECT user FROM history"))
+
+
+def _starts(engine: Engine, users: str) -> NDArray[np.int64]:
+    """Where each user row's events begin, ``[U + 2]``; ``users`` selects the user of each."""
     counts = engine.table(
-        "SELECT count(h.user) AS n FROM user_rows r LEFT JOIN history h ON h.user = r.user "
+        f"SELECT count(h.user) AS n FROM user_rows r LEFT JOIN ({users}) h ON h.user = r.user "
         "GROUP BY r.row ORDER BY r.row"
     )["n"].to_numpy()
-    start = np.concatenate([[0, 0], np.cumsum(counts)]).astype(np.int64)
-    writer.append("users/start", start)
+    return np.concatenate([[0, 0], np.cumsum(counts)]).astype(np.int64)
 
 
 def _held(coder: Vocab | Numeric, lists: pa.Array) -> NDArray[np.int8]:
@@ -533,6 +540,22 @@ def _write_history(engine: Engine, transform: Transform, writer: _Writer) -> Non
     for batch in engine.batches(sql):
         for name in ("item", "action", "time"):
             writer.append(f"history/{name}", batch[name].to_numpy())
+
+
+def _write_shown(engine: Engine, writer: _Writer) -> None:
+    """What each user was shown, whatever came of it; of a log without times nothing."""
+    shown = "FROM exposures e JOIN item_rows i ON i.item = e.item"
+    known = "WHERE e.time IS NOT NULL AND e.user IS NOT NULL"
+    for name, dtype in (("item", np.int32), ("time", np.int64)):
+        writer.append(f"shown/{name}", np.zeros(0, dtype=dtype))
+    sql = (
+        f"SELECT i.row AS item, epoch_us(e.time) AS time {shown} "
+        f"JOIN user_rows u ON u.user = e.user {known} ORDER BY u.row, e.time, i.row"
+    )
+    for batch in engine.batches(sql):
+        for name in ("item", "time"):
+            writer.append(f"shown/{name}", batch[name].to_numpy())
+    writer.append("shown/start", _starts(engine, f"SELECT e.user {shown} {known}"))
 
 
 def _write_exposures(
@@ -659,7 +682,7 @@ class _Queries:
         user, time = user[new], time[new]
         self.writer.append("queries/user", user)
         self.writer.append("queries/time", time)
-        self.writer.append("queries/end", _first_from(self.events, self.start, user, time))
+        self.writer.append("queries/end", first_from(self.events, self.start, user, time))
         return query.astype(np.int32)
 
     def _differs(self, user: Array, time: Array, request: pa.Array) -> NDArray[np.bool_]:
@@ -684,7 +707,7 @@ class _Queries:
         return new
 
 
-def _first_from(events: Array, start: Array, user: Array, time: Array) -> NDArray[np.int64]:
+def first_from(events: Array, start: Array, user: Array, time: Array) -> NDArray[np.int64]:
     """Place of each user's first event that is not before the time; all at once, by halving."""
     low, high = start[user], start[user + 1]
     while (low < high).any():

@@ -735,7 +735,7 @@ class Guide:
         told: Document = {}
         live = None
         if events is not None:
-            live, at, read = read_events(self.scorer, self.catalogue, events, at)
+            live, _, at, read = read_events(self.scorer, self.catalogue, events, at)
             told = {"events": read}
         moment = self.scorer.now if at is None else at
         score = np.zeros(len(self.catalogue.keys))

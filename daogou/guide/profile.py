@@ -50,7 +50,8 @@ def portrait(
     and how long ago they last did, in days, ``returns`` the chance that they will buy within some,
     ``lifecycle`` new, active or lapsing, ``text`` all of it in a sentence. ``evidence`` are the
     products whose events moved a distribution most: all recent events with a product are left
-    out, and ``weight`` is by how much the chance of ``value`` of ``column`` falls.
+    out, but not that it was shown, and ``weight`` is by how much the chance of ``value`` of
+    ``column`` falls.
 
     What ``edits`` set of a column is certain and what they forbid has no chance; of preferences,
     what was set counts as much as the whole past, and what was forbidden is gone. Evidence is of
@@ -65,7 +66,11 @@ def portrait(
     read = read_users(model, scorer.items, variants)
     if edits is not None:
         read = prototypes.moved(read, edits)
-    found = head.distributions(read.encoded, read.columns)
+    seen = {
+        name: each.expand(len(variants), *each.shape[1:])
+        for name, each in scorer.seen(queries).tensors.items()
+    }
+    found = head.distributions(read.encoded, Columns({**read.columns.tensors, **seen}))
     tasks = [task for task in model.tasks if task.family == "profile"]
     names = [task.name.removeprefix("profile.") for task in tasks]
     columns: dict[str, dict[str, float]] = {}

@@ -22,6 +22,7 @@ from daogou.features.batch import (
     queries_of,
     recent_events,
     repeats_of,
+    shown_to,
     users_of,
 )
 from daogou.features.columns import Columns
@@ -31,6 +32,7 @@ from daogou.guide.kept import NOWHERE, Kept
 from daogou.model import predict
 from daogou.model.encoded import Encoded
 from daogou.model.heads.funnel import FunnelHead
+from daogou.model.heads.profile import ProfileHead
 from daogou.model.joint import JointModel, marks_of
 from daogou.model.samples import CLOSE
 
@@ -104,6 +106,15 @@ class Scorer:
             if task.family == "funnel" and not task.is_value
         )
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of event that are read: those of histories, then an exposure's if it counts."""
+        actions, heads = self.artifact.transform.actions, self.artifact.model.heads
+        events, counts = self.artifact.shop.events, "profile" in heads
+        if events is None or not counts or cast(ProfileHead, heads["profile"]).shown is None:
+            return actions
+        return (*actions, *(kind for kind in events.funnel[:1] if kind not in actions))
+
     def described(self, row: int) -> Described:
         """What is read of the product at a row of the catalogue."""
         if row in self.live:
@@ -125,26 +136,37 @@ class Scorer:
         return fit_rhythm(self.artifact.store)
 
     def queries(
-        self, users: Sequence[int], at: int | None = None, live: Events | None = None
+        self,
+        users: Sequence[int],
+        at: int | None = None,
+        live: Events | None = None,
+        shown: Events | None = None,
     ) -> Queries:
         """User rows at moment ``at`` (microseconds), their histories strictly before it.
 
-        None is the end of the log, with everything known. ``live`` are further events of one user.
+        None is the end of the log, with everything known. ``live`` are further events of one user,
+        ``shown`` what they were shown since.
         """
         rows = np.asarray(users, dtype=np.int64)
         store = self.artifact.store
         start = store["users/start"]
         if at is None or at >= self.now:
             now = self.now if at is None else at
-            return Queries(rows, start[rows + 1], np.full(len(rows), now, dtype=np.int64), live)
+            moment = np.full(len(rows), now, dtype=np.int64)
+            return Queries(rows, start[rows + 1], moment, live, shown)
         time = store["history/time"]
         ends = [
             start[row] + np.searchsorted(time[start[row] : start[row + 1]], at, side="left")
             for row in rows.tolist()
         ]
-        return Queries(
-            rows, np.array(ends, dtype=np.int64), np.full(len(rows), at, dtype=np.int64), live
-        )
+        moment = np.full(len(rows), at, dtype=np.int64)
+        return Queries(rows, np.array(ends, dtype=np.int64), moment, live, shown)
+
+    def seen(self, queries: Queries) -> Columns:
+        """What users had been shown, as a batch's ``users`` tell profiles of it."""
+        assert self.items.marks is not None and self.items.item_ids is not None
+        rows = torch.from_numpy(shown_to(self.artifact.store, queries))
+        return Columns({"shown": self.items.marks[rows], "shown_id": self.items.item_ids[rows]})
 
     def past(self, queries: Queries, place: int = 0) -> Past:
         """The events of one query that the model reads."""

@@ -40,8 +40,9 @@ def visit(
 ) -> Visit:
     """One user at a moment, with events that the run's store has not.
 
-    ``events`` are ``{"item", "kind", "time"}``: an id of the catalogue, a kind that histories hold,
-    and when, as microseconds since 1970, a datetime or ISO 8601 text (without a zone: UTC);
+    ``events`` are ``{"item", "kind", "time"}``: an id of the catalogue, a kind that histories hold
+    or, if profiles count what was shown, that of an exposure, and when, as microseconds since
+    1970, a datetime or ISO 8601 text (without a zone: UTC);
     without a time an event is the newest. ``at`` is now, in microseconds: nothing at or after it is
     read. None is the end of the log, or just after the newest event if that is later.
 
@@ -53,17 +54,17 @@ def visit(
     row = scorer.artifact.store.user_rows.get(user, 0) if user is not None else 0
     if events is None:
         return Visit(user, row, scorer.queries([row], at), {})
-    live, at, told = read_events(scorer, catalogue, events, at)
-    return Visit(user, row, scorer.queries([row], at, live), {"events": told})
+    live, shown, at, told = read_events(scorer, catalogue, events, at)
+    return Visit(user, row, scorer.queries([row], at, live, shown), {"events": told})
 
 
 def read_events(
     scorer: Scorer, catalogue: Catalogue, given: Iterable[Mapping[str, Any]], at: int | None
-) -> tuple[Events, int, dict[str, Any]]:
-    """Events as rows, the moment after which nothing is read, and what became of each event."""
+) -> tuple[Events, Events, int, dict[str, Any]]:
+    """Events as rows, what was shown likewise, until when is read, and what became of each."""
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise ConfigError(f"events: a list of {{item, kind, time}} is wanted, found {given!r}")
-    kinds = scorer.artifact.transform.actions
+    kinds = scorer.kinds
     found: list[tuple[int, int, int | None]] = []
     ignored: list[dict[str, Any]] = []
     for place, event in enumerate(given):
@@ -74,8 +75,10 @@ def read_events(
     if at is None:
         at = max([scorer.now, *(time + 1 for _, _, time in found if time is not None)])
     columns = [(item, kind, at - 1 if time is None else time) for item, kind, time in found]
-    item, action, time = np.array(columns, dtype=np.int64).reshape(-1, 3).T
-    return Events(item, action, time), at, {"read": len(found), "ignored": ignored}
+    read = np.array(columns, dtype=np.int64).reshape(-1, 3)
+    is_live = read[:, 1] < len(scorer.artifact.transform.actions)
+    live, shown = (Events(*read[which].T) for which in (is_live, ~is_live))
+    return live, shown, at, {"read": len(found), "ignored": ignored}
 
 
 def _read(

@@ -1,7 +1,7 @@
 """A trained model and its users' known profiles to straight paths, solved and weighed."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, cast
 
 import numpy as np
@@ -11,9 +11,11 @@ from torch import Tensor
 
 from daogou.features.batch import make_batch, profiled_users, queries_after
 from daogou.features.store import Store
+from daogou.learn.factors import loadings_before
 from daogou.learn.linear import Basis, basis_of, fit_linear, nats_of
 from daogou.model import predict
-from daogou.model.heads.profile import Listed, Ordered, ProfileHead, habits
+from daogou.model.encoded import Encoded
+from daogou.model.heads.profile import Choice, Listed, Ordered, ProfileHead
 from daogou.model.joint import JointModel, marks_of
 
 Array = NDArray[np.int64]
@@ -30,26 +32,29 @@ _SIZE: Final = 512  # users read at once
 def choose_straight(model: JointModel, store: Store, *, history_length: int) -> Choices:
     """Solve each column's straight path by the users who teach, and weigh it by those who choose.
 
-    Of some precisions of the prior, and of the columns of items with many values each alone, all
-    or none beside those with few, that is taken which makes the known profiles of both likeliest
-    out of fold. Solved by those who teach, it and the network then get the weights for their
-    logits under which the choosing users' labels, which taught neither, are likeliest: 0 or more,
-    under a normal prior of spread 1 around a half each (Wolpert, "Stacked Generalization", Neural
-    Networks 1992). Chances so weighed are calibrated. With fewer than `LEAST` choosing users the
-    precision is 300, no column of many values is read, and each path counts a half.
+    Of some precisions of the prior, of what was shown, the factors of what was taken and of what
+    was shown, and the columns of items with many values each alone, all or none, that is taken
+    which makes the known profiles of both likeliest out of fold. Factors have no labels to learn
+    by heart and are those of all users (`daogou.learn.factors`). Solved by those who teach, the
+    path and the network then get the weights for their logits under which the choosing users'
+    labels, which taught neither, are likeliest: 0 or more, under a normal prior of spread 1 around
+    a half each (Wolpert, "Stacked Generalization", Neural Networks 1992). Chances so weighed are
+    calibrated. With fewer than `LEAST` choosing users the precision is 300, only counts of columns
+    of few values are read, and each path counts a half.
 
     Histories are read to the end of the validation split: what happens in the test's time is its
-    labels, and none of them changes a weight. A column that teaches fewer
-    than two classes has no path, and its network answers alone.
+    labels, and none of them changes a weight. A column that teaches fewer than two classes has no
+    path, and its network answers alone.
 
-    The answer has for each column that has a path its ``precision``, the columns of ``many``
-    values that it reads (places among the items' marks), what the ``network`` and the
-    ``straight`` path count, and how many users ``taught`` and ``chose``.
+    The answer has for each column that has a path its ``precision``, what it reads (`Choice`),
+    what the ``network`` and the ``straight`` path count, and how many users ``taught`` and
+    ``chose``.
     """
     if "profile" not in model.heads:
         return {}
     head = cast(ProfileHead, model.heads["profile"])
     head.paths.copy_(torch.tensor([1.0, 0.0]))
+    _find_factors(head, store)
     teaches, chooses = (_read(head, store, split, history_length) for split in MOST_USERS)
     if teaches is None:
         return {}
@@ -61,23 +66,20 @@ def choose_straight(model: JointModel, store: Store, *, history_length: int) -> 
         solver = _Solver(head, place, teaches.of(store, head, place))
         if not solver.teachable:
             continue
-        choice: dict[str, Any] = {
-            "precision": _UNCHOSEN, "many": [], "network": 0.5, "straight": 0.5
-        }  # fmt: skip
+        precision, choice, weights = _UNCHOSEN, Choice(), (0.5, 0.5)
         known = chooses.of(store, head, place) if chooses is not None else None
         n_chose = 0 if known is None else len(known.labels)
         if known is not None and n_chose >= LEAST:
-            precision, many = _Solver(head, place, both.of(store, head, place)).choose()
-            solver.keep(precision, many)
+            precision, choice = _Solver(head, place, both.of(store, head, place)).choose()
+            solver.keep(precision, choice)
             network = networks[place][known.places]
             weights = weigh(network, head.straight(known.counted, place), known.labels, solver.kind)
-            choice = {
-                "precision": precision, "many": list(many),
-                "network": weights[0], "straight": weights[1],
-            }  # fmt: skip
-        solver.keep(choice["precision"], choice["many"])
-        head.paths[place] = torch.tensor([choice["network"], choice["straight"]])
-        found[name] = {**choice, "taught": len(solver.target), "chose": n_chose}
+        solver.keep(precision, choice)
+        head.paths[place] = torch.tensor(weights)
+        found[name] = {
+            "precision": precision, **asdict(choice), "network": weights[0], "straight": weights[1],
+            "taught": len(solver.target), "chose": n_chose,
+        }  # fmt: skip
     return found
 
 
@@ -98,8 +100,9 @@ def teach_straight(
     for place, name in _names(model):
         if name in choices:
             chosen = choices[name]
+            reads = Choice(**{each.name: chosen[each.name] for each in fields(Choice)})
             solver = _Solver(head, place, both.of(store, head, place))
-            solver.keep(chosen["precision"], chosen["many"])
+            solver.keep(chosen["precision"], reads)
 
 
 def weigh(first: Tensor, second: Tensor, labels: Tensor, kind: str) -> tuple[float, float]:
@@ -141,7 +144,7 @@ def weigh(first: Tensor, second: Tensor, labels: Tensor, kind: str) -> tuple[flo
 
 @dataclass(frozen=True)
 class _Labelled:
-    """Known users: ``counted [n, V + A]``, ``labels [n]`` or, of a list, ``[n, V]``.
+    """Known users: ``counted [n, C]``, ``labels [n]`` or, of a list, ``[n, V]``.
 
     ``places [n]`` are theirs among those who were read.
     """
@@ -153,7 +156,7 @@ class _Labelled:
 
 @dataclass(frozen=True)
 class _Counted:
-    """Users with some known profile and their habits, ``[U, V + A]``."""
+    """Users with some known profile and their habits, ``[U, C]``."""
 
     rows: Array
     counted: Tensor
@@ -180,11 +183,10 @@ class _Counted:
 
 
 class _Solver:
-    """One column's path, to be solved for several precisions and columns of items."""
+    """One column's path, to be solved for several precisions and choices of what is read."""
 
     def __init__(self, head: ProfileHead, place: int, labelled: _Labelled) -> None:
-        assert head.tastes is not None
-        self.head, self.place, self.tastes = head, place, head.tastes
+        self.head, self.place = head, place
         found = head.kinds.get(place)
         self.kind, self.n_classes = "categorical", head.n_outputs[place]
         self.target = labelled.labels
@@ -200,9 +202,9 @@ class _Solver:
         """Whether there are two answers to tell apart."""
         return len(self.target) > 1 and len(self.target.unique(dim=0)) > 1
 
-    def keep(self, precision: float, many: Sequence[int]) -> None:
-        """Put the solution for a precision and some columns of many values into the head."""
-        read = self.tastes.reading(many)
+    def keep(self, precision: float, choice: Choice) -> None:
+        """Put the solution for a precision and what is read into the head."""
+        read = self.head.reading(choice)
         basis = basis_of(self.habits[:, read])
         made = fit_linear(basis, self.target, self.n_classes, precision, kind=self.kind)
         weight = getattr(self.head, f"straight_{self.place}")
@@ -210,35 +212,50 @@ class _Solver:
         weight[:, read] = made.weight.to(weight.dtype)
         getattr(self.head, f"shift_{self.place}").copy_(made.shift)
 
-    def choose(self) -> tuple[float, tuple[int, ...]]:
-        """The precision and the columns of many values under which held-out labels are likeliest.
+    def choose(self) -> tuple[float, Choice]:
+        """The precision and the choice under which held-out labels are likeliest.
 
-        Along the precisions it goes on as long as the next is better: the loss has one valley.
+        One thing after another is read beside the best so far. Along the precisions it goes on as
+        long as the next is better: the loss has one valley.
         """
         fold = np.random.default_rng(0).permutation(len(self.target)) % FOLDS
         outs = [fold == k for k in range(FOLDS if len(fold) < _MANY else 1)]
         parts: list[tuple[Basis, Tensor, Tensor, Tensor]] = []
-        tried: dict[tuple[float, tuple[int, ...]], float] = {}
+        tried: dict[tuple[float, Choice], float] = {}
 
-        def loss(at: int, many: tuple[int, ...]) -> float:
+        def loss(at: int, choice: Choice) -> float:
             if not 0 <= at < len(PRECISIONS):
                 return float("inf")
-            choice = PRECISIONS[at], many
-            if choice not in tried:
-                tried[choice] = sum(self._held_out(PRECISIONS[at], *part) for part in parts)
-            return tried[choice]
+            pair = PRECISIONS[at], choice
+            if pair not in tried:
+                tried[pair] = sum(self._held_out(PRECISIONS[at], *part) for part in parts)
+            return tried[pair]
 
-        at = PRECISIONS.index(_UNCHOSEN)
-        every = tuple(self.tastes.many)
-        for many in dict.fromkeys([(), *((each,) for each in every), every]):
-            x = self.habits[:, self.tastes.reading(many)]
+        at, best = PRECISIONS.index(_UNCHOSEN), Choice()
+        for more in ({}, *self._further()):
+            choice = replace(best, **more)
+            x = self.habits[:, self.head.reading(choice)]
             parts = [
                 (basis_of(x[~out]), self.target[~out], x[out], self.target[out]) for out in outs
             ]
-            step = 1 if loss(at + 1, many) < loss(at, many) else -1
-            while loss(at + step, many) < loss(at, many):
+            step = 1 if loss(at + 1, choice) < loss(at, choice) else -1
+            while loss(at + step, choice) < loss(at, choice):
                 at += step
-        return min(tried, key=tried.__getitem__)
+            precision, best = min(tried, key=tried.__getitem__)
+            at = PRECISIONS.index(precision)
+        return precision, best
+
+    def _further(self) -> list[dict[str, Any]]:
+        """What may be read beside the counts of columns of few values, in the order of trying."""
+        taken, shown = self.head.taken, self.head.shown
+        assert taken is not None
+        found: list[dict[str, Any]] = [{"factors": True}] if taken.tastes.n_factors else []
+        if shown is not None:
+            found.append({"shown": True})
+            found += [{"shown": True, "shown_factors": True}] if shown.tastes.n_factors else []
+        every = tuple(taken.tastes.many)
+        many = dict.fromkeys([*((each,) for each in every), *([every] if every else [])])
+        return found + [{"many": each} for each in many]
 
     def _held_out(
         self, precision: float, basis: Basis, target: Tensor, x: Tensor, y: Tensor
@@ -252,16 +269,27 @@ def _read(head: ProfileHead, store: Store, split: str, length: int) -> _Counted 
     """The habits of a split's users with a known profile; None where there is nothing to read."""
     rows = profiled_users(store, split)
     rows = rows[:: -(-len(rows) // MOST_USERS[split]) or 1]
-    if head.tastes is None or not len(rows):
+    if head.taken is None or not len(rows):
         return None
     queries = queries_after(store, rows, *MOST_USERS)
     pieces = []
     for start in range(0, len(rows), _SIZE):
         piece = queries[slice(start, start + _SIZE)]
-        batch = make_batch(store, queries=piece, history_length=length)
-        marks = marks_of(batch.items["row"], batch.items)[batch.users["history"]]
-        pieces.append(habits(marks, batch.users["action"], head.tastes))
+        batch = make_batch(store, queries=piece, history_length=length, shown=True)
+        items = batch.items
+        known = Encoded(marks=marks_of(items["row"], items), item_ids=items["id"])
+        counted = head.habits(known, batch.users)
+        assert counted is not None
+        pieces.append(counted)
     return _Counted(rows, torch.cat(pieces))
+
+
+def _find_factors(head: ProfileHead, store: Store) -> None:
+    """The loadings of products, from all users' pasts to the end of the validation split."""
+    until = queries_after(store, np.zeros(1, dtype=np.int64), *MOST_USERS).time[0]
+    for past, kind in zip(head.pasts, ("history", "shown"), strict=False):
+        if past.tastes.n_ids:
+            past.loadings.copy_(loadings_before(store, kind, int(until), past.tastes.n_ids))
 
 
 @torch.inference_mode()

@@ -20,8 +20,9 @@ from daogou.features.vocab import Vocab
 from daogou.model.embed import Fields
 from daogou.model.heads.extract import ExtractHead
 from daogou.model.heads.funnel import FunnelHead, Stage
+from daogou.model.heads.habits import Tastes
 from daogou.model.heads.match import MatchHead
-from daogou.model.heads.profile import Listed, Ordered, ProfileHead, Tastes
+from daogou.model.heads.profile import Listed, Ordered, ProfileHead
 from daogou.model.heads.values import ValueReader
 from daogou.model.item import ItemEncoder
 from daogou.model.joint import JointModel
@@ -82,7 +83,8 @@ class Counts:
     n_items: int  # products in the catalogue
     positive_share: Tensor  # [n_item_ids] each id row's share of the training positives
     rates: Mapping[str, float]  # of each stage: its share where it is defined, in training
-    tastes: Tastes | None = None  # what the profiles' linear layer counts
+    tastes: Tastes | None = None  # what the profiles' linear layer counts of what was taken
+    shown: Tastes | None = None  # and of what was shown
 
 
 def build(
@@ -139,7 +141,7 @@ def build(
         )
     profile = [task for task in tasks if task.family == "profile"]
     if profile:
-        heads["profile"] = _profile(transform, profile, width, counts.tastes)
+        heads["profile"] = _profile(transform, profile, width, counts)
     if "extract" in families and transform.text is not None:
         heads["extract"] = _extract(transform, transform.text, shape.text_width)
     return JointModel(tasks, heads, text=text, item=item, user=user)
@@ -159,7 +161,7 @@ def _extract(transform: Transform, text: TextVocab, width: int) -> ExtractHead:
 
 
 def _profile(
-    transform: Transform, tasks: Sequence[Task], width: int, tastes: Tastes | None
+    transform: Transform, tasks: Sequence[Task], width: int, counts: Counts
 ) -> ProfileHead:
     names = [task.name.removeprefix("profile.") for task in tasks]
     firsts = dict(zip(transform.many.names, transform.first_values, strict=True))
@@ -176,7 +178,8 @@ def _profile(
         [len(transform.classes(name)) for name in names],
         [-1 if name in firsts else single.index(name) for name in names],
         kinds=kinds,
-        tastes=tastes,
+        tastes=counts.tastes,
+        shown=counts.shown,
     )
 
 

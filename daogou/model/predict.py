@@ -89,15 +89,21 @@ def item_vectors(
 
 
 def encoded_queries(
-    model: JointModel, store: Store, queries: Queries, *, history_length: int, size: int = 512
+    model: JointModel,
+    store: Store,
+    queries: Queries,
+    *,
+    history_length: int,
+    size: int = 512,
+    shown: bool = False,
 ) -> Iterator[tuple[Batch, Encoded]]:
-    """Users at moments, encoded in pieces of ``size``."""
+    """Users at moments, encoded in pieces of ``size``; ``shown`` asks for what they were shown."""
     model.eval()
     for start in range(0, len(queries.user), size):
         piece = slice(start, start + size)
         part = queries[piece]
         with torch.inference_mode():
-            batch = make_batch(store, queries=part, history_length=history_length)
+            batch = make_batch(store, queries=part, history_length=history_length, shown=shown)
             batch = batch.to(model.device)
             encoded = model.encode(batch)
         yield batch, encoded
@@ -165,7 +171,8 @@ def profile_scores(
     head = cast(ProfileHead, model.heads["profile"])
     pieces: list[list[Array]] = [[] for _ in head.columns]
     queries = full_queries(store, users)
-    for batch, encoded in encoded_queries(model, store, queries, history_length=history_length):
+    read = encoded_queries(model, store, queries, history_length=history_length, shown=True)
+    for batch, encoded in read:
         with torch.inference_mode():
             made = head.distributions(encoded, batch.users)
             for piece, distribution in zip(pieces, made, strict=True):

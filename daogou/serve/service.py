@@ -406,7 +406,7 @@ class Service:
 
 def _readable(kept: Sequence[Event], guide: Guide) -> list[Document]:
     """Of events those that the guide reads and that its run has not read already."""
-    kinds = guide.artifact.transform.actions
+    kinds = guide.scorer.kinds
     rows = guide.catalogue.rows
     return [
         {"item": each.item_id, "kind": each.kind, "time": each.time_us}

@@ -15,14 +15,17 @@ from hypothesis import strategies as st
 from daogou.config import read_shop
 from daogou.features.batch import (
     N_AGES,
+    NOBODY,
     Batch,
     Epoch,
+    Events,
     Queries,
     full_queries,
     make_batch,
     plan_epoch,
     queries_of,
     repeats_of,
+    shown_to,
     split_batches,
 )
 from daogou.features.repeats import MOST_EVENTS, repeats
@@ -182,6 +185,29 @@ def test_everything_known_of_a_user_is_the_whole_log(store: Store) -> None:
     events = (batch.users["action"] > 0).sum(1)
     assert events.tolist() == [0, 4, 2, 0]
     assert batch.items["row"][batch.users["history"][1, :4]].tolist() == [4, 3, 1, 1]
+
+
+def test_what_was_shown_before_a_moment_is_newest_first(store: Store) -> None:
+    hour = 3_600_000_000
+    times = np.asarray(store["shown/time"])[:1] + hour * np.array([60, 61, 0, 500])
+    queries = Queries(np.array([1, 1, 2, 0]), np.zeros(4, dtype=np.int64), times)
+    # User 1 was shown products 1 and 2 at once, product 3 in hour 60 and product 4 in hour 200.
+    assert shown_to(store, queries).tolist() == [[2, 1, 0], [3, 2, 1], [0] * 3, [0] * 3]
+    batch = make_batch(store, queries=queries, shown=True)
+    assert batch.users["shown"][1, :, 0].tolist() == [3, 2, 1]
+    assert torch.equal(batch.users["shown"][1, :, 1:].int(), torch.tensor(
+        np.concatenate([store["items/fields"], store["items/traits"]], 1)[[3, 2, 1]]
+    ).int())  # fmt: skip
+    assert batch.users["shown_id"][1].tolist() == store["items/id"][[3, 2, 1]].tolist()
+    assert "shown" not in make_batch(store, queries=queries).users.tensors
+
+
+def test_what_a_query_was_shown_since_is_newer_than_the_log(store: Store) -> None:
+    times = np.asarray(store["shown/time"])[:1]
+    shown = Events(np.array([4, 3, 1]), np.zeros(3), times + np.array([1, 5, 2]))
+    queries = Queries(np.array([1]), np.array([0]), times + 5, shown=shown)
+    assert shown_to(store, queries).tolist() == [[1, 4, 2, 1]]
+    assert shown_to(store, NOBODY).shape == (0, 0)
 
 
 def test_row_numbers_are_int64_and_the_store_is_not_shared(store: Store) -> None:

@@ -139,6 +139,20 @@ def test_histories_are_sorted_by_user_and_time(made: Made) -> None:
     assert store.history_slice(3) == slice(6, 6)
 
 
+def test_what_users_were_shown_is_sorted_by_user_and_time(made: Made) -> None:
+    _, store = made
+    assert store["shown/start"].tolist() == [0, 0, 4, 7, 8]
+    assert store["shown/item"].tolist() == [1, 2, 3, 4, 1, 2, 1, 4]
+    assert store["shown/time"].tolist() == [us(h) for h in (0, 0, 60, 200, 30, 30, 100, 200)]
+
+
+def test_what_was_shown_is_kept_for_profiles_alone(tmp_path: Path) -> None:
+    toml = TOML.replace('profile = ["gender"]', "")
+    assert toml != TOML
+    _, store = compile_shop(write_shop(tmp_path, toml=toml))
+    assert "shown/item" not in store.arrays
+
+
 def test_gold_titles_are_tagged_and_split(made: Made) -> None:
     transform, store = made
     assert store["titles/item"].tolist() == [1, 2, 3, 4]
@@ -645,7 +659,7 @@ def test_a_history_ends_at_its_first_event_that_is_not_earlier(
     events = np.array([each for own in times for each in own], dtype=np.int64)
     start = np.cumsum([0, *map(len, times)])
     users = np.arange(len(times))
-    found = store_module._first_from(events, start, users, np.full(len(times), time))
+    found = store_module.first_from(events, start, users, np.full(len(times), time))
     assert found.tolist() == [
         start[user] + bisect.bisect_left(own, time) for user, own in enumerate(times)
     ]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from daogou.features.batch import Queries
+from daogou.features.columns import Columns
 from daogou.features.rhythm import Rhythm, gaps_of
 from daogou.guide import Guide, profile
 from daogou.guide.explain import DAY_US
@@ -148,7 +149,8 @@ def test_evidence_is_what_the_answer_would_be_without_the_product(guide: Guide) 
     for each in (queries, without):
         shoppers = scorer.shoppers(each)
         assert shoppers is not None
-        distributions = head.distributions(shoppers.encoded, shoppers.columns)
+        columns = {**shoppers.columns.tensors, **scorer.seen(each).tensors}
+        distributions = head.distributions(shoppers.encoded, Columns(columns))
         chances.append(float(distributions[place][0, at]))
     assert line["weight"] == pytest.approx(chances[0] - chances[1], abs=1e-6)
 
@@ -185,6 +187,26 @@ def test_a_preference_names_the_products_that_say_so_and_their_share(
     assert next(iter(edited["preferences"]["colour"])) == wanted
     carried = {line["value"] for line in edited["preferred_by"].get("colour", [])}
     assert carried <= {wanted}
+
+
+def test_what_was_shown_since_moves_a_profile_and_no_preference(guide: Guide, regular: str) -> None:
+    head = cast(ProfileHead, guide.artifact.model.heads["profile"])
+    assert head.shown is not None
+    at = guide.scorer.now + 1_000_000_000
+    seen = [
+        {"item": key, "kind": "impression", "time": guide.scorer.now + place}
+        for place, key in enumerate(guide.catalogue.keys[1:40])
+    ]
+    plain, told = (guide.profile(regular, events=given, at=at) for given in ([], seen))
+    assert told["events"] == {"read": len(seen), "ignored": []}
+    assert told["preferences"] == plain["preferences"] and told["rhythm"] == plain["rhythm"]
+    counts = [
+        head.shown.count(each["shown"], each["shown_id"], each["shown"][..., 0].gt(0).long())
+        for each in (
+            guide.scorer.seen(guide._visit(regular, given, at).queries) for given in ([], seen)
+        )
+    ]
+    assert not torch.equal(*counts)
 
 
 def test_a_stranger_is_new_and_nothing_speaks_for_it(guide: Guide) -> None:

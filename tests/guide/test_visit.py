@@ -142,7 +142,7 @@ def test_what_cannot_be_read_is_ignored_and_told(guide: Guide, regular: str) -> 
     bad: list[Any] = [
         {"item": "nothing", "kind": "click"},
         {"item": "500001", "kind": "clik"},
-        {"item": "500001", "kind": "impression"},
+        {"item": "500001", "kind": "shown"},
         {"item": "500001", "kind": "click", "time": "yesterday"},
         {"item": "500001", "kind": "click", "time": 1.5},
         {"kind": "click"},

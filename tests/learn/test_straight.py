@@ -23,7 +23,8 @@ from daogou.learn.straight import (
     weigh,
 )
 from daogou.learn.validate import validation_losses
-from daogou.model.heads.profile import ProfileHead, Tastes, habits
+from daogou.model.heads.habits import Tastes, habits
+from daogou.model.heads.profile import Choice, ProfileHead
 from daogou.model.joint import JointModel
 
 LENGTH = 50
@@ -81,7 +82,8 @@ def test_labels_that_choose_do_not_teach_until_the_choice_is_made(loaded: Artifa
         for place, choice in enumerate(found.values()):
             assert choice["precision"] in PRECISIONS and choice["chose"] >= LEAST
             made = buffers(model)[f"straight_{place}"]
-            key = place, choice["precision"], *choice["many"]
+            reads = (*choice["many"], "", choice["factors"], choice["shown"])
+            key = place, choice["precision"], *reads, choice["shown_factors"]
             assert torch.equal(solutions.setdefault(key, made), made)
     before = buffers(model)
     teach_straight(model, store, found, history_length=LENGTH)
@@ -104,7 +106,26 @@ def test_a_column_of_many_values_is_read_where_it_tells_and_only_there() -> None
     assert tastes.many == [2]
     for labels, wanted in ((odd, (2,)), ((taken % 3 == 1).sum(1) > 6, ())):
         known = _Labelled(np.arange(600), counted, torch.from_numpy(labels).long())
-        assert _Solver(head, 0, known).choose()[1] == wanted
+        assert _Solver(head, 0, known).choose()[1] == Choice(many=wanted)
+
+
+def test_what_was_shown_is_read_where_it_tells_and_only_there() -> None:
+    """Of 600 users half were shown mostly one of three values; all took what there was."""
+    rng = np.random.default_rng(0)
+    odd = np.arange(600) % 2
+    taken = torch.from_numpy(rng.integers(0, 3, (600, 20, 1)))
+    shown = torch.from_numpy(
+        (rng.random((600, 20, 1)) < 0.4 + 0.2 * odd[:, None, None]).astype(int)
+    )
+    tastes = Tastes((0,), (0,), (3,), n_actions=1)
+    head = ProfileHead(4, [2], [0], tastes=tastes, shown=tastes)
+    ones = torch.ones(600, 20, dtype=torch.int64)
+    counted = torch.cat([habits(marks, ones, tastes) for marks in (taken, shown)], dim=1)
+    head.compare_with(counted)
+    lots = (taken[..., 0] == 1).sum(1) > 6
+    for labels, wanted in ((torch.from_numpy(odd), True), (lots.long(), False)):
+        known = _Labelled(np.arange(600), counted, labels)
+        assert _Solver(head, 0, known).choose()[1].shown is wanted
 
 
 def test_the_losses_told_are_from_before_the_choosing_labels_taught(loaded: Artifact) -> None:
@@ -114,6 +135,22 @@ def test_the_losses_told_are_from_before_the_choosing_labels_taught(loaded: Arti
     for name in done.straight:
         if done.straight[name]["straight"] > 0:
             assert seen[name].loss < done.losses[name].loss
+
+
+def test_what_is_shown_in_the_test_s_time_moves_no_path(loaded: Artifact) -> None:
+    """Nor does what is taken then, nor by whom."""
+    store, model = loaded.store, fresh(loaded)
+    ends = [store["exposures/time"][last - 1] for _, last in store.ranges.values()]
+    arrays = dict(store.arrays)
+    for kind in ("shown", "history"):
+        item = np.array(store[f"{kind}/item"])
+        late = np.asarray(store[f"{kind}/time"]) > ends[1]
+        assert late.any()
+        item[late] = 1
+        arrays[f"{kind}/item"] = item
+    finish(model, replace(store, arrays=arrays), "platt", history_length=LENGTH)
+    for name, weight in buffers(loaded.model).items():
+        assert torch.equal(weight, buffers(model)[name]), name
 
 
 def test_too_few_users_choose_nothing(loaded: Artifact) -> None:

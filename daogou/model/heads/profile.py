@@ -1,6 +1,6 @@
 """A behaviour state to a distribution over the values of each profile column."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,12 +12,9 @@ from daogou.features.batch import Batch
 from daogou.features.columns import Columns
 from daogou.features.store import SPLITS
 from daogou.model.encoded import Encoded, TaskLosses, weigh
+from daogou.model.heads.habits import Habits, Tastes
 from daogou.model.losses import binary, categorical, masked_mean
 
-FEW: Final = 512  # a column of more values may teach by heart what it should teach
-_USUAL: Final = 20.0  # events of what is usual that are read beside a user's own
-_LEAST_SPREAD: Final = 0.05  # of a log count: what hardly anybody has once is not made large
-_LEAST_OF_SHARES: Final = 0.01  # and of a share's root, whose numbers are smaller
 _LEAST_STEP: Final = 1e-3  # between two thresholds, so that no class has a chance of 0
 
 
@@ -41,76 +38,28 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Tastes:
-    """What a history can be counted by: the values of the items' columns that have few.
+class Choice:
+    """What a column's straight path reads beside the counts of columns that have few values.
 
-    ``columns [K]`` are places among the items' marks, ``first [K]`` the mark of each column's
-    first value, ``sizes [K]`` how many values it has; ``n_actions`` kinds of event.
+    ``many`` are columns of more values (places among the items' marks); of what was taken and of
+    what was shown each, whether it is read and whether its factors are.
     """
 
-    columns: tuple[int, ...]
-    first: tuple[int, ...]
-    sizes: tuple[int, ...]
-    n_actions: int
-
-    @property
-    def n_habits(self) -> int:
-        """Numbers that `signs` makes of what `habits` counted."""
-        return 2 * sum(self.sizes) + self.n_actions
-
-    @property
-    def many(self) -> list[int]:
-        """Those of the columns that have more than `FEW` values."""
-        pairs = zip(self.columns, self.sizes, strict=True)
-        return [column for column, size in pairs if size > FEW]
-
-    def reading(self, many: Collection[int]) -> Tensor:
-        """Places in `signs` of all but the columns of many values that ``many`` does not name."""
-        left_out = set(self.many) - set(many)
-        kept = torch.tensor([column not in left_out for column in self.columns])
-        values = kept.repeat_interleave(torch.tensor(self.sizes))
-        whole = torch.cat([values, values, torch.ones(self.n_actions, dtype=torch.bool)])
-        return whole.nonzero()[:, 0]
-
-
-def habits(marks: Tensor, action: Tensor, tastes: Tastes) -> Tensor:
-    """How many of a history's events have each value, then are of each kind, ``[Q, V + A]``.
-
-    ``marks [Q, L, M]`` of the events' items, ``action [Q, L]``, 0 where there is none.
-    """
-    known = action > 0
-    counts = marks.new_zeros(len(marks), sum(tastes.sizes) + 1, dtype=torch.float32)
-    start = 1  # place 0 takes what is no event
-    for column, first, size in zip(tastes.columns, tastes.first, tastes.sizes, strict=True):
-        place = torch.where(known, marks[..., column] - first + start, 0)
-        counts.scatter_add_(1, place, known.float())
-        start += size
-    kinds = torch.arange(1, tastes.n_actions + 1, device=action.device)
-    return torch.cat([counts[:, 1:], (action[:, :, None] == kinds).sum(1)], dim=1)
-
-
-def signs(counted: Tensor, usual: Tensor) -> Tensor:
-    """What `habits` counted, ``[Q, V + A]``, as numbers that a linear model can read, ``[Q, F]``.
-
-    Of each value the log of one plus its events, then of each the root of its share of the events,
-    then the log of one plus the events of each kind. Counts say how much, shares say of what. A
-    share is told as if the user had taken `_USUAL` events more, of what is usual (``[V]``, shares):
-    of three events it says little.
-    """
-    n_values = len(usual)
-    values, kinds = counted[:, :n_values], counted[:, n_values:]
-    shares = (values + _USUAL * usual) / (kinds.sum(1, keepdim=True) + _USUAL)
-    return torch.cat([values.log1p(), shares.sqrt(), kinds.log1p()], dim=1)
+    many: tuple[int, ...] = ()
+    factors: bool = False
+    shown: bool = False
+    shown_factors: bool = False
 
 
 class ProfileHead(nn.Module):
     """One small network per column, reading behaviour only: no id and no profile input.
 
-    Beside it a straight path reads `signs` of the history by a linear layer. It is not trained
-    in steps but solved exactly when training has ended (`daogou.learn.straight`): with a few
-    hundred labelled users a ridge on counts is hard to beat, and steps that suit a network stop
-    too early for it or too late. ``paths [P, 2]`` say what the network's logits count and what
-    the straight ones'; until it is solved, and in training, the network answers alone.
+    Beside it a straight path reads `Habits` of what was ``taken`` and, if the shop tells, of what
+    was ``shown`` by a linear layer. It is not trained in steps but solved exactly when training
+    has ended (`daogou.learn.straight`): with a few hundred labelled users a ridge on counts is
+    hard to beat, and steps that suit a network stop too early for it or too late. ``paths [P, 2]``
+    say what the network's logits count and what the straight ones'; until it is solved, and in
+    training, the network answers alone.
 
     A column of which training knows no value has no class, no loss and an empty answer.
 
@@ -132,11 +81,13 @@ class ProfileHead(nn.Module):
         *,
         kinds: Mapping[int, Ordered | Listed] | None = None,
         tastes: Tastes | None = None,
+        shown: Tastes | None = None,
         hidden: int = 32,
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        self.tastes = tastes if tastes is not None and tastes.columns else None
+        self.taken = Habits(tastes) if tastes is not None and tastes.columns else None
+        self.shown = Habits(shown) if self.taken is not None and shown is not None else None
         self.kinds = dict(kinds or {})
         self.n_outputs = [
             min(n, 1) if isinstance(self.kinds.get(place), Ordered) else n
@@ -148,15 +99,12 @@ class ProfileHead(nn.Module):
                 self.steps[str(place)] = nn.Parameter(even_steps(n_classes[place]))
                 ranks = torch.tensor(kind.ranks)
                 self.register_buffer(f"ranks_{place}", ranks, persistent=False)
-        if self.tastes is not None:
-            n_habits = self.tastes.n_habits
-            self.register_buffer("usual", torch.zeros(sum(self.tastes.sizes)))
-            self.register_buffer("mean", torch.zeros(n_habits))
-            self.register_buffer("spread", torch.ones(n_habits))
+        if self.taken is not None:
+            n_signs = sum(each.tastes.n_signs for each in self.pasts)
             for place, n in enumerate(self.n_outputs):
                 is_ordered = str(place) in self.steps
                 n_shifts = n_classes[place] - 1 if is_ordered else n
-                self.register_buffer(f"straight_{place}", torch.zeros(n, n_habits))
+                self.register_buffer(f"straight_{place}", torch.zeros(n, n_signs))
                 self.register_buffer(f"shift_{place}", torch.zeros(n_shifts))
         self.columns = list(columns)
         self.n_classes = list(n_classes)
@@ -171,10 +119,12 @@ class ProfileHead(nn.Module):
             for n in self.n_outputs
         )
 
-    usual: Tensor
-    mean: Tensor
-    spread: Tensor
     paths: Tensor
+
+    @property
+    def pasts(self) -> list[Habits]:
+        """What the straight paths count: what was taken, then what was shown."""
+        return [each for each in (self.taken, self.shown) if each is not None]
 
     def logits(self, states: Tensor) -> list[Tensor]:
         """Logits ``[Q, V_p]`` of each network; of an ordered one, logarithms of the chances.
@@ -189,27 +139,42 @@ class ProfileHead(nn.Module):
         return found
 
     def habits(self, encoded: Encoded, users: Columns) -> Tensor | None:
-        """`habits` of a batch's users, ``[Q, V + A]``; None where nothing is counted."""
-        if self.tastes is None or encoded.marks is None:
+        """What `Habits` count of a batch's users, side by side; None where nothing is counted."""
+        if self.taken is None or encoded.marks is None:
             return None
-        return habits(encoded.marks[users["history"]], users["action"], self.tastes)
+        history, ids = users["history"], encoded.item_ids
+        counted = [
+            self.taken.count(
+                encoded.marks[history], None if ids is None else ids[history], users["action"]
+            )
+        ]
+        if self.shown is not None:
+            seen = (users["shown"][..., 0] > 0).long()
+            counted.append(self.shown.count(users["shown"], users["shown_id"], seen))
+        return torch.cat(counted, dim=1)
 
     def compare_with(self, counted: Tensor) -> None:
         """Remember what is usual among some users, as `habits` counted them."""
-        n_values = len(self.usual)
-        total = counted[:, n_values:].sum(1, keepdim=True)
-        shares = counted[:, :n_values] / total.clamp(min=1)
-        self.usual.copy_(shares.sum(0) / (total > 0).sum().clamp(min=1))
-        read = signs(counted, self.usual)
-        least = torch.full_like(self.spread, _LEAST_SPREAD)
-        least[n_values : 2 * n_values] = _LEAST_OF_SHARES
-        self.mean.copy_(read.mean(0))
-        self.spread.copy_(read.std(0, correction=0).maximum(least))
+        for past, part in zip(self.pasts, self._parts(counted), strict=True):
+            past.compare_with(part)
 
     def standard(self, counted: Tensor) -> Tensor:
-        """`signs` of what `habits` counted, against others; who did nothing is like the mean."""
-        read = signs(counted, self.usual)
-        return torch.where(counted.any(1, keepdim=True), (read - self.mean) / self.spread, 0.0)
+        """What a linear layer reads of what `habits` counted, ``[Q, F]``."""
+        parts = zip(self.pasts, self._parts(counted), strict=True)
+        return torch.cat([past.standard(part) for past, part in parts], dim=1)
+
+    def _parts(self, counted: Tensor) -> Sequence[Tensor]:
+        parts: Sequence[Tensor] = counted.split([p.tastes.n_counted for p in self.pasts], dim=1)
+        return parts
+
+    def reading(self, choice: Choice) -> Tensor:
+        """Places ``[F']`` in `standard` that are read under a choice."""
+        assert self.taken is not None
+        read = [self.taken.tastes.reading(choice.many, logs=True, factors=choice.factors)]
+        if self.shown is not None:
+            each = self.shown.tastes.reading((), logs=False, factors=choice.shown_factors)
+            read.append(each & choice.shown)
+        return torch.cat(read).nonzero()[:, 0]
 
     def straight(self, counted: Tensor, place: int) -> Tensor:
         """Logits ``[Q, V_p]`` of a column's straight path, of what `habits` counted."""

@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -12,27 +11,25 @@ from hypothesis import strategies as st
 from torch import nn
 
 from daogou.artifact import model_of
-from daogou.features.batch import make_batch
 from daogou.features.columns import Columns
 from daogou.model.build import Shape
 from daogou.model.embed import Fields
 from daogou.model.encoded import Encoded
+from daogou.model.heads.habits import Tastes
 from daogou.model.heads.profile import (
+    Choice,
     Listed,
     Ordered,
     ProfileHead,
-    Tastes,
     even_steps,
-    habits,
     ordered,
-    signs,
 )
 from daogou.model.item import ItemEncoder
-from daogou.model.joint import JointModel, marks_of
+from daogou.model.joint import JointModel
 from daogou.model.user import UserEncoder
 from daogou.schema import Task
 from tests.model.hand import TRAIN, VALIDATION, batch, profiles
-from tests.shops import ITEMS, TOML, USERS, compile_shop, write_shop
+from tests.shops import TOML, USERS, compile_shop, write_shop
 
 WIDTH = 3
 
@@ -176,49 +173,6 @@ def test_ids_and_columns_of_a_user_cannot_change_a_profile() -> None:
 TASTES = Tastes((1,), (10,), (3,), n_actions=2)
 
 
-def test_habits_count_events_by_value_and_by_kind() -> None:
-    # Column 1 of the marks has the values 10, 11 and 12. Of four known events two have 11, one 12
-    # and one 10; three are of kind 1 and one of kind 2. What is past the end does not count, and
-    # neither does column 0.
-    marks = torch.tensor([[[7, 11], [7, 12], [7, 11], [7, 10], [7, 12]]])
-    action = torch.tensor([[1, 1, 2, 1, 0]])
-    assert habits(marks, action, TASTES).tolist() == [[1.0, 2.0, 1.0, 3.0, 1.0]]
-    assert habits(marks, torch.zeros_like(action), TASTES).tolist() == [[0.0] * 5]
-
-
-def test_signs_are_logs_of_counts_and_roots_of_shares_that_lean_to_what_is_usual() -> None:
-    # Of five events four have the first value; twenty usual ones have 5, 15 and 0 of the values.
-    counted = torch.tensor([[4.0, 0.0, 1.0, 5.0, 0.0]])
-    wanted = [
-        math.log(5), 0.0, math.log(2), math.sqrt(9 / 25), math.sqrt(15 / 25), math.sqrt(1 / 25),
-        math.log(6), 0.0,
-    ]  # fmt: skip
-    found = signs(counted, torch.tensor([0.25, 0.75, 0.0]))
-    torch.testing.assert_close(found, torch.tensor([wanted]))
-
-
-def test_shares_of_a_longer_history_lie_farther_from_what_is_usual() -> None:
-    usual = torch.tensor([0.25, 0.75, 0.0])
-    once = torch.tensor([[2.0, 1.0, 1.0, 4.0, 0.0]])
-    short, long = (signs(once * n, usual)[0, 3:6].square() for n in (1, 1000))
-    assert ((long - usual).abs() > (short - usual).abs()).all()
-    torch.testing.assert_close(long, once[0, :3] / 4, rtol=0, atol=0.01)
-    torch.testing.assert_close(signs(0 * once, usual)[0, 3:6].square(), usual)
-
-
-def test_what_is_usual_is_the_mean_of_the_shares_of_who_did_something_however_much() -> None:
-    made = ProfileHead(WIDTH, [2], [0], tastes=TASTES)
-    made.compare_with(torch.tensor([[1.0, 1, 0, 2, 0], [0, 0, 90, 90, 0], [0, 0, 0, 0, 0]]))
-    torch.testing.assert_close(made.usual, torch.tensor([0.25, 0.25, 0.5]))
-
-
-def test_what_hardly_anybody_has_is_not_made_large() -> None:
-    made = ProfileHead(WIDTH, [2], [0], tastes=TASTES)
-    one = torch.tensor([[0.0, 9, 1, 10, 0]])
-    made.compare_with(one.repeat(100, 1))
-    assert made.spread.tolist() == pytest.approx([0.05] * 3 + [0.01] * 3 + [0.05] * 2)
-
-
 def test_paths_count_what_they_are_told_and_only_outside_training() -> None:
     made = ProfileHead(WIDTH, [2], [0], tastes=TASTES).eval()
     nn.init.zeros_(last(made).weight)
@@ -236,16 +190,26 @@ def test_paths_count_what_they_are_told_and_only_outside_training() -> None:
     assert made.distributions(seen, users)[0][0, 1].logit().item() == pytest.approx(2.0, abs=1e-5)
 
 
-def test_who_did_nothing_is_like_the_mean() -> None:
-    made = ProfileHead(WIDTH, [2], [0], tastes=TASTES)
-    made.mean.fill_(3.0)
-    made.straight_0.fill_(1.0)
-    assert made.straight(torch.zeros(1, 5), 0).tolist() == [[0.0, 0.0]]
-    # One event of the first value and kind: ln 2 twice, and a root of 1/21 beside two of 0.
-    wanted = 2 * math.log(2) + math.sqrt(1 / 21) - 24
-    assert made.straight(torch.tensor([[1.0, 0, 0, 1, 0]]), 0).tolist() == [
-        pytest.approx([wanted, wanted])
-    ]
+def test_a_path_reads_what_was_shown_beside_what_was_taken() -> None:
+    # Taken: one product with value 10. Shown: two with 11; places in the signs are of taken 3 logs,
+    # 3 shares and 2 kinds, then of shown the same with 1 kind.
+    made = ProfileHead(WIDTH, [2], [0], tastes=TASTES, shown=Tastes((1,), (10,), (3,), 1)).eval()
+    seen = Encoded(h=torch.randn(1, WIDTH), marks=torch.tensor([[0, 0], [5, 10]]))
+    users = Columns(
+        {
+            "history": torch.tensor([[1]]),
+            "action": torch.tensor([[1]]),
+            "shown": torch.tensor([[[6, 11], [7, 11], [0, 0]]]),  # the last is past the end
+            "shown_id": torch.tensor([[0, 0, 0]]),
+        }
+    )
+    counted = made.habits(seen, users)
+    assert counted is not None
+    assert counted.tolist() == [[1.0, 0, 0, 1, 0, 0, 2, 0, 2]]
+    assert made.reading(Choice()).tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert made.reading(Choice(shown=True)).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 14]
+    made.straight_0[1, 14] = 1.0
+    assert made.straight(counted, 0)[0, 1].item() == pytest.approx(math.log(3))
 
 
 def test_classes_in_order_are_what_lies_between_thresholds_by_hand() -> None:
@@ -361,18 +325,3 @@ def test_the_model_of_a_shop_takes_the_order_that_its_task_says(tmp_path: Path) 
     made = model_of(transform, store, shop, Shape(width=8)).heads["profile"]
     assert isinstance(made, ProfileHead)
     assert made.kinds == {0: Ordered((2, 0, 1))}  # of a, b and c
-
-
-def test_habits_count_what_the_catalogue_tells_of_attributes_too(tmp_path: Path) -> None:
-    items = [row | {"colour": name} for row, name in zip(ITEMS, "rbbg", strict=True)]
-    shop = write_shop(tmp_path, items=items)
-    transform, store = compile_shop(shop)
-    tastes = model_of(transform, store, shop, Shape(width=8)).heads["profile"].tastes
-    assert isinstance(tastes, Tastes)
-    assert tastes.columns == (1, 2, 3)  # category, price, colour
-    assert (tastes.first[-1], tastes.sizes[-1]) == (0, 3)  # unknown, b, r
-    made = make_batch(store, extra_items=np.arange(5)).items
-    marks = marks_of(made["row"], made)
-    assert marks[:, 3].tolist() == [0, 2, 1, 1, 0]
-    counted = habits(marks[None], torch.ones(1, 5, dtype=torch.int64), tastes)
-    assert counted[0, -5:-2].tolist() == [2.0, 2.0, 1.0]  # then the kinds of event
