@@ -25,16 +25,13 @@ import argparse
 import json
 import os
 import random
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -42,10 +39,10 @@ from typing import Any, Final
 import load
 import numpy as np
 from record import about
+from served import Server, database_in, loaded, serving
 
 from daogou.guide import Guide
 
-HERE: Final = Path(__file__).parent
 RATE: Final = 50.0
 RANKED: Final = 500
 EVENTS: Final = 200  # a second
@@ -79,75 +76,6 @@ class Bar:
         return f"{self.name}: {self.value:.4g} {self.unit}{said}"
 
 
-@dataclass
-class Server:
-    """``daogou serve`` in a process of its own."""
-
-    run: Path
-    store: str
-    port: int = 0
-    log: Path = Path(os.devnull)
-    url: str = ""
-    ready_s: float = 0.0
-    process: subprocess.Popen[str] = field(init=False)
-
-    def start(self) -> "Server":
-        """Start it and wait until it is ready."""
-        started = time.perf_counter()
-        command = [
-            sys.executable, "-m", "daogou", "serve", str(self.run), "--port", str(self.port),
-            "--store", self.store, "--rate", "100000",
-        ]  # fmt: skip
-        with self.log.open("a", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=HERE.parent
-            )
-        assert self.process.stdout is not None
-        told = self.process.stdout.readline()
-        if not told:
-            raise RuntimeError(f"the server did not start; see {self.log}")
-        self.url = json.loads(told)["url"]
-        self.port = int(self.url.rsplit(":", 1)[1])
-        asking = load.Caller(self.url)
-        while asking.get("/readyz")[0] != 200:
-            time.sleep(0.02)
-        asking.close()
-        self.ready_s = time.perf_counter() - started
-        return self
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def memory(self) -> float:
-        """Resident megabytes."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-@contextmanager
-def serving(run: Path, folder: Path, store: str | None = None) -> Iterator[Server]:
-    """A server on an empty store, and no longer."""
-    server = Server(run, store or f"sqlite:///{folder / 'store.db'}", log=folder / "server.log")
-    try:
-        yield server.start()
-    finally:
-        server.kill()
-
-
-def loaded(
-    server: Server, folder: Path, requests: Sequence[Any], rate: float, seconds: float
-) -> list[list[Any]]:
-    """What `load.py`, in a process of its own, found."""
-    plan, out = folder / "plan.json", folder / "answers.json"
-    document = {"url": server.url, "rate": rate, "seconds": seconds, "workers": 16}
-    plan.write_text(json.dumps({**document, "requests": list(requests)}), encoding="utf-8")
-    subprocess.run([sys.executable, str(HERE / "load.py"), str(plan), str(out)], check=True)
-    found: list[list[Any]] = json.loads(out.read_text("utf-8"))
-    return found
-
-
 @dataclass(frozen=True)
 class Bench:
     """What every part is given."""
@@ -177,6 +105,15 @@ def _quantiles(lines: Sequence[Sequence[Any]]) -> tuple[float, float, int]:
     return float(np.median(times)), float(np.quantile(times, 0.99)), failed
 
 
+def _measured(
+    server: Server, folder: Path, requests: Sequence[Any], rate: float, seconds: float
+) -> tuple[float, float, int, float]:
+    """`_quantiles` of a load, and milliseconds of the server's processor time for each request."""
+    before = server.processor_s()
+    lines = loaded(server, folder, requests, rate, seconds)
+    return *_quantiles(lines), 1000 * (server.processor_s() - before) / max(len(lines), 1)
+
+
 def latency(bench: Bench, folder: Path) -> list[Bar]:
     """Recommend at a fixed rate; rank of many products, one after the other."""
     n = bench.guide.catalogue.n_items
@@ -188,14 +125,16 @@ def latency(bench: Bench, folder: Path) -> list[Bar]:
     ]
     with serving(bench.run, folder) as server:
         loaded(server, folder, wishes[:100], 10, 5)  # first answers warm caches
-        half, tail, failed = _quantiles(loaded(server, folder, wishes, RATE, bench.seconds))
-        ranked, ranked_tail, ranked_failed = _quantiles(loaded(server, folder, ranks, 5, 20))
+        half, tail, failed, each = _measured(server, folder, wishes, RATE, bench.seconds)
+        ranked, ranked_tail, ranked_failed, each_rank = _measured(server, folder, ranks, 5, 20)
     return [
         Bar(f"recommend, {n:,} products, {RATE:g}/s, median", half, most[0], "ms"),
         Bar(f"recommend, {n:,} products, {RATE:g}/s, 99 %", tail, most[1], "ms"),
+        Bar("recommend, processor time of the server", each, None, "ms"),
         Bar("recommend, failed", failed, 0),
         Bar(f"rank of {min(RANKED, n)}, median", ranked, 8.0, "ms"),
         Bar(f"rank of {min(RANKED, n)}, 99 %", ranked_tail, None, "ms"),
+        Bar("rank, processor time of the server", each_rank, None, "ms"),
         Bar("rank, failed", ranked_failed, 0),
     ]
 
@@ -303,7 +242,7 @@ def kills(bench: Bench, folder: Path) -> list[Bar]:
 
 def postgres(bench: Bench, folder: Path) -> list[Bar]:
     """The database is killed and started again at random moments while events come."""
-    with _database(folder) as database, serving(bench.run, folder, database.url) as server:
+    with database_in(folder) as database, serving(bench.run, folder, database.url) as server:
         return _survived(bench, server, database.restart)
 
 
@@ -328,49 +267,6 @@ def _survived(bench: Bench, server: Server, fell: Callable[[], None]) -> list[Ba
         Bar("events doubled", doubled, 0),
         Bar("answers but 202 and 503", odd, 0, f"of {dict(sender.told)}"),
     ]
-
-
-@dataclass
-class Database:
-    """``scripts/postgres`` on a folder that outlives it."""
-
-    folder: Path
-    url: str = ""
-    process: subprocess.Popen[str] = field(init=False)
-
-    def start(self) -> "Database":
-        """Start it and wait until it takes connections."""
-        port = {"PORT": self.url.rsplit(":", 1)[1].split("/")[0]} if self.url else {}
-        self.process = subprocess.Popen(
-            [str(HERE.parent / "scripts" / "postgres")], stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "FOLDER": str(self.folder), **port},
-        )  # fmt: skip
-        assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().strip()
-        if not self.url:
-            raise RuntimeError("PostgreSQL did not start")
-        return self
-
-    def stop(self) -> None:
-        """End it as its crash would: connections are cut and nothing is finished."""
-        self.process.terminate()
-        self.process.wait()
-
-    def restart(self) -> None:
-        """Away for half a second."""
-        self.stop()
-        time.sleep(0.5)
-        self.start()
-
-
-@contextmanager
-def _database(folder: Path) -> Iterator[Database]:
-    folder.chmod(0o755)  # PostgreSQL runs as its own user where this runs as root
-    database = Database(folder / "postgres").start()
-    try:
-        yield database
-    finally:
-        database.stop()
 
 
 def memory(bench: Bench, folder: Path) -> list[Bar]:
@@ -441,6 +337,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     bars: list[Bar] = []
     for name in given.only:
+        print(f"{name}: load average {os.getloadavg()[0]:.1f}", file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix="daogou-serve-") as folder:
             for bar in PARTS[name](bench, Path(folder)):
                 bars.append(bar)
