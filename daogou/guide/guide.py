@@ -1114,6 +1114,8 @@ def _check_count(k: int) -> None:
 
 def _id_of(value: object, what: str) -> str:
     """An id as text, the way the store spells it."""
+    if type(value) is str and value:  # as hundreds of products in a question are
+        return value
     if isinstance(value, bool) or not isinstance(value, str | int | np.integer) or value == "":
         raise ConfigError(f"{what}: an id is wanted, text or a whole number, found {value!r}")
     return str(value)

@@ -97,6 +97,8 @@ def weighed_linear(inputs: Tensor, weight: Tensor, weights: Tensor, teaches: Ten
     The same as ``weigh(inputs.expand(T, B, D), weights)`` times each task's row of ``weight``,
     without the ``T`` copies of the gradient. A task whose ``teaches [T]`` is 0 sends none down.
     """
+    if not torch.is_grad_enabled():
+        return inputs @ weight.T
     found: Tensor = _WeighedLinear.apply(  # type: ignore[no-untyped-call]
         inputs, weight, weights, teaches
     )
@@ -110,5 +112,7 @@ def weigh(forked: Tensor, weights: Tensor) -> Tensor:
     even at weight 0. The weights are read when the gradient passes, so a balancer may set them
     in place after it saw the losses.
     """
+    if not torch.is_grad_enabled():  # nothing flows back, and an answer is sooner there
+        return forked
     weighed: Tensor = _Weigh.apply(forked, weights)  # type: ignore[no-untyped-call]
     return weighed

@@ -19,6 +19,8 @@ def id_of(value: object) -> str:
     Raises ValueError for anything else, for text that is empty, longer than `LONGEST_ID`, or
     that a database refuses.
     """
+    if type(value) is str and len(value) <= LONGEST_ID and value.isalnum() and value.isascii():
+        return value  # as most are, and of some there are hundreds in a request
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"an id is wanted, text or a whole number, found {value!r}")
     if isinstance(value, int) and abs(value) >= 1 << 64:
