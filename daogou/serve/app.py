@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -33,11 +34,17 @@ _TAGS: Final = (
 )
 
 
-def make_app(service: Service, *, at_home: bool, origins: Sequence[str] = ()) -> FastAPI:
+def make_app(
+    service: Service,
+    *,
+    at_home: bool,
+    origins: Sequence[str] = (),
+    counted: Path | None = None,
+) -> FastAPI:
     """The app that answers from a service, which it closes when it ends.
 
-    ``at_home`` is whether it listens to this machine alone, whose programs then need no key.
-    Pages of ``origins`` may call it; of others none.
+    ``at_home`` and ``counted`` as `Door` has them. Pages of ``origins`` may call it; of others
+    none.
     """
 
     @asynccontextmanager
@@ -54,7 +61,7 @@ def make_app(service: Service, *, at_home: bool, origins: Sequence[str] = ()) ->
         redoc_url=None,
         lifespan=living,
     )
-    door = Door(service, at_home=at_home)
+    door = Door(service, at_home=at_home, counted=counted)
     for routes in (events, answers, browse, profile, items, users, admin, page):
         app.include_router(routes(service, door))
     app.include_router(health(service))

@@ -11,6 +11,7 @@ import ipaddress
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -121,6 +122,21 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class Bucket:
+    """What somebody has left, and since when it fills."""
+
+    left: float
+    since_us: int
+
+    def asked(self, now_us: int, rate_per_s: float, depth: float) -> tuple["Bucket", float]:
+        """The bucket once its holder came, and the seconds until they may; 0 if they might."""
+        passed_s = max(now_us - self.since_us, 0) / 1e6
+        left = min(self.left + passed_s * rate_per_s, depth)
+        comes = left >= 1.0
+        return Bucket(left - comes, now_us), 0.0 if comes else (1.0 - left) / rate_per_s
+
+
 class Buckets:
     """How often somebody may come: a bucket each, which fills at a rate up to a depth.
 
@@ -132,16 +148,13 @@ class Buckets:
     ) -> None:
         self._rate_per_s, self._depth, self._most = rate_per_s, depth, most
         self._clock_us = clock_us
-        self._buckets: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def wait_s(self, who: str) -> float:
         """0 if they may come, which takes one from their bucket; else seconds until they may."""
         now_us = self._clock_us()
-        left, since_us = self._buckets.pop(who, (self._depth, now_us))
-        passed_s = max(now_us - since_us, 0) / 1e6
-        left = min(left + passed_s * self._rate_per_s, self._depth)
-        comes = left >= 1.0
-        self._buckets[who] = left - comes, now_us
+        bucket = self._buckets.pop(who, Bucket(self._depth, now_us))
+        self._buckets[who], wait_s = bucket.asked(now_us, self._rate_per_s, self._depth)
         if len(self._buckets) > self._most:
             self._buckets.popitem(last=False)
-        return 0.0 if comes else (1.0 - left) / self._rate_per_s
+        return wait_s

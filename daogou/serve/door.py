@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from math import ceil
+from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import Depends, Request
@@ -19,14 +20,19 @@ class Door:
     """Asks each request for its key, and how often it came.
 
     ``at_home`` is whether the server listens to this machine alone, whose programs then need no
-    key.
+    key; ``counted`` a file in which several processes count together how often somebody came.
     """
 
-    def __init__(self, service: Service, *, at_home: bool) -> None:
+    def __init__(self, service: Service, *, at_home: bool, counted: Path | None = None) -> None:
         self._ring = KeyRing(service.store)
         self._service, self._at_home = service, at_home
-        limits = service.limits
-        self._buckets = Buckets(limits.rate_per_s, limits.burst, service.store.now_us)
+        rate = service.limits.rate_per_s, service.limits.burst, service.store.now_us
+        if counted is None:
+            self._wait_s = Buckets(*rate).wait_s
+        else:
+            from daogou.serve.shared import SharedBuckets  # locks that not every system has
+
+            self._wait_s = SharedBuckets(*rate, counted).wait_s
 
     def needs(self, scope: str) -> Check:
         """A dependency of routes that a key of ``scope`` or more opens.
@@ -47,7 +53,7 @@ class Door:
             held = "admin" if key is None and given is None and self._home(request) else None
             held = key.scope if key is not None else held
             who = address if key is None else key.key_id
-            wait_s = self._buckets.wait_s(f"{who} {address}" if held == "public" else who)
+            wait_s = self._wait_s(f"{who} {address}" if held == "public" else who)
             if wait_s:
                 raise HTTPException(
                     429, "too many requests", headers={"Retry-After": str(ceil(wait_s))}

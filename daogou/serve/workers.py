@@ -77,7 +77,8 @@ class Plan:
             service.begin(runs.variants, runs.shadow)
             if self.group:
                 threading.Thread(target=_look_about, args=(service,), daemon=True).start()
-            app = make_app(service, at_home=self.at_home, origins=self.origins)
+            counted = Path(os.environ[_COUNTED]) / "came" if self.group else None
+            app = make_app(service, at_home=self.at_home, origins=self.origins, counted=counted)
             config = uvicorn.Config(
                 app, log_config=None, access_log=False, server_header=False,
                 timeout_graceful_shutdown=STOP_S, limit_concurrency=1000,

@@ -1,5 +1,7 @@
 """Keys open what they should and nothing else; buckets fill; only this machine needs no key."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,9 @@ from daogou.serve.auth import (
     may,
     new_key,
 )
+from daogou.serve.shared import SharedBuckets
 from daogou.serve.store import Store, StoreError
-from tests.serve.conftest import NOW_US, Clock
+from tests.serve.conftest import NOW_US, ROOT, Clock
 
 
 @pytest.fixture
@@ -135,3 +138,29 @@ def test_a_clock_that_goes_back_fills_no_bucket(clock: Clock) -> None:
     assert buckets.wait_s("a") == 0
     clock.us -= 10_000_000
     assert buckets.wait_s("a") == 1
+
+
+def test_processes_that_share_a_file_count_together(clock: Clock, tmp_path: Path) -> None:
+    one, other = (SharedBuckets(2.0, 3.0, clock, tmp_path / "came") for _ in "ab")
+    assert [each.wait_s("ann") for each in (one, other, one, other)] == [0, 0, 0, 0.5]
+    assert other.wait_s("bob") == 0
+    clock.us += 500_000
+    assert [other.wait_s("ann"), one.wait_s("ann")] == [0, 0.5]
+    full = SharedBuckets(1.0, 1.0, clock, tmp_path / "full", slots=1)
+    assert [full.wait_s(who) for who in "aab"] == [0, 1, 0], "who has no slot has a full bucket"
+
+
+_COMING = """
+import sys, time
+from pathlib import Path
+from daogou.serve.shared import SharedBuckets
+buckets = SharedBuckets(1e-6, 1000.0, lambda: 1, Path(sys.argv[1]))
+print(sum(not buckets.wait_s("ann") for _ in range(800)))
+"""
+
+
+def test_no_more_come_in_at_once_than_a_bucket_holds(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _COMING, str(tmp_path / "came")]
+    coming = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in "ab"]
+    let_in = [int(each.communicate(timeout=60)[0]) for each in coming]
+    assert sum(let_in) == 1000
