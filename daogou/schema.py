@@ -224,13 +224,13 @@ class Shop:
         return self.items.attributes if self.items else ()
 
 
-# Weights from evidence: likelihoods are summed as they are, extraction counts a tenth
-# because at weight 1 it took from ranking what it gave (see docs/design.md).
+# Weights from evidence (docs/design.md): what a family says of an exposure is summed as it is
+# but for matching and profiles, whose few users must not steer the encoders.
 DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {
     "funnel": 1.0,
     "match": 0.3,
     "profile": 0.1,
-    "extract": 0.1,
+    "extract": 1.0,
 }
 
 

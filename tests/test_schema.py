@@ -48,7 +48,7 @@ def test_three_tables_allow_every_task_and_lack_none() -> None:
         "match": ("match", None, 0.3),
         "profile.gender": ("profile", None, 0.1),
         "profile.age": ("profile", None, 0.1),
-        "extract": ("extract", None, 0.1),
+        "extract": ("extract", None, 1.0),
     }
     assert absent == {}
 
