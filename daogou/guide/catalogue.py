@@ -18,7 +18,7 @@ from daogou.features.vocab import Vocab
 
 Array = NDArray[Any]
 _MOST_VALUES: Final = 50_000  # a column with more is a name, not something products share
-_NO: Final = pa.array(["", "0", "0.0", "false", "no", "n", "否", "无"])
+_NO: Final = ("", "0", "0.0", "false", "no", "n", "否", "无")
 _MOST_KEYS: Final = 20_000  # how many ids are compared to find one like a misspelt one
 
 
@@ -172,7 +172,7 @@ class Catalogue:
             values = self.columns[column]
             if pa.types.is_string(values.type):
                 words = pc.utf8_lower(pc.utf8_trim_whitespace(values))
-                none = pc.is_in(words, value_set=_NO).to_numpy(zero_copy_only=False)
+                none = pc.is_in(words, value_set=pa.array(_NO)).to_numpy(zero_copy_only=False)
             else:
                 none = as_floats(values) <= 0
             self._none_left[column] = np.concatenate([[False], none])

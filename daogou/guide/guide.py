@@ -673,7 +673,7 @@ class Guide:
             relaxed.append({"query": query, "text": query})
         found = dialogue.narrow(self.facets, kept, answers)
         relaxed += [{**answer, "text": dialogue.said(answer, lang)} for answer in found.relaxed]
-        left = int(found.kept.sum())
+        left = int(np.count_nonzero(found.kept))
         shoppers = sides[-1]
         rows = self._candidates(sides, found.kept, CANDIDATES, said)
         scores, _ = self._heard(sides, said, rows, context)
@@ -921,7 +921,7 @@ class Guide:
         shoppers = sides[-1]
         allowed = np.ones(self.catalogue.n_items + 1, dtype=bool) if kept is None else kept
         allowed[0] = False
-        if self.index is None or shoppers is None or int(allowed.sum()) <= n:
+        if self.index is None or shoppers is None or np.count_nonzero(allowed) <= n:
             return np.flatnonzero(allowed)
         if said is not None:
             passing = torch.from_numpy(np.flatnonzero(allowed))

@@ -50,7 +50,7 @@ class Near:
         cells that as many vectors are compared as without a filter.
         """
         faiss = _faiss()
-        n_allowed = int(allowed.sum())
+        n_allowed = int(np.count_nonzero(allowed.numpy()))
         if self.n - n_allowed > _FEW:
             packed = np.packbits(allowed.numpy(), bitorder="little")
             probes = min(math.ceil(self.probes * self.n / max(n_allowed, 1)), self.cells.nlist)

@@ -45,10 +45,10 @@ def allowed(
     removed: list[dict[str, Any]] = []
     fallback: str | None = None
     for name, out in _rules(artifact, catalogue, guide, queries):
-        gone = int((rows & out).sum())
+        gone = int(np.count_nonzero(rows & out))
         if not gone:
             continue
-        empties = gone == int(rows.sum())
+        empties = gone == np.count_nonzero(rows)
         fallback = name if empties else fallback
         if empties and name != "stock":
             continue

@@ -23,9 +23,7 @@ DAY_US: Final = 86_400_000_000
 HALF_LIVES_DAYS: Final = (14.0, 3.0)  # of "taken lately" and "taken just now"
 UNTAKEN: Final = 0.1  # times that a product counts as taken before it is
 MOST_QUERIES: Final = 512  # that weigh
-MOST_HELD: Final = (
-    2**26
-)  # of their scores, all in memory at once; of many products fewer queries weigh
+MOST_IN_ALL: Final = 2**28  # scores of theirs, all of which are computed at each step
 LEAST: Final = 20  # positives, to weigh anything
 _MOST_SCORES: Final = 2**22
 _STEPS: Final = 30
@@ -83,11 +81,17 @@ def _end(store: Store) -> int:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Some questions: the scores of a tally's inputs, and how often each product was taken."""
+    """Some questions: what a tally's inputs say, and which products were taken."""
 
-    learnt: Tensor  # [q, I + 1]
+    query: Tensor  # [q, D]
+    index: Tensor  # [I + 1, D] of all pieces
     hints: Hints
     taken: tuple[Tensor, Tensor]  # question and row of what was taken, [n] both
+
+    @property
+    def learnt(self) -> Tensor:
+        """The learnt scores ``[q, I + 1]``, which are too many to be held."""
+        return self.query @ self.index.T
 
 
 def weigh(model: JointModel, store: Store, *, history_length: int) -> dict[str, Any]:
@@ -137,7 +141,7 @@ def named(weights: Sequence[float]) -> dict[str, Any]:
 def asked_moments(store: Store, split: str) -> tuple[Queries, list[Rows]]:
     """Moments of a split at which products were taken, at most 512, and which those are.
 
-    Of a large catalogue fewer: their scores of all products are held at once.
+    Of a large catalogue fewer: their scores of all products are computed again and again.
     """
     first, last = store.ranges[split]
     query = np.asarray(store["exposures/query"][first:last])
@@ -145,7 +149,7 @@ def asked_moments(store: Store, split: str) -> tuple[Queries, list[Rows]]:
     taken = (store["exposures/labels"][first:last, 0] == 1) & (query >= 0) & (item > 0)
     query, item = query[taken], item[taken]
     moments = np.unique(query)
-    most = min(max(MOST_HELD // (store.n_items + 1), LEAST), MOST_QUERIES)
+    most = min(max(MOST_IN_ALL // (store.n_items + 1), LEAST), MOST_QUERIES)
     moments = moments[:: -(-len(moments) // most) or 1]
     user, end, time = (store[f"queries/{name}"][moments] for name in ("user", "end", "time"))
     taken_at = [np.unique(item[query == moment]) for moment in moments]
@@ -168,13 +172,13 @@ def _pieces(
     for batch, encoded in encoded_pieces:
         assert encoded.users is not None
         with torch.inference_mode():
-            learnt = head.query(encoded.users) @ index.T
+            query = head.query(encoded.users)
             hints = head.tally.hints(*predict.past_of(batch))
-        rows = relevant[done : done + len(learnt)]
-        done += len(learnt)
+        rows = relevant[done : done + len(query)]
+        done += len(query)
         asked = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
         taken = torch.from_numpy(asked), torch.from_numpy(np.concatenate(rows).astype(np.int64))
-        yield _Piece(learnt, hints, taken)
+        yield _Piece(query, index, hints, taken)
 
 
 def _chances(piece: _Piece, counts: Tensor, weights: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ def test_of_a_large_catalogue_fewer_moments_weigh_spread_over_all(
 ) -> None:
     whole, _ = tally.asked_moments(run.store, "validation")
     assert len(whole) > 2 * tally.LEAST
-    monkeypatch.setattr(tally, "MOST_HELD", (run.store.n_items + 1) * (tally.LEAST + 1))
+    monkeypatch.setattr(tally, "MOST_IN_ALL", (run.store.n_items + 1) * (tally.LEAST + 1))
     fewer, taken = tally.asked_moments(run.store, "validation")
     assert tally.LEAST / 2 < len(fewer) <= tally.LEAST + 1 and len(taken) == len(fewer)
     assert np.isin(fewer.time, whole.time).all()
