@@ -46,7 +46,7 @@ class Limits:
     timeout_s: float = 10.0  # for a body to arrive, and for an answer
     rate_per_s: float = 100.0  # requests of a key, or of an address without one
     burst: float = 500.0
-    threads: int = 4  # answers at once
+    threads: int = 2  # answers at once; more wait for each other's turn at Python
 
 
 class Service:
@@ -61,7 +61,7 @@ class Service:
         self._tried = "", -math.inf  # what was last tried to follow, and when
         # Apart, so that events are taken however slow the model is.
         self._answering = ThreadPoolExecutor(limits.threads, "daogou-answer")
-        self._keeping = ThreadPoolExecutor(limits.threads, "daogou-store")
+        self._keeping = ThreadPoolExecutor(2 * limits.threads, "daogou-store")
         self._offering = ThreadPoolExecutor(1, "daogou-products")  # one writer of `loaded`
         self._loading = threading.Lock()
         self._counted: tuple[float, Mapping[str, int] | None] = (-np.inf, None)
