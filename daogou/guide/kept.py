@@ -3,17 +3,20 @@
 ``RUN/kept/`` may be deleted at any time, and where it cannot be written nothing is kept.
 """
 
+import hashlib
 import logging
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from daogou.artifact import Artifact, read_document, sha256, write_document
+from daogou.artifact import Artifact
 
 LEAST: Final = 10_000  # products; of fewer everything is made sooner than a disk is asked
 FOLDER: Final = "kept"
@@ -41,29 +44,50 @@ class Kept:
         """
         if self.folder is None:
             return make()
-        file, told = self.folder / f"{name}.safetensors", self.folder / f"{name}.json"
+        file = self.folder / f"{name}.safetensors"
         try:
-            found = read_document(told)
-            if found is not None and found == {"run": self.run, "sha256": sha256(file)}:
-                there = load_file(file)
-                if fits(there):
+            if file.exists():
+                there = self._read(file)
+                if there is not None and fits(there):
                     return there
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            log.warning("%s: made anew (%s)", file, error)
+        # Arrays of another release, or of another one of faiss, may fail to fit in any way.
+        except Exception as error:
+            log.warning("%s: made anew (%s: %s)", file, type(error).__name__, error)
         arrays = make()
-        self._keep(arrays, file, told)
+        self._keep(arrays, file)
         return arrays
 
-    def _keep(self, arrays: Arrays, file: Path, told: Path) -> None:
-        partial = file.with_suffix(".partial")
+    def _read(self, file: Path) -> Arrays | None:
+        """What a file keeps; None if it is of another run or was altered."""
+        with safe_open(file, framework="pt") as held:
+            told = held.metadata() or {}
+            if told.get("run") != self.run:
+                return None
+            found = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118
+        return found if told.get("sha256") == _sha256(found) else None
+
+    def _keep(self, arrays: Arrays, file: Path) -> None:
+        # A name of its own: several processes that begin at once make the same.
+        partial = file.with_name(f"{file.stem}.{uuid.uuid4().hex}.partial")
+        whole = {name: each.contiguous() for name, each in arrays.items()}
         try:
             file.parent.mkdir(exist_ok=True)
-            save_file({name: each.contiguous() for name, each in arrays.items()}, partial)
-            digest = sha256(partial)
-            partial.replace(file)
-            write_document(told, {"run": self.run, "sha256": digest})
+            try:
+                save_file(whole, partial, {"run": self.run, "sha256": _sha256(whole)})
+                partial.replace(file)
+            finally:
+                partial.unlink(missing_ok=True)
         except (OSError, SafetensorError) as error:
             log.warning("%s: not kept (%s); it is made anew each time", file, error)
+
+
+def _sha256(arrays: Arrays) -> str:
+    """Hash of the arrays' bytes, names, types and shapes."""
+    found = hashlib.sha256()
+    for name, each in sorted(arrays.items()):
+        found.update(f"{name} {each.dtype} {tuple(each.shape)} ".encode())
+        found.update(each.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 NOWHERE: Final = Kept()

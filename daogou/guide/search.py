@@ -59,11 +59,14 @@ class Postings:
         place = self.terms.get(term)
         return slice(0, 0) if place is None else slice(*self.start[place : place + 2].tolist())
 
-    def terms_of(self, row: int) -> set[str]:
-        """The terms that a product holds: a walk over everything."""
-        at = np.searchsorted(self.start, np.flatnonzero(self.rows == row), side="right") - 1
-        names = list(self.terms)
-        return {names[place] for place in at.tolist()}
+    def weighed(self, row: int) -> dict[str, float]:
+        """The terms that a product holds and their weights: a walk over everything."""
+        places = np.flatnonzero(self.rows == row)
+        at = np.searchsorted(self.start, places, side="right") - 1
+        names, weights = list(self.terms), self.weights[places]
+        return {
+            names[place]: each for place, each in zip(at.tolist(), weights.tolist(), strict=True)
+        }
 
     def arrays(self) -> dict[str, Tensor]:
         """All of it as arrays, see `of_arrays`."""
@@ -110,7 +113,8 @@ class Base:
         def fit(found: Mapping[str, Tensor]) -> bool:
             told, some = Postings.of_arrays(found), rows[:: max(len(rows) // _SAMPLE, 1)]
             return told.n == len(rows) and all(
-                told.terms_of(row) == set(terms_of(text_of(self.catalogue, row))) for row in some
+                _weigh(told.weighed(row), text_of(self.catalogue, row), told.mean_length)
+                for row in some
             )
 
         return Postings.of_arrays(self.kept.arrays("postings", made, fit))
@@ -220,6 +224,15 @@ def fit_postings(texts: Iterable[str]) -> Postings:
     order = np.argsort(terms, kind="stable")
     start = np.concatenate([[0], np.cumsum(np.bincount(terms, minlength=len(places)))])
     return Postings(places, start, rows[order], weights[order], len(lengths) - 1, mean)
+
+
+def _weigh(weighed: Mapping[str, float], text: str, mean_length: float) -> bool:
+    """Whether these are a text's terms, and what each counts in it."""
+    own = Counter(terms_of(text))
+    length = own.total() / mean_length
+    return weighed.keys() == own.keys() and all(
+        math.isclose(weighed[term], _saturated(count, length)) for term, count in own.items()
+    )
 
 
 def terms_of(text: str) -> list[str]:

@@ -12,6 +12,7 @@ from daogou.guide import Guide, kept
 from daogou.guide.index import Index
 from daogou.guide.kept import Kept
 from daogou.guide.near import near_arrays, near_of
+from daogou.guide.search import Base
 from daogou.model import predict
 
 
@@ -45,6 +46,55 @@ def test_what_was_made_is_taken_until_it_is_altered_foreign_or_unfit(tmp_path: P
     assert make.asked == 6
 
 
+def test_processes_that_begin_at_once_do_not_spoil_what_they_keep(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, here, save = Maker(), Kept(tmp_path / "kept", "a run"), kept.save_file
+
+    def slowly(*given: object) -> None:
+        save(*given)
+        monkeypatch.setattr(kept, "save_file", save)
+        here.arrays("x", make, lambda _: True)  # another is done before this one is
+
+    monkeypatch.setattr(kept, "save_file", slowly)
+    here.arrays("x", make, lambda _: True)
+    assert make.asked == 2 and not caplog.text
+    here.arrays("x", make, lambda _: True)
+    assert make.asked == 2
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["x.safetensors"]
+
+
+def test_a_disk_that_is_full_is_left_as_it_was(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object, path: Path, *given: object) -> None:
+        path.write_bytes(b"as much as there is room for")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(kept, "save_file", full)
+    Kept(tmp_path / "kept", "a run").arrays("x", Maker(), lambda _: True)
+    assert "No space left" in caplog.text and not [*(tmp_path / "kept").iterdir()]
+
+
+def test_arrays_whose_fit_cannot_even_be_asked_are_made_anew(tmp_path: Path) -> None:
+    make, here = Maker(), Kept(tmp_path / "kept", "a run")
+    here.arrays("x", make, lambda _: True)
+    wider = torch.zeros(7)  # as if another release had made what is kept
+    here.arrays("x", make, lambda found: torch.allclose(found["numbers"], wider))
+    assert make.asked == 2
+
+
+def test_an_index_is_not_taken_whose_terms_weigh_otherwise_now(
+    guide: Guide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Kept(tmp_path / "kept", "a run")
+    old = Base(guide.catalogue, here).postings
+    monkeypatch.setattr("daogou.guide.search._K1", 2.0)
+    new = Base(guide.catalogue, here).postings
+    assert not np.allclose(old.weights, new.weights)
+    assert np.array_equal(new.weights, Base(guide.catalogue).postings.weights)
+
+
 def test_where_nothing_can_be_written_it_is_made_each_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -67,8 +117,9 @@ def test_a_guide_of_a_large_catalogue_begins_with_what_the_one_before_made(
     first = Guide.load(run, new_id=guide.new_id)
     first.warm()
     assert sorted(path.name for path in (run / "kept").iterdir()) == [
-        "postings.json", "postings.safetensors", "vectors.json", "vectors.safetensors",
-    ]  # fmt: skip
+        "postings.safetensors",
+        "vectors.safetensors",
+    ]
     whole = predict.item_vectors
 
     def some(model: object, store: object, rows: object = None) -> Tensor:
