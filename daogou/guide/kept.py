@@ -86,7 +86,7 @@ def _sha256(arrays: Arrays) -> str:
     found = hashlib.sha256()
     for name, each in sorted(arrays.items()):
         found.update(f"{name} {each.dtype} {tuple(each.shape)} ".encode())
-        found.update(each.reshape(-1).view(torch.uint8).numpy())
+        found.update(each.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

@@ -109,11 +109,29 @@ class Scorer:
     @property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of event that are read: those of histories, then an exposure's if it counts."""
-        actions, heads = self.artifact.transform.actions, self.artifact.model.heads
-        events, counts = self.artifact.shop.events, "profile" in heads
-        if events is None or not counts or cast(ProfileHead, heads["profile"]).shown is None:
-            return actions
-        return (*actions, *(kind for kind in events.funnel[:1] if kind not in actions))
+        actions, exposure = self.artifact.transform.actions, self.exposure
+        return actions if exposure is None or exposure in actions else (*actions, exposure)
+
+    @property
+    def exposure(self) -> str | None:
+        """The kind of event that says what was shown; None where profiles do not count that.
+
+        Histories may hold it too.
+        """
+        events, heads = self.artifact.shop.events, self.artifact.model.heads
+        if events is None or not events.funnel or "profile" not in heads:
+            return None
+        counts = cast(ProfileHead, heads["profile"]).shown is not None
+        return events.funnel[0] if counts else None
+
+    def since(self, kind: str) -> int:
+        """From when on, in microseconds, the run's log has no event of a kind that is read."""
+        return self.now if kind in self.artifact.transform.actions else self._shown_until
+
+    @cached_property
+    def _shown_until(self) -> int:
+        times = self.artifact.store.arrays.get("shown/time", ())
+        return max(self.now, int(np.max(times)) + 1) if len(times) else self.now
 
     def described(self, row: int) -> Described:
         """What is read of the product at a row of the catalogue."""

@@ -77,7 +77,8 @@ def read_events(
     columns = [(item, kind, at - 1 if time is None else time) for item, kind, time in found]
     read = np.array(columns, dtype=np.int64).reshape(-1, 3)
     is_live = read[:, 1] < len(scorer.artifact.transform.actions)
-    live, shown = (Events(*read[which].T) for which in (is_live, ~is_live))
+    is_shown = np.array([kinds[kind] == scorer.exposure for kind in read[:, 1]], dtype=bool)
+    live, shown = (Events(*read[which].T) for which in (is_live, is_shown))
     return live, shown, at, {"read": len(found), "ignored": ignored}
 
 

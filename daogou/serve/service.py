@@ -297,13 +297,27 @@ class Service:
         What they did after the run's log ended, oldest first, and what they set and forbid.
         """
         try:
-            kept = self.store.events_of(user=who.user, session=who.session, last=EVENTS_READ)
+            kept = self._done(who, guide)
             edits = None if who.user is None else self.store.edits_of(who.user)
         except StoreError as error:
             self._degrade("store", error)
             return {"user": who.user, "events": [], "edits": None}, False
         said = edits if edits is not None and any(edits.values()) else None
         return {"user": who.user, "events": _readable(kept, guide), "edits": said}, True
+
+    def _done(self, who: Who, guide: Guide) -> list[Event]:
+        """Somebody's newest events of the kinds that a guide reads; then what they were shown.
+
+        Shown is very much: it must not push out what was done.
+        """
+        actions, kinds = guide.artifact.transform.actions, guide.scorer.kinds
+        return [
+            event
+            for asked in filter(None, (actions, kinds[len(actions) :]))
+            for event in self.store.events_of(
+                user=who.user, session=who.session, kinds=asked, last=EVENTS_READ
+            )
+        ]
 
     def _degrade(self, cause: str, error: BaseException) -> None:
         self.meters.degraded.labels(cause).inc()
@@ -384,7 +398,8 @@ class Service:
     def news(self, guide: Guide) -> tuple[list[Document], bool]:
         """What anybody did after the run's log ended, and whether the store was there to say it."""
         try:
-            kept = self.store.recent(guide.scorer.now, last=ALL_READ)
+            actions = guide.artifact.transform.actions
+            kept = self.store.recent(guide.scorer.now, kinds=actions, last=ALL_READ)
         except StoreError as error:
             self._degrade("store", error)
             return [], False
@@ -406,12 +421,12 @@ class Service:
 
 def _readable(kept: Sequence[Event], guide: Guide) -> list[Document]:
     """Of events those that the guide reads and that its run has not read already."""
-    kinds = guide.scorer.kinds
+    kinds, since = guide.scorer.kinds, guide.scorer.since
     rows = guide.catalogue.rows
     return [
         {"item": each.item_id, "kind": each.kind, "time": each.time_us}
         for each in kept
-        if each.time_us >= guide.scorer.now and each.kind in kinds and each.item_id in rows
+        if each.kind in kinds and each.time_us >= since(each.kind) and each.item_id in rows
     ]
 
 

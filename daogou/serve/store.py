@@ -2,7 +2,8 @@
 
 SQLite and PostgreSQL by one code path. A method that returns has committed: SQLite writes ahead
 and syncs at every commit, PostgreSQL does so by itself. Only what answers showed is not synced by
-its own commit: it outlives the server, and a machine that loses its power may lose the newest.
+its own commit: it outlives the server, and a machine that loses its power may lose the newest, as
+may a PostgreSQL that is killed.
 """
 
 import json
@@ -233,10 +234,20 @@ class Store:
                 connection.execute(sa.update(table).where(anonymous).values(user_id=user))
 
     def events_of(
-        self, *, user: str | None = None, session: str | None = None, last: int = 200
+        self,
+        *,
+        user: str | None = None,
+        session: str | None = None,
+        kinds: Sequence[str] | None = None,
+        last: int = 200,
     ) -> list[Event]:
-        """The last events of a user, or of a session, or of either, oldest first."""
+        """The last events of a user, or of a session, or of either, oldest first.
+
+        Of all kinds, or of some.
+        """
         asked = sa.or_(*_whose(EVENTS, user, session))
+        if kinds is not None:
+            asked = sa.and_(asked, EVENTS.c.kind.in_(kinds))
         query = (
             sa.select(EVENTS)
             .where(asked)
@@ -247,11 +258,11 @@ class Store:
             rows = connection.execute(query).mappings().all()
         return [Event(**row) for row in reversed(rows)]
 
-    def recent(self, since_us: int, *, last: int) -> list[Event]:
-        """Everybody's last events since a moment, oldest first."""
+    def recent(self, since_us: int, *, kinds: Sequence[str], last: int) -> list[Event]:
+        """Everybody's last events of some kinds since a moment, oldest first."""
         query = (
             sa.select(EVENTS)
-            .where(EVENTS.c.time_us >= since_us)
+            .where(EVENTS.c.time_us >= since_us, EVENTS.c.kind.in_(kinds))
             .order_by(EVENTS.c.time_us.desc(), EVENTS.c.event_id.desc())
             .limit(last)
         )

@@ -9,6 +9,7 @@ import torch
 from daogou.errors import ConfigError
 from daogou.guide import Guide
 from daogou.guide.moments import EPOCH, microseconds
+from daogou.guide.visit import read_events
 from daogou.model.predict import encoded_queries
 
 ITEMS = ["500001", "500007", "500033", "nothing"]
@@ -135,6 +136,21 @@ def test_a_query_reads_no_live_event_after_its_moment(guide: Guide, regular: str
     assert asks.queries.live is not None
     early = guide.scorer.queries([asks.row], guide.scorer.start, asks.queries.live)
     assert len(guide.scorer.past(early).item) == 0
+
+
+def test_an_exposure_that_histories_hold_too_is_done_and_shown(guide: Guide) -> None:
+    """As where a shop's log begins with a product's page: the store counts it as both."""
+    artifact = guide.artifact
+    assert artifact.shop.events is not None
+    events = replace(artifact.shop.events, funnel=("click", "cart", "purchase"))
+    scorer = replace(
+        guide.scorer, artifact=replace(artifact, shop=replace(artifact.shop, events=events))
+    )
+    done = {1: "click", 2: "cart", 3: "click"}
+    given = [{"item": guide.catalogue.keys[row], "kind": kind} for row, kind in done.items()]
+    live, shown, _, told = read_events(scorer, guide.catalogue, given, None)
+    assert live.item.tolist() == [1, 2, 3] and shown.item.tolist() == [1, 3]
+    assert told == {"read": 3, "ignored": []} and scorer.kinds == artifact.transform.actions
 
 
 def test_what_cannot_be_read_is_ignored_and_told(guide: Guide, regular: str) -> None:

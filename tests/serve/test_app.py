@@ -5,6 +5,7 @@ import json
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,11 +18,12 @@ from fastapi.testclient import TestClient
 from daogou.errors import ArtifactError
 from daogou.guide import Guide
 from daogou.serve.auth import SCOPES, new_key
-from daogou.serve.lineup import Lineup
+from daogou.serve.events import Event
+from daogou.serve.lineup import Lineup, Who
 from daogou.serve.meters import Meters
 from daogou.serve.offer import Offer
 from daogou.serve.problem import Json
-from daogou.serve.service import Limits, Service
+from daogou.serve.service import EVENTS_READ, Limits, Service
 from daogou.serve.store import Store, StoreError
 from tests.serve.conftest import NOW_US, calling, good, refused
 
@@ -152,6 +154,29 @@ def test_match_explain_and_extract_answer_as_the_guide_does(
     # Beside another title its sums are rounded in another order.
     assert [span[3] for span in spans] == pytest.approx([span[3] for span in alone], abs=1e-5)
     assert len(found["texts"]) == 2
+
+
+def test_what_was_shown_pushes_out_nothing_that_was_done(
+    service: Service, guide: Guide, user: str, items: list[str]
+) -> None:
+    since = {kind: guide.scorer.since(kind) for kind in ("click", "impression")}
+    shown = int(np.max(guide.artifact.store["shown/time"]))
+    assert since["click"] == guide.scorer.now <= since["impression"] == shown + 1
+    event = Event("0", "click", items[0], since["impression"], NOW_US, user)
+    later = [
+        dataclasses.replace(event, event_id=f"{n}", kind="impression", time_us=event.time_us + n)
+        for n in range(1, 2 * EVENTS_READ)
+    ]
+    known = dataclasses.replace(later[0], event_id="known", time_us=shown)  # is in the run's log
+    service.store.add_events([event, known, *later])
+    told, _ = service._known_of(Who(user), guide)
+    assert Counter(each["kind"] for each in told["events"]) == {
+        "click": 1,
+        "impression": EVENTS_READ,
+    }
+    assert [each["kind"] for each in service.news(guide)[0]] == ["click"]
+    service.store.add_events([dataclasses.replace(known, event_id="again", user_id="new")])
+    assert service._known_of(Who("new"), guide)[0]["events"] == []
 
 
 def test_what_trends_is_what_was_just_sent(client: TestClient, items: list[str]) -> None:
