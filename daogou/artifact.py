@@ -55,6 +55,11 @@ class Artifact:
         return _digest(dict(self.manifest["files"]))
 
     @property
+    def refit(self) -> bool:
+        """Whether the validation rows taught in the end, so that its store has none of them."""
+        return bool(self.manifest.get("fit", {}).get("refit"))
+
+    @property
     def returning(self) -> Returning | None:
         """Who buys again soon; None where the histories did not teach it."""
         found = self.manifest.get("returning")

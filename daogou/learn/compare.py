@@ -33,7 +33,7 @@ from daogou.learn.judge import answers_from
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.rivals import RIVALS, rival_scores
 from daogou.learn.settings import settings_of
-from daogou.learn.variant import twin_of, varied
+from daogou.learn.variant import judged_by_validation, twin_of, varied
 from daogou.model.build import Counts, Shape, build
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import JointModel
@@ -72,7 +72,7 @@ def compare(
     else or, without ``resume``, anything.
     """
     asked = asked or Asked()
-    folder = Path(folder)
+    shop, folder = judged_by_validation(shop), Path(folder)
     candidates = _candidates(shop, asked)
     _check(shop, asked, candidates)
     open_folder(folder, resume=resume)

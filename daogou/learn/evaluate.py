@@ -82,6 +82,11 @@ def evaluate(run: Artifact, *, split: str = "test", data: Shop | None = None) ->
     if split not in SPLITS:
         raise DataError(f"split: {unknown(split, SPLITS)}")
     if data is None:
+        if split == "validation" and run.refit:
+            raise DataError(
+                f"{run.folder}: its validation rows taught it in the end (fit.refit), what they "
+                "said before is in its manifest's fit.validation: ask for --split test"
+            )
         return _report(run, split)
     with tempfile.TemporaryDirectory(prefix="daogou-") as folder, Engine() as engine:
         prepare(engine, data)

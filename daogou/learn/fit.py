@@ -1,13 +1,18 @@
-"""A shop to a trained run: prepare, transform, one loop of one step, the best joint epoch kept."""
+"""A shop to a trained run: prepare, transform, one loop of one step, the best joint epoch kept.
+
+With ``fit.refit`` all of it is done a second time, when the validation split has chosen how long:
+its rows then teach too.
+"""
 
 import json
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +25,7 @@ from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.store import SPLITS, Store, compile_store, link_store, open_store
 from daogou.features.transform import Transform, fit_transform
 from daogou.learn import rates, tally
-from daogou.learn.finish import finish
+from daogou.learn.finish import finish, finish_like
 from daogou.learn.gates import watching
 from daogou.learn.journal import append_record, keep_records
 from daogou.learn.loop import Learner, Observer, Progress, quiet
@@ -30,7 +35,7 @@ from daogou.learn.optimise import weights_of
 from daogou.learn.pretrain import pretrain
 from daogou.learn.returning import fit_returning
 from daogou.learn.sampling import Standing, judged, stopped_of
-from daogou.learn.settings import Settings, settings_of
+from daogou.learn.settings import Settings, refits, settings_of
 from daogou.learn.track import Followed, Tracker, tracker_of
 from daogou.learn.validate import TaskLoss, joint_score, validation_losses
 from daogou.model.joint import JointModel
@@ -57,6 +62,41 @@ class State:
         return self.epoch - 1 - self.best_epoch
 
 
+@dataclass(frozen=True)
+class _Course:
+    """One training of a fit: where its tables and checkpoint lie, its journal, how long it may be.
+
+    The first is judged by the validation split, and a tracker hears of its epochs. In a second the
+    validation rows teach, and nothing judges.
+    """
+
+    folder: Path
+    journal: Path
+    epochs: int
+    tracker: Tracker | None = None
+
+    def tell(self, record: Mapping[str, Any]) -> None:
+        """Add an epoch to the journal, and let the tracker hear of it."""
+        append_record(self.journal, record)
+        if self.tracker is not None:
+            self.tracker.epoch(record)
+
+    def show(self, state: State, score: float, progress: Progress) -> None:
+        """Say to whoever waits that an epoch is done."""
+        if self.tracker is not None:
+            progress("epoch", state.epoch, self.epochs, f"joint score {score:.4f}")
+        else:
+            progress("refit", state.epoch, self.epochs, "with the validation rows")
+
+
+class _Tables(NamedTuple):
+    """A shop's tables compiled, and the document of what was read and left out."""
+
+    transform: Transform
+    store: Store
+    prepared: Mapping[str, Any]
+
+
 def fit(
     shop: Shop,
     run: Path | str,
@@ -81,6 +121,11 @@ def fit(
     ``onto`` is a finished run of the same tables, tasks and shape, whose weights are the start: one
     stage is taught anew and all else stays as it is, or everything learns on. ``keep_each``
     also keeps, under `each_path`, the weights of each task's own best epoch.
+
+    With ``fit.refit`` a second training follows from the same seed, on tables that are read anew
+    with the validation split among what teaches, for as many epochs as the first one chose. Its
+    weights are the run's; curves and weights that validation taught are the first one's, to which
+    those rows were new, and so are the losses on validation that the answer tells.
     """
     run = Path(run)
     settings, shape = settings_of(shop)
@@ -90,23 +135,28 @@ def fit(
     if settings.threads:
         torch.set_num_threads(settings.threads)
     claim(run, shop, resume)
+    twice, length = refits(shop, settings), settings.history_length
     tracker = _tracker(shop, settings, run)
+    first = _Course(
+        run / "chosen" if twice else run, run / "events.jsonl", settings.epochs, tracker
+    )
+    first.folder.mkdir(exist_ok=True)
     if like is not None:
-        _take_over(like, run)
-    transform, store, prepared = _compiled(shop, settings, run, progress)
-    _teachable(shop, store)
-    torch.manual_seed(shop.seed)
-    model = artifact.model_of(transform, store, shop, shape)
-    tally.count(model, transform, store)
-    rates.count(model, store)
-    model.to(device_of(settings.device))
-    with fast_memory():
-        _read_titles(model, transform, store, shop, run, progress)
-        learner = Learner(model, settings, observe, onto)
-        state = _train(learner, store, shop, run, progress, keep_each=keep_each)
-    model.to("cpu")
-    model.load_state_dict(load_file(run / "checkpoint" / "best.safetensors"))
-    done = finish(model, store, settings.calibration, history_length=settings.history_length)
+        _take_over(like, first.folder)
+    tables = _compiled(shop, settings, first.folder, progress)
+    _teachable(shop, tables.store)
+    learner = partial(Learner, settings=settings, observe=observe, onto=onto)
+    model, state = _taught(tables, learner, shop, first, progress, keep_each=keep_each)
+    done = finish(model, tables.store, settings.calibration, history_length=length)
+    returning = fit_returning(tables.store, tables.transform, history_length=length)
+    again = None
+    if twice:
+        chosen, second = model, _Course(run, run / "refit.jsonl", state.best_epoch + 1)
+        tables = _compiled(shop, settings, run, progress, validation_teaches=True)
+        learner = partial(Learner, settings=settings)
+        model, last = _taught(tables, learner, shop, second, progress)
+        finish_like(model, chosen, done, tables.store, history_length=length)
+        again = {"epochs": last.epoch, "seconds": round(last.seconds, 1)}
     answer = {
         "run": str(run),
         "tasks": [task.name for task in shop.tasks],
@@ -119,23 +169,24 @@ def fit(
         "straight": done.straight,
         "calibration": done.calibrated,
         "tally": done.weighed,
+        "refit": again,
     }
-    returning = fit_returning(store, transform, history_length=settings.history_length)
     artifact.save(
         run,
         shop=shop,
-        transform=transform,
+        transform=tables.transform,
         model=model,
         shape=shape,
         record={
-            "history_length": settings.history_length,
+            "history_length": length,
             "settings": asdict(settings),
             "fit": answer,
             "returning": None if returning is None else asdict(returning),
-            "prepared": prepared,
+            "prepared": tables.prepared,
         },
     )
-    shutil.rmtree(run / "checkpoint", ignore_errors=True)
+    for done_with in (run / "checkpoint", run / "chosen"):
+        shutil.rmtree(done_with, ignore_errors=True)
     tracker.end(answer)
     return answer
 
@@ -208,20 +259,25 @@ def _take_over(like: Path, run: Path) -> None:
 
 
 def _compiled(
-    shop: Shop, settings: Settings, run: Path, progress: Progress
-) -> tuple[Transform, Store, Mapping[str, Any]]:
+    shop: Shop,
+    settings: Settings,
+    run: Path,
+    progress: Progress,
+    *,
+    validation_teaches: bool = False,
+) -> _Tables:
     """Transform and store of the shop's tables; those of an earlier try where it got so far."""
     done = run / "transform.json"
     if done.exists() and (run / "store" / "store.json").exists():
         document = json.loads(done.read_text("utf-8"))
         prepared = json.loads((run / "prepared.json").read_text("utf-8"))
-        return Transform.from_json(document), open_store(run / "store"), prepared
+        return _Tables(Transform.from_json(document), open_store(run / "store"), prepared)
     spill = run / "spill"
     shutil.rmtree(spill, ignore_errors=True)  # of a try that was killed
     spill.mkdir()
     with Engine(memory_limit=settings.memory_limit, spill=spill) as engine:
         progress("prepare", 0, 3, "reading tables")
-        counts: Counts = prepare(engine, shop)
+        counts: Counts = prepare(engine, shop, validation_teaches=validation_teaches)
         _sound(check(engine, shop, counts), settings.waive)
         progress("prepare", 1, 3, "fitting the transform")
         transform = fit_transform(
@@ -239,7 +295,7 @@ def _compiled(
     prepared = counts.document()
     artifact.write_whole(run / "prepared.json", json.dumps(prepared, default=str))
     artifact.write_whole(done, json.dumps(transform.to_json(), ensure_ascii=False))
-    return transform, store, prepared
+    return _Tables(transform, store, prepared)
 
 
 def _sound(findings: Iterable[Finding], waived: Collection[str]) -> None:
@@ -265,23 +321,47 @@ def _teachable(shop: Shop, store: Store) -> None:
         )
 
 
+def _taught(
+    tables: _Tables,
+    learner_of: Callable[[JointModel], Learner],
+    shop: Shop,
+    course: _Course,
+    progress: Progress,
+    *,
+    keep_each: bool = False,
+) -> tuple[JointModel, State]:
+    """A model of the tables with the weights of its best epoch, on the processor."""
+    transform, store, _ = tables
+    settings, shape = settings_of(shop)
+    torch.manual_seed(shop.seed)
+    model = artifact.model_of(transform, store, shop, shape)
+    tally.count(model, transform, store)
+    rates.count(model, store)
+    model.to(device_of(settings.device))
+    with fast_memory():
+        _read_titles(model, transform, store, shop, course.folder, progress)
+        state = _train(learner_of(model), store, shop, course, progress, keep_each=keep_each)
+    model.to("cpu")
+    model.load_state_dict(load_file(course.folder / "checkpoint" / "best.safetensors"))
+    return model, state
+
+
 def _train(
     learner: Learner,
     store: Store,
     shop: Shop,
-    run: Path,
+    course: _Course,
     progress: Progress,
     *,
     keep_each: bool,
 ) -> State:
     """Epochs of steps until none is left or none helps; the best epoch's weights on disk."""
     model, settings = learner.model, learner.settings
-    folder = run / "checkpoint"
+    folder = course.folder / "checkpoint"
     folder.mkdir(exist_ok=True)
     state = _resume(folder, learner)
-    keep_records(run / "events.jsonl", lambda told: bool(told["epoch"] <= state.epoch))
-    tracker = _tracker(shop, settings, run)
-    while state.epoch < settings.epochs and state.since_best < max(settings.patience, 1):
+    keep_records(course.journal, lambda told: bool(told["epoch"] <= state.epoch))
+    while state.epoch < course.epochs and state.since_best < max(settings.patience, 1):
         started = time.perf_counter()
         stopped = stopped_of(state.standings)
         plan = learner.plan(store, shop.seed, state.epoch, stopped=stopped)
@@ -300,7 +380,7 @@ def _train(
             state.best_score, state.best_epoch = score, state.epoch - 1
             _save(model.state_dict(), folder / "best.safetensors")
         if keep_each:
-            _keep_each(run, model, losses, state)
+            _keep_each(course.folder, model, losses, state)
         state.seconds += time.perf_counter() - started
         record = {
             "epoch": state.epoch,
@@ -312,10 +392,9 @@ def _train(
             "gates": {name: use.document() for name, use in gates.items()},
         }
         # Before the checkpoint, so that no epoch is lost: one that is taught again is told again.
-        append_record(run / "events.jsonl", record)
-        tracker.epoch(record)
+        course.tell(record)
         _keep(folder, learner, state)
-        progress("epoch", state.epoch, settings.epochs, f"joint score {score:.4f}")
+        course.show(state, score, progress)
     return state
 
 
@@ -363,14 +442,14 @@ def _read_titles(
     transform: Transform,
     store: Store,
     shop: Shop,
-    run: Path,
+    folder: Path,
     progress: Progress,
 ) -> None:
     """Pre-train the text encoder if that is asked for and no epoch has been taught yet."""
     settings, _ = settings_of(shop)
     if not settings.pretrain_epochs or model.text is None or transform.text is None:
         return
-    if not (run / "checkpoint" / "last.safetensors").exists():
+    if not (folder / "checkpoint" / "last.safetensors").exists():
         n_words = len(transform.text.words)
         pretrain(model.text, store, settings, n_words=n_words, seed=shop.seed, progress=progress)
 

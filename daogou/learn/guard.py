@@ -19,7 +19,7 @@ from daogou.learn.fit import claim, finished, fit
 from daogou.learn.judge import answers_of, questions
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.onto import Onto
-from daogou.learn.settings import settings_of
+from daogou.learn.settings import refits, settings_of
 from daogou.learn.variant import twin_of, varied, without
 from daogou.metrics.anytime import Bet
 from daogou.schema import OWN, Shop, Task
@@ -382,6 +382,8 @@ def _check(shop: Shop, stages: list[Task], margin: float) -> None:
         )
     if not 0 < margin < 1:
         raise ConfigError(f"--margin: {margin}; give an AUC between 0 and 1, such as 0.005")
+    if refits(shop, settings_of(shop)[0]):
+        raise ConfigError("fit.refit: a guarded run is judged by validation; leave one of them out")
     given = [task.name for task in stages if task.own != OWN[0]]
     if given:
         raise ConfigError(f"tasks.{given[0]}.own: the guard decides that; leave it out")

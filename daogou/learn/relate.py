@@ -16,7 +16,7 @@ from daogou.learn.fit import finished, fit, open_folder
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.probe import Probe, Probed, read_probes
 from daogou.learn.settings import Settings, settings_of
-from daogou.learn.variant import varied, without
+from daogou.learn.variant import judged_by_validation, varied, without
 from daogou.metrics import spearman
 from daogou.metrics.paired import student_quantile
 from daogou.schema import Shop
@@ -49,7 +49,7 @@ def relate(
     Raises ConfigError for a shop of one task, and ArtifactError if the folder holds something else
     or, without ``resume``, anything.
     """
-    folder = Path(folder)
+    shop, folder = judged_by_validation(shop), Path(folder)
     names = [task.name for task in shop.tasks]
     settings, _ = settings_of(shop)
     if len(names) < 2:

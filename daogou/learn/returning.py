@@ -116,13 +116,19 @@ def ask(store: Store, transform: Transform, at: int, days: float, history_length
 
 
 def _ends(store: Store) -> tuple[int, int, int] | None:
-    """When training, validation and the log end; None of a shop without times or histories."""
+    """When training, validation and the log end; None of a shop without times or histories.
+
+    Where validation teaches as well, it ends with training.
+    """
     times, found = store["exposures/time"], []
     for split in ("train", "validation"):
         first, last = store.ranges[split]
-        if first == last:
+        if first < last:
+            found.append(int(np.max(times[first:last])) + 1)
+        elif split == "validation" and found:
+            found.append(found[0])
+        else:
             return None
-        found.append(int(np.max(times[first:last])) + 1)
     history = store["history/time"]
     if not len(history):
         return None

@@ -48,6 +48,7 @@ class Settings:
     gram_every: int = 10  # steps between Grams, for balancers that ask for one
     calibration: str = "platt"  # by the validation split, when trained: none, platt or isotonic
     watch: str = "joint"  # "joint", or a task's name: whose validation loss picks the epoch
+    refit: bool | None = None  # teach the validation rows too once they have chosen; None = auto
     min_count: int = 1  # an id or category seen less often in training is unknown
     buckets: int = 32  # quantiles of a number
     text_length: int = 0  # tokens of a title; 0 = what 99 % of the training titles need
@@ -80,6 +81,10 @@ def settings_of(shop: Shop) -> tuple[Settings, Shape]:
         except ConfigError as error:
             problems.append(str(error))
     problems += _unknown_words(shop, settings, shape) or _missing(shop, settings)
+    if settings.refit and settings.sampling == "stop_and_go":
+        problems.append(
+            "fit.refit: stop_and_go asks validation, which teaches then; leave one of them out"
+        )
     problems += [
         f"fit.waive: {unknown(name, CHECKS)}" for name in settings.waive if name not in CHECKS
     ]
@@ -87,6 +92,16 @@ def settings_of(shop: Shop) -> tuple[Settings, Shape]:
     if problems:
         raise ConfigError("\n".join(problems))
     return settings, shape
+
+
+def refits(shop: Shop, settings: Settings) -> bool:
+    """Whether the rows that choose teach in the end: as ``fit.refit`` says, else of titles alone.
+
+    Titles are split by chance, so that those that choose are like any others, and labels are dear.
+    """
+    if settings.refit is not None:
+        return settings.refit
+    return shop.events is None and settings.sampling != "stop_and_go"
 
 
 def _unknown_words(shop: Shop, settings: Settings, shape: Shape) -> list[str]:

@@ -84,19 +84,31 @@ def choose_straight(model: JointModel, store: Store, *, history_length: int) -> 
 
 
 def teach_straight(
-    model: JointModel, store: Store, choices: Mapping[str, Any], *, history_length: int
+    model: JointModel,
+    store: Store,
+    choices: Mapping[str, Any],
+    *,
+    history_length: int,
+    anew: bool = False,
 ) -> None:
     """Solve what was chosen once more, by the users who chose too.
 
     There is no choice left for their labels to make, and a path is better with more of them. What
-    the validation split says about these columns from here on is not held out.
+    the validation split says about these columns from here on is not held out. A model that
+    nothing was chosen for looks ``anew`` at factors and at what is usual.
     """
-    if not choices:
+    if "profile" not in model.heads:
         return
     head = cast(ProfileHead, model.heads["profile"])
+    if anew:
+        _find_factors(head, store)
+    if not choices:
+        return
     teaches, chose = (_read(head, store, split, history_length) for split in MOST_USERS)
     assert teaches is not None
     both = teaches.beside(chose)
+    if anew:
+        head.compare_with(both.counted)
     for place, name in _names(model):
         if name in choices:
             chosen = choices[name]

@@ -21,6 +21,7 @@ from daogou.learn.loop import Progress, quiet
 from daogou.learn.settings import settings_of
 from daogou.learn.space import Space, shop_with, tuning_of
 from daogou.learn.trials import SAMPLERS, Trial, Trials, falls_behind, front, is_rung, params_of
+from daogou.learn.variant import judged_by_validation
 from daogou.schema import Shop
 
 # They learn from finished trials alone, and of a front's trials none is behind in all tasks early.
@@ -100,7 +101,7 @@ def tune(
     Raises ConfigError, ArtifactError for a folder that holds something else, MissingExtra without
     Optuna, and DataError if no trial finishes or there is nothing to judge them by.
     """
-    folder = Path(folder)
+    shop, folder = judged_by_validation(shop), Path(folder)
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     tuning, space, objective = tuning_of(shop)
     _check_call(shop, space, sampler, trials, minutes)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from daogou.config import shop_of
 from daogou.learn.judge import chain_of
+from daogou.learn.settings import refits, settings_of
 from daogou.schema import Shop
 
 
@@ -34,6 +35,12 @@ def varied(
         if nested:
             del tables["profile"][column]
     return shop_of(document, shop.root)
+
+
+def judged_by_validation(shop: Shop) -> Shop:
+    """The shop whose validation rows teach nothing, since more than an epoch is chosen by them."""
+    settings, _ = settings_of(shop)
+    return varied(shop, training={"refit": False}) if refits(shop, settings) else shop
 
 
 def without(shop: Shop, *names: str) -> Shop:

@@ -47,6 +47,8 @@ WORDS: Final[Mapping[str, Words]] = {
         "summary": "In short",
         "and": ", ",
         "valued": "{name} ({value})",
+        "refit": "The validation rows chose epoch {best} and then taught too, from the start: what "
+        "validation says here is of the model before that.",
         "above_chance": "Ranks better than chance, beyond its 95 % interval: {names}.",
         "not_above_chance": "Not surely better than chance: {names}. More positives in the test "
         "split would tell.",
@@ -184,6 +186,8 @@ WORDS: Final[Mapping[str, Words]] = {
         "summary": "结论",
         "and": "、",
         "valued": "{name}（{value}）",
+        "refit": "验证集选定第 {best} 轮后也加入训练，模型从头重新训练："
+        "此处验证集的数字属于此前的模型。",
         "above_chance": "排序明确优于随机（超出 95% 区间）：{names}。",
         "not_above_chance": "尚不能确定优于随机：{names}。测试集中需要更多正样本才能判断。",
         "worse_than_constant": "在验证集上不优于对所有样本给出同一个常数答案：{names}。"
@@ -373,6 +377,8 @@ def sentences(found: Found, *, lang: str = "en") -> list[str]:
     said = list(alarms(found.evaluation, lang=lang)) if found.evaluation else []
     if found.manifest is None:
         said.append(words["unfinished"].format(epochs=len(found.epochs)))
+    elif found.manifest["fit"].get("refit"):  # a run of before has no word of it
+        said.append(words["refit"].format(best=found.manifest["fit"]["best_epoch"]))
     sure: list[str] = []
     unsure: list[str] = []
     for name, entry in found.evaluation["tasks"].items() if found.evaluation else ():

@@ -31,12 +31,17 @@ class Counts:
         return asdict(self)
 
 
-def prepare(engine: Engine, shop: Shop) -> Counts:
+def prepare(engine: Engine, shop: Shop, *, validation_teaches: bool = False) -> Counts:
     """Read the shop's files and leave ``exposures``, ``history``, ``user_split``, ``title_split``.
 
     ``items``, ``users`` and ``events`` exist where the shop has them; the other four always do.
+    Where ``validation_teaches``, the validation rows are of the training split.
 
     Raises `DataError` where a file or column does not hold what the schema promises, and
     `ConfigError` where ``[split]`` leaves no three splits.
     """
-    return Counts(read_tables(engine, shop), exposures(engine, shop), split_tables(engine, shop))
+    return Counts(
+        read_tables(engine, shop),
+        exposures(engine, shop),
+        split_tables(engine, shop, validation_teaches=validation_teaches),
+    )

@@ -36,14 +36,15 @@ class Divided:
     notes: tuple[str, ...]
 
 
-def split(engine: Engine, shop: Shop) -> Divided:
+def split(engine: Engine, shop: Shop, *, validation_teaches: bool = False) -> Divided:
     """Add ``split`` to ``exposures``; make ``user_split`` and ``title_split``.
 
     By time, whole timestamps and requests together, so that the last train exposure is before the
     first of validation, and that before the first of test; by a hash of the row where there is no
     time. Users go by a hash of their key, items by a hash of their normalised title. A split
     column of the shop's own wins. A label whose window closes after the end of its split becomes
-    missing.
+    missing. Where ``validation_teaches``, what is validation otherwise is train, and test is the
+    same to the row.
 
     Raises `ConfigError` where ``[split]`` does not leave three splits, and `DataError` where a
     split column holds another word or a split has no exposure.
@@ -58,7 +59,6 @@ def split(engine: Engine, shop: Shop) -> Divided:
     else:
         if shop.events.split:
             dropped = _by_column(engine, shop, notes)
-            cuts = _ordered_cuts(engine, notes) if shop.events.time else cuts
         elif shop.events.time:
             cuts = _cuts(engine, shop.split)
             dropped = _by_time(engine, cuts)
@@ -66,9 +66,17 @@ def split(engine: Engine, shop: Shop) -> Divided:
             key = "coalesce(request, id)"
             _rewrite(engine, _by_share(_bucket("exposure", key), shop.split))
         _check_filled(engine, shop.split)
+        if validation_teaches:
+            _teach_validation(engine, "exposures")
+            cuts = (None, cuts[1])
+        if shop.events.split and shop.events.time:
+            cuts = _ordered_cuts(engine, notes)
         censored = _censor(engine, shop, cuts)
     _split_users(engine, shop, notes)
     _split_titles(engine, shop, notes)
+    if validation_teaches:
+        _teach_validation(engine, "user_split")
+        _teach_validation(engine, "title_split")
     return Divided(
         exposures=_sizes(engine, "exposures"),
         users=_sizes(engine, "user_split"),
@@ -311,6 +319,10 @@ def _check_filled(engine: Engine, split: Split) -> None:
         raise DataError(
             f"split: {empty[0]} has no exposure ({found}); change [split] or give more exposures"
         )
+
+
+def _teach_validation(engine: Engine, relation: str) -> None:
+    engine.run(f"UPDATE {relation} SET split = 'train' WHERE split = 'validation'")
 
 
 def _sizes(engine: Engine, relation: str) -> dict[str, int]:

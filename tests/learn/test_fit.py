@@ -66,8 +66,7 @@ def check_same(one: Weights, other: Weights) -> None:
 
 
 _SOLVED = (
-    *(f"heads.profile.{part}" for part in ("usual", "mean", "spread", "paths")),
-    "heads.profile.straight_", "heads.profile.shift_",
+    *(f"heads.profile.{part}" for part in ("taken.", "shown.", "paths", "straight_", "shift_")),
     "heads.match.tally.", "heads.extract.calibrated.", "heads.funnel.calibrated.",
 )  # fmt: skip
 

@@ -15,8 +15,10 @@ from daogou.features.store import SPLITS, Store
 from daogou.learn.finish import finish
 from daogou.learn.straight import (
     LEAST,
+    MOST_USERS,
     PRECISIONS,
     _Labelled,
+    _read,
     _Solver,
     choose_straight,
     teach_straight,
@@ -90,6 +92,26 @@ def test_labels_that_choose_do_not_teach_until_the_choice_is_made(loaded: Artifa
     after = buffers(model)
     assert not torch.equal(before["straight_0"], after["straight_0"])
     assert torch.equal(before["paths"], after["paths"])
+
+
+def test_a_model_that_nothing_was_chosen_for_is_solved_like_one_that_was(loaded: Artifact) -> None:
+    model, other = fresh(loaded), fresh(loaded)
+    found = choose_straight(model, loaded.store, history_length=LENGTH)
+    for name in head_of(other).state_dict().keys() & dict(head_of(other).named_buffers()).keys():
+        if name != "paths":
+            head_of(other).get_buffer(name).zero_()
+    teach_straight(other, loaded.store, found, history_length=LENGTH, anew=True)
+    head_of(model).compare_with(_both(model, loaded.store))
+    teach_straight(model, loaded.store, found, history_length=LENGTH)
+    for name, weight in buffers(model).items():
+        assert torch.equal(weight, buffers(other)[name]), name
+
+
+def _both(model: JointModel, store: Store) -> torch.Tensor:
+    """Habits of the users who teach and of those who choose."""
+    teaches, chose = (_read(head_of(model), store, split, LENGTH) for split in MOST_USERS)
+    assert teaches is not None
+    return teaches.beside(chose).counted
 
 
 def test_a_column_of_many_values_is_read_where_it_tells_and_only_there() -> None:

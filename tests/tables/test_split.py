@@ -295,6 +295,22 @@ def flat_shop(engine: Engine, n: int, setting: Split) -> Divided:
     return split(engine, shop)
 
 
+def test_validation_rows_may_teach_and_the_test_stays_what_it_is(engine: Engine) -> None:
+    before = cut_log(engine, list(range(50)))
+    told = words(engine)
+    engine.add("items", pa.table({"sku": list(range(99)), "title": [f"t {i}" for i in range(99)]}))
+    shop = Shop(root=Path(), events=LOG, items=Items("i.csv", key="sku", text=("title",)))
+    exposures(engine, shop)
+    apart = split(engine, shop)
+    exposures(engine, shop)
+    found = split(engine, shop, validation_teaches=True)
+    assert told.count("validation") > 1
+    assert words(engine) == [word.replace("validation", "train") for word in told]
+    assert (found.validation_from, found.test_from) == (None, before.test_from)
+    assert apart.titles["validation"] > 1 and found.titles["validation"] == 0
+    assert found.titles["test"] == apart.titles["test"] > 1
+
+
 def test_rows_without_a_time_fall_by_hash_in_the_asked_shares(engine: Engine) -> None:
     found = flat_shop(engine, 10_000, Split(validation=0.2, test=0.3))
     # Standard deviations are 40 and 46 of 10,000; five of them are allowed.
