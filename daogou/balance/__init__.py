@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from daogou.balance.base import Balancer, gram_at
+from daogou.balance.bilevel import Bilevel
 from daogou.balance.db_mtl import DBMTL
 from daogou.balance.fixed import Fixed
 from daogou.balance.from_gram import (
@@ -39,6 +40,7 @@ BALANCERS: Final[dict[str, Callable[..., Balancer]]] = {
     "gradnorm": GradNorm,
     "db_mtl": DBMTL,
     "metabalance": MetaBalance,
+    "bilevel": Bilevel,
     "geometric_mean": GeometricMean,
     "imtl_l": IMTLL,
     "uw": UW,

@@ -39,6 +39,10 @@ class Balancer(ABC):
     def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
         """Weights ``[T]`` from detached losses ``[T]`` and, if asked for, gram ``[T, T]``."""
 
+    def take(self, losses: Tensor, shared: Tensor) -> Tensor:
+        """The Gram ``[T, T]`` of a batch, of losses ``[T]`` and the mixer's input ``[B, D]``."""
+        return gram_at(losses, shared)
+
     def is_new(self, gram: Tensor) -> bool:
         """Whether this Gram is not the one of the call before: a kept one is the same tensor.
 
@@ -69,9 +73,15 @@ def gram_at(losses: Tensor, shared: Tensor) -> Tensor:
     Learning as Multi-Objective Optimization", NeurIPS 2018, bound the gradients at the shared
     weights by those at the shared activation.
     """
-    rows = [torch.autograd.grad(loss, shared, retain_graph=True)[0].flatten() for loss in losses]
-    gradients = torch.stack(rows)
+    gradients = task_gradients(losses, shared).flatten(1)
     return gradients @ gradients.T
+
+
+def task_gradients(losses: Tensor, shared: Tensor) -> Tensor:
+    """The gradient of each loss ``[T]`` at a shared activation ``[B, D]``, ``[T, B, D]``."""
+    return torch.stack(
+        [torch.autograd.grad(loss, shared, retain_graph=True)[0] for loss in losses]
+    )  # fmt: skip
 
 
 def legal(name: str, value: float, holds: bool, wanted: str) -> float:

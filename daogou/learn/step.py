@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from daogou.balance import Balancer, gram_at
+from daogou.balance import Balancer
 from daogou.features.batch import Batch
 from daogou.model.encoded import Encoded
 from daogou.model.joint import JointModel
@@ -54,7 +54,7 @@ def backward(
     if len(balanced):
         if balancer.needs_gram and take_gram and found.shared is not None:
             weights[funnel] = 1.0
-            taken = gram_at(balanced, found.shared) * heard[:, None] * heard
+            taken = balancer.take(balanced, found.shared) * heard[:, None] * heard
             gram = taken if gram is None else (gram + taken) / 2
         weights[funnel] = static[funnel] * balancer(balanced.detach() * heard, gram)
     (found.values if learns is None else found.values * learns).sum().backward()

@@ -50,11 +50,12 @@ ILLEGAL: tuple[tuple[str, dict[str, float], str], ...] = (
     ("db_mtl", {"decay": 1.0}, r"decay: 1\.0; give 0 up to 1, without 1"),
     ("metabalance", {"decay": 1.0}, r"decay: 1\.0; give 0 up to 1, without 1"),
     ("metabalance", {"relax": 1.5}, r"relax: 1\.5; give 0 to 1"),
+    ("bilevel", {"rate": 0.0}, r"rate: 0\.0; give more than 0"),
     ("metabalance", {"target": 3}, r"target: 3; give a place from -3 to 2, as there are 3"),
 )
 # Those whose weights sum to T whatever the gradients are, and those whose step is never longer
 # than the plain sum.
-SUMS = {"mgda", "imtl_g", "fairgrad", "nash_mtl", "db_mtl", "gradnorm"}
+SUMS = {"mgda", "imtl_g", "fairgrad", "nash_mtl", "db_mtl", "gradnorm", "bilevel"}
 SHORTER = {"dualproj", "mgda", "cagrad", "config", "fairgrad", "nash_mtl"}
 # Those of which each weight is this or more.
 LEAST = {"upgrad": 1.0, "dualproj": 1.0, "pcgrad": 1.0, "gradvac": 1.0, "cagrad": 1 / 1.4}
@@ -302,7 +303,7 @@ def test_a_kept_gram_is_read_once(name: str) -> None:
         balancer(UNEQUAL * by, gram)
     assert all(torch.equal(value, before[key]) for key, value in balancer.state().items())
     balancer(UNEQUAL * 0.5, gram.clone())
-    if name in {"db_mtl", "metabalance", "gradnorm", "gradvac"}:
+    if name in {"db_mtl", "metabalance", "gradnorm", "gradvac", "bilevel"}:
         assert any(not torch.equal(value, before[key]) for key, value in balancer.state().items())
 
 

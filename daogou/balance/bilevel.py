@@ -1,0 +1,73 @@
+"""Weights that grow for tasks whose last step lowered the losses of rows it had not seen."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from daogou.balance.base import Balancer, legal, norms_of, task_gradients
+
+
+class Bilevel(Balancer):
+    """``w_k <- w_k exp(rate * cos(G', g_k))``, brought back to the sum that the weights had.
+
+    One step of the outer problem of bilevel optimisation (Franceschi et al., "Bilevel Programming
+    for Hyperparameter Optimization and Meta-Learning", ICML 2018): the loss of held-out rows after
+    a step along ``sum w_k g_k`` falls with ``w_k`` as ``g_k`` points along its gradient ``G'``,
+    here that of all tasks. Unlike there no row is kept from training: each batch whose Gram is
+    taken is the held-out one of the batch before it, in whose step it had no part. Gradients are
+    those of a linear layer that stood at the mixer's input, ``x^T dL_k / dx``: they can be compared
+    between batches and cost no pass through the encoders. Given a Gram of one batch alone, that
+    batch judges itself. An epoch's first batch judges nothing. Weights sum to T while all tasks are
+    there; a batch without some task leaves its weight alone.
+    """
+
+    needs_gram = True
+
+    def __init__(self, n_tasks: int, *, rate: float = 0.05) -> None:
+        super().__init__(n_tasks)
+        self.rate = legal("rate", rate, 0 < rate < torch.inf, "more than 0")
+        self.weights = torch.ones(n_tasks)
+        self.before: Tensor | None = None  # [T, D * D] of the batch whose step is judged
+        self.lengths: Tensor | None = None  # [1 + T]: of all tasks together here, of each there
+
+    def take(self, losses: Tensor, shared: Tensor) -> Tensor:
+        """Inner products ``[T, T]`` of this batch's gradients (rows) with those of the last."""
+        gradients = task_gradients(losses, shared)
+        now = (shared.detach().T @ gradients).flatten(1)
+        before, self.before = self.before, now
+        if before is None:
+            before = torch.zeros_like(now)
+        self.lengths = torch.cat([now.sum(0).norm()[None], before.norm(dim=1)])
+        return now @ before.T
+
+    def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
+        """Weights ``[T]`` after what this batch says of the last step, if its Gram is new."""
+        assert gram is not None
+        products, known = gram.detach().cpu().float(), (losses != 0).cpu()
+        known &= (products != 0).any(0) | (products != 0).any(1)
+        if self.is_new(gram):
+            if self.lengths is None:  # one batch's own Gram
+                whole = products.sum().clamp(min=0).sqrt()[None]
+                lengths = torch.cat([whole, norms_of(products)])
+            else:
+                lengths = self.lengths.cpu().float()
+            product = lengths[0] * lengths[1:]
+            cosines = torch.where(product > 0, products.sum(0) / product, 0.0).clamp(-1, 1)
+            total = self.weights[known].sum()
+            grown = self.weights * (self.rate * cosines).exp()
+            grown = grown * (total / grown[known].sum())
+            self.weights = torch.where(known & grown.isfinite(), grown, self.weights)
+        return torch.where(known, self.weights, 1.0).to(losses)
+
+    def end_epoch(self) -> None:
+        """The next epoch begins with a batch that judges nothing, as after a restart."""
+        self.before = self.lengths = None
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights."""
+        return {"weights": self.weights.clone()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a `state`."""
+        self.weights = state["weights"].clone()
