@@ -164,6 +164,9 @@ def simulate(  # noqa: PLR0913 - one parameter per flag of the contract
     kappa: Annotated[float | None, typer.Option(help="Share of taste the stages share.")] = None,
     sign: Annotated[int | None, typer.Option(help="1 or -1: how shared taste acts later.")] = None,
     confounder: Annotated[float | None, typer.Option(help="Weight of the hidden intent.")] = None,
+    domain: Annotated[int | None, typer.Option(help="A further shop beside that of 0.")] = None,
+    overlap: Annotated[float | None, typer.Option(help="Share of taste that it has of 0.")] = None,
+    shared_users: Annotated[float | None, typer.Option(help="Share of its users.")] = None,
     seed: Seed = None,
 ) -> None:
     """Make a shop whose truth is known.
@@ -174,7 +177,8 @@ def simulate(  # noqa: PLR0913 - one parameter per flag of the contract
 
     asked = {
         "users": users, "items": items, "exposures": exposures, "kappa": kappa, "sign": sign,
-        "confounder": confounder,
+        "confounder": confounder, "domain": domain, "overlap": overlap,
+        "shared_users": shared_users,
     }  # fmt: skip
     given = {name: value for name, value in asked.items() if value is not None}
     answer(simulator.simulate(folder, preset, seed=seed or 0, **given))
@@ -465,12 +469,75 @@ def compare(  # noqa: PLR0913 - one parameter per flag of the contract
 
 
 @app.command()
+def transfer(  # noqa: PLR0913 - one parameter per flag of the contract
+    run: Run,
+    to: Annotated[
+        Path, typer.Option("--to", help="The other shop's shop.toml.", show_default=False)
+    ],
+    out: Out,
+    how: Annotated[
+        str, typer.Option(help="scratch, frozen, adapter, full, joint, or auto: by validation.")
+    ] = "auto",
+    sizes: Annotated[
+        str, typer.Option(help="Training exposures to try the ways on, with commas between.")
+    ] = "100,300,1000,3000,10000,100000",
+    seeds: Annotated[int, typer.Option(min=1, help="Fits of each way and size.")] = 3,
+    margin: Annotated[float, typer.Option(help="A difference below this does not matter.")] = 0.001,
+    same: Annotated[
+        str, typer.Option(help="Whose ids mean the same in both shops: users,items, one or none.")
+    ] = "users,items",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
+    waive: Waive = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    lang: Lang = "en",
+) -> None:
+    """Fit a shop from what a run of another learnt, if that helps.
+
+    Example: daogou transfer runs/grocery --to shops/drug/shop.toml --out runs/drug
+    """
+    from daogou import artifact
+    from daogou.learn.transfer import Wanted
+    from daogou.learn.transfer import transfer as move
+    from daogou.report import terminal
+    from daogou.report.transfer import sentences, transfer_page
+
+    language = _language(lang)
+    wanted = Wanted(
+        how=how,
+        sizes=_numbers("--sizes", sizes),
+        seeds=seeds,
+        margin=margin,
+        same=_names("" if same == "none" else same),
+    )
+    described = _shop(to, sets, seed, waive)
+    with watched() as progress:
+        found = move(run, described, out, wanted, resume=resume, progress=progress)
+    document = artifact.plain(found)
+    page = out / "transfer" / "transfer.html"
+    artifact.write_whole(page, transfer_page(document["transfer"], lang=language))
+    terminal.show(console, terminal.transfers(document["transfer"], lang=language))
+    for sentence in sentences(document["transfer"], lang=language):
+        _note(sentence)
+    _note(str(page))
+    answer(document)
+
+
+def _numbers(flag: str, text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between."""
+    try:
+        return tuple(int(word) for word in _names(text))
+    except ValueError:
+        raise ConfigError(f"{flag} {text}: whole numbers are wanted, such as 100,1000") from None
+
+
+@app.command()
 def report(
     folder: Annotated[
         Path,
         typer.Argument(
             metavar="RUN_OR_DIR",
-            help="A folder made by fit, compare, tune or relate.",
+            help="A folder made by fit, compare, tune or relate, or RUN/transfer.",
             show_default=False,
         ),
     ],
@@ -503,6 +570,7 @@ def _kind_of(folder: Path) -> str:
     """What made a folder, by what is in it."""
     marks = {
         "compare": ("compare.json",), "tune": ("tune.json",), "relate": ("relate.json",),
+        "transfer": ("transfer.json",),
         "run": ("manifest.json", "events.jsonl"),
     }  # fmt: skip
     for kind, names in marks.items():
@@ -582,11 +650,22 @@ def _report_relate(folder: Path, lang: str) -> _Report:
     return terminal.relations(document, lang=lang), sentences(document, lang=lang), page
 
 
+def _report_transfer(folder: Path, lang: str) -> _Report:
+    from daogou.artifact import read_document
+    from daogou.report import terminal
+    from daogou.report.transfer import sentences, transfer_page
+
+    document = read_document(folder / "transfer.json")
+    tables = [terminal.transfers(document, lang=lang)]
+    return tables, sentences(document, lang=lang), transfer_page(document, lang=lang)
+
+
 _REPORTS: Final[Mapping[str, Callable[[Path, str], _Report]]] = {
     "run": _report_run,
     "compare": _report_compare,
     "tune": _report_tune,
     "relate": _report_relate,
+    "transfer": _report_transfer,
 }
 
 

@@ -571,11 +571,14 @@ def _write_exposures(
     own += ["CAST(user AS VARCHAR) AS user_key", "CAST(item AS VARCHAR) AS item_key"]
     own += ["request"] if timed else ["request", "query"]
     own += [name_of("label_" + stage) for stage in transform.stages]
+    shown = engine.columns(source)
     if transform.value:  # another shop's tables may lack what the run learnt
-        own.append("value" if "value" in engine.columns(source) else "NULL::DOUBLE AS value")
+        own.append("value" if "value" in shown else "NULL::DOUBLE AS value")
     awaited = [stage for stage in delayed(shop) if stage in transform.stages]
     own += [name_of(prefix + stage) for prefix in ("delay_", "watched_") for stage in awaited]
-    context = transform.context.select(source, "context_")
+    # Another shop's tables may lack a column that the run read; it is missing then.
+    there = [name for name in transform.context.names if f"context_{name}" in shown]
+    context = transform.context.kept(there).select(source, "context_")
     sql = f"SELECT {', '.join([*own, context] if context else own)} FROM {source}"
     queries = _Queries(writer, {first for first, _ in ranges.values()})
     keys = pa.schema([(name, pa.string()) for name in ("id", "user", "item", "request")])

@@ -67,7 +67,7 @@ class TextVocab:
     @cached_property
     def _offsets(self) -> tuple[int, ...]:
         """The first row of each channel."""
-        sizes = (2 + len(self.words), *2 * [len(self.pairs)], *2 * [len(self.affixes)], _N_SHAPES)
+        sizes = (2 + len(self.words), *2 * [len(self.pairs)], *2 * [len(self.affixes)], N_SHAPES)
         return (0, *(int(end) for end in np.cumsum(sizes)))
 
     @cached_property
@@ -311,7 +311,7 @@ _CHUNK = 65536  # titles whose pairs are counted at a time
 _LENGTHS = 6
 _KINDS = ("han", "kana", "hangul", "letter", "digit", "other")
 _CASES = 3
-_N_SHAPES = len(_KINDS) * _LENGTHS * _CASES
+N_SHAPES = len(_KINDS) * _LENGTHS * _CASES
 
 
 class Laid(NamedTuple):

@@ -110,7 +110,7 @@ def multi(runs: Runs, candidates: Mapping[str, Shop], base: Artifact) -> Iterato
             [read_answers(run, "joint/") for run in made],
             [read_answers(run, "best/") for run in made],
             **measured([made]),
-            validation=[_joint_score(run) for run in made],
+            validation=[joint_score_of(run) for run in made],
         )
 
 
@@ -156,7 +156,7 @@ def measured(runs: Sequence[Sequence[Path]]) -> dict[str, Any]:
     }
 
 
-def _joint_score(run: Path) -> float:
+def joint_score_of(run: Path) -> float:
     """Mean over tasks of validation loss over the best constant's, of the epoch that was kept."""
     relative = [
         loss["loss"] / loss["constant"]

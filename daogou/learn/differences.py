@@ -72,7 +72,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class _Worth:
+class Worth:
     """What a contender's answers are worth on some rows: ``values [S]``, ``drawn [S, n]``."""
 
     values: Floats
@@ -83,7 +83,7 @@ class _Worth:
         """Over the seeds."""
         return float(self.values.mean())
 
-    def less(self, other: "_Worth", n_groups: int) -> Paired:
+    def less(self, other: "Worth", n_groups: int) -> Paired:
         """How much better it is than another, seed by seed; NaN where that is undefined.
 
         Of whom there is one answer only, it is that of every seed.
@@ -92,10 +92,10 @@ class _Worth:
         ours, theirs = self.of(seeds), other.of(seeds)
         return combine(ours.values - theirs.values, ours.drawn - theirs.drawn, n_groups=n_groups)
 
-    def of(self, seeds: int) -> "_Worth":
+    def of(self, seeds: int) -> "Worth":
         """The same for so many seeds."""
         repeated = (seeds if len(self.values) == 1 else 1,)
-        return _Worth(np.tile(self.values, repeated), np.tile(self.drawn, (*repeated, 1)))
+        return Worth(np.tile(self.values, repeated), np.tile(self.drawn, (*repeated, 1)))
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class _Cell:
 
     question: Question  # of the slice's rows
     slice: str
-    worths: Mapping[str, _Worth]  # by contender
-    best: Mapping[str, _Worth]  # of each task's own epoch
+    worths: Mapping[str, Worth]  # by contender
+    best: Mapping[str, Worth]  # of each task's own epoch
     ceiling: float
 
     @property
@@ -165,8 +165,8 @@ def _cells(
         cut |= {name: question.only(where) for name, where in slices.of(question).items()}
         for name, part in cut.items():
 
-            def worth(answers: Sequence[Answers], part: Question = part) -> _Worth | None:
-                return _worth(part, answers, (asked.draws, shop.seed))
+            def worth(answers: Sequence[Answers], part: Question = part) -> Worth | None:
+                return worth_of(part, answers, (asked.draws, shop.seed))
 
             worths = {each.name: worth(each.answers) for each in contenders}
             best = {each.name: worth(each.best) for each in contenders} if not name else {}
@@ -180,7 +180,7 @@ def _cells(
     progress("judge", len(found), len(found), "done")
 
 
-def _worth(part: Question, answers: Sequence[Answers], draws: tuple[int, int]) -> _Worth | None:
+def worth_of(part: Question, answers: Sequence[Answers], draws: tuple[int, int]) -> Worth | None:
     """None where some answer is missing; draws are the same for all who answer."""
     if not answers or any(part.name not in each for each in answers):
         return None
@@ -192,7 +192,7 @@ def _worth(part: Question, answers: Sequence[Answers], draws: tuple[int, int]) -
         else np.full(n, math.nan)
         for each in judged
     ]
-    return _Worth(np.array([each.value for each in judged]), np.stack(drawn))
+    return Worth(np.array([each.value for each in judged]), np.stack(drawn))
 
 
 def _of_contender(contender: Contender, cells: Sequence[_Cell]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.store import SPLITS, Store, compile_store, link_store, open_store
 from daogou.features.transform import Transform, fit_transform
 from daogou.learn import rates, tally
+from daogou.learn.adapter import settle
 from daogou.learn.finish import finish, finish_like
 from daogou.learn.gates import watching
 from daogou.learn.journal import append_record, keep_records
@@ -146,7 +147,10 @@ def fit(
     tables = _compiled(shop, settings, first.folder, progress)
     _teachable(shop, tables.store)
     learner = partial(Learner, settings=settings, observe=observe, onto=onto)
-    model, state = _taught(tables, learner, shop, first, progress, keep_each=keep_each)
+    beside = open_store(onto.beside) if onto is not None and onto.beside is not None else None
+    model, state = _taught(
+        tables, learner, shop, first, progress, beside=beside, keep_each=keep_each
+    )
     done = finish(model, tables.store, settings.calibration, history_length=length)
     returning = fit_returning(tables.store, tables.transform, history_length=length)
     again = None
@@ -191,14 +195,22 @@ def fit(
     return answer
 
 
-def compile_tables(shop: Shop, folder: Path, *, progress: Progress = quiet) -> None:
+def compile_tables(
+    shop: Shop,
+    folder: Path,
+    *,
+    progress: Progress = quiet,
+    cut: Callable[[Engine], None] | None = None,
+    blend: Callable[[Engine, Transform], Transform] | None = None,
+) -> tuple[Transform, Store]:
     """Transform and store of a shop's tables, for the ``like`` of many runs.
 
-    One that is there whole is left as it is, one that a kill cut short is made anew.
+    One that is there whole is left as it is, one that a kill cut short is made anew. ``cut`` takes
+    rows out of the prepared tables, ``blend`` makes the transform that is kept of the fitted one.
     """
     settings, _ = settings_of(shop)
     folder.mkdir(exist_ok=True)
-    _compiled(shop, settings, folder, progress)
+    return _compiled(shop, settings, folder, progress, cut=cut, blend=blend)[:2]
 
 
 def started_as(shop: Shop) -> str:
@@ -265,6 +277,8 @@ def _compiled(
     progress: Progress,
     *,
     validation_teaches: bool = False,
+    cut: Callable[[Engine], None] | None = None,
+    blend: Callable[[Engine, Transform], Transform] | None = None,
 ) -> _Tables:
     """Transform and store of the shop's tables; those of an earlier try where it got so far."""
     done = run / "transform.json"
@@ -279,6 +293,8 @@ def _compiled(
         progress("prepare", 0, 3, "reading tables")
         counts: Counts = prepare(engine, shop, validation_teaches=validation_teaches)
         _sound(check(engine, shop, counts), settings.waive)
+        if cut is not None:
+            cut(engine)
         progress("prepare", 1, 3, "fitting the transform")
         transform = fit_transform(
             engine,
@@ -288,6 +304,8 @@ def _compiled(
             text_length=settings.text_length,
             word_count=settings.word_count,
         )
+        if blend is not None:
+            transform = blend(engine, transform)
         progress("prepare", 2, 3, "compiling the store")
         store = compile_store(engine, shop, transform, run / "store")
         progress("prepare", 3, 3, "ready")
@@ -328,21 +346,26 @@ def _taught(
     course: _Course,
     progress: Progress,
     *,
+    beside: Store | None = None,
     keep_each: bool = False,
 ) -> tuple[JointModel, State]:
-    """A model of the tables with the weights of its best epoch, on the processor."""
+    """A model of the tables with the weights of its best epoch, on the processor.
+
+    ``beside`` is a store whose exposures are taught too.
+    """
     transform, store, _ = tables
     settings, shape = settings_of(shop)
     torch.manual_seed(shop.seed)
     model = artifact.model_of(transform, store, shop, shape)
     tally.count(model, transform, store)
-    rates.count(model, store)
+    rates.count(model, store, beside)
     model.to(device_of(settings.device))
     with fast_memory():
         _read_titles(model, transform, store, shop, course.folder, progress)
         state = _train(learner_of(model), store, shop, course, progress, keep_each=keep_each)
     model.to("cpu")
     model.load_state_dict(load_file(course.folder / "checkpoint" / "best.safetensors"))
+    settle(model)
     return model, state
 
 

@@ -1,6 +1,5 @@
 """A shop to a run in which no stage is worse off for sharing, and the evidence for it."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isnan
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from daogou import artifact
 from daogou.artifact import Artifact
 from daogou.errors import ConfigError
-from daogou.features.store import link_store
+from daogou.learn.adopt import adopt
 from daogou.learn.compare import size_of
 from daogou.learn.fit import claim, finished, fit
 from daogou.learn.judge import answers_of, questions
@@ -350,26 +349,8 @@ def _finish(run: Path, chosen: Tried, receipt: Mapping[str, Any]) -> dict[str, A
 
     Epochs are those of its base, in which all tasks but those that went were taught.
     """
-    for name in ("events.jsonl", "prepared.json"):
-        artifact.write_whole(run / name, (chosen.base / name).read_text("utf-8"))
-    shutil.rmtree(run / "store", ignore_errors=True)
-    link_store(chosen.run / "store", run / "store")
-    made = artifact.load(chosen.run, verify=False)
-    kept = ("history_length", "settings", "fit", "prepared")
-    taught = artifact.read_manifest(chosen.base)["fit"]
-    epochs = {name: taught[name] for name in ("epochs", "best_epoch", "seconds")}
-    answer = {**made.manifest["fit"], **epochs, "run": str(run), "guard": dict(receipt)}
-    record = {name: made.manifest[name] for name in kept} | {"fit": answer}
     artifact.write_document(run / "receipt.json", receipt)
-    artifact.save(
-        run,
-        shop=made.shop,
-        transform=made.transform,
-        model=made.model,
-        shape=settings_of(made.shop)[1],
-        record=record,
-    )
-    return answer
+    return adopt(run, chosen.run, {"guard": dict(receipt)}, base=chosen.base)
 
 
 # ---- rows and users -----------------------------------------------------------------------

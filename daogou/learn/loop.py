@@ -1,8 +1,10 @@
 """Batches to a trained model: the one loop of steps, which every way of training runs."""
 
+import itertools
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from daogou.errors import DataError
 from daogou.features.batch import Batch, Epoch, make_batch, plan_epoch
-from daogou.features.store import Store
+from daogou.features.store import Store, open_store
 from daogou.learn.onto import Onto, hold
 from daogou.learn.optimise import RowAdagrad, dense_groups, dense_of, omega, row_groups
 from daogou.learn.sampling import Sampling
@@ -19,6 +21,8 @@ from daogou.learn.step import backward, heard_of
 from daogou.model.joint import JointModel
 
 Progress = Callable[[str, int, int, str], None]  # what, done, of how many, a few words
+_BESIDE: Final = frozenset(["funnel"])
+_BESIDE_ROWS: Final = 2048
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Learner:
 
     ``dense`` are the weights of AdamW, ``rows`` the optimiser of the tables. Batches are made one
     step ahead in a thread of their own and moved to the model's device. With ``onto`` a finished
-    run's weights are the start, and one stage may learn alone.
+    run's weights are the start, and one stage may learn alone, or other exposures beside.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Learner:
     ) -> None:
         self.model, self.settings, self.observe = model, settings, observe
         self.device = model.device
+        self.held = [] if onto is None else hold(model, onto)
         self.dense = dense_of(model)
         self.rows = RowAdagrad(
             row_groups(model, l2=settings.row_l2), learning_rate=settings.row_learning_rate
@@ -70,11 +75,14 @@ class Learner:
         n_funnel = sum(task.family == "funnel" for task in model.tasks)
         self.balancer = balancer_of(settings, n_funnel)
         self.static = torch.tensor([task.weight for task in model.tasks], device=self.device)
-        self.held = [] if onto is None else hold(model, onto)
         self.learns: Tensor | None = None
         if onto is not None and onto.task is not None:
             own = [float(task.name == onto.task) for task in model.tasks]
             self.learns = torch.tensor(own, device=self.device)
+        self.pull = onto.pull if onto is not None else 0.0
+        moving = [weight for weight in self.dense if weight.requires_grad]
+        self.starts = [(w, w.detach().clone()) for w in moving] if self.pull else []
+        self.beside = None if onto is None or onto.beside is None else open_store(onto.beside)
 
     def plan(self, store: Store, seed: int, epoch: int, *, stopped: Collection[str] = ()) -> Epoch:
         """What the steps of an epoch will read; ``stopped`` families are taught less often."""
@@ -112,6 +120,7 @@ class Learner:
         total = torch.zeros_like(self.static)
         gram: Tensor | None = None
         n_funnel = 0
+        others = self._others(seed)
         for step, batch in enumerate(self.batches(store, plan)):
             if self.observe is not None:
                 self.observe(self, store, batch, Place(seed[1], step, len(plan)))
@@ -122,6 +131,8 @@ class Learner:
             losses, gram = self.step(batch, gram, take_gram=take_gram, families=families)
             n_funnel += families is None or "funnel" in families
             total += losses
+            for other in itertools.islice(others, 1):
+                self.step(other, families=_BESIDE)
             if step % 10 == 0 or step + 1 == len(plan):
                 words = f"epoch {seed[1] + 1}, loss {float(losses.sum()):.4f}"
                 progress("steps", step + 1, len(plan), words)
@@ -130,6 +141,29 @@ class Learner:
             each.restore()
         n_steps = [plan.n_steps(task.family) for task in self.model.tasks]
         return total.cpu() / torch.tensor(n_steps)
+
+    def _others(self, seed: tuple[int, int]) -> Iterator[Batch]:
+        """Batches of the exposures beside, over and over; none where there are none.
+
+        They teach the stages alone: what is counted for matching is the shop's own.
+        """
+        if self.beside is None:
+            return
+        for again in itertools.count():
+            plan = plan_epoch(
+                self.beside,
+                seed=seed[0],
+                epoch=seed[1] + self.settings.epochs * again,
+                rows_per_step=_BESIDE_ROWS,
+                titles_per_step=1,
+                title_passes=0.0,
+                profile_passes=0.0,
+                extra_items=0,
+            )
+            if not len(plan):
+                return
+            for step in range(len(plan)):
+                yield self.batch(self.beside, plan, step).to(self.device)
 
     def step(
         self,
@@ -164,9 +198,22 @@ class Learner:
         torch.nn.utils.clip_grad_norm_(self.dense, self.settings.clip)
         self.adam.step()
         self.rows.step()
+        self._draw_back()
         if drawn is not None:
             self.balancer.after(self._again(batch, drawn, families))
         return stepped.losses, stepped.gram
+
+    @torch.no_grad()
+    def _draw_back(self) -> None:
+        """Dense weights some of the way to where they began.
+
+        The penalty of Xuhong et al., "Explicit Inductive Bias for Transfer Learning with
+        Convolutional Networks" (L2-SP), ICML 2018, decoupled from the gradient as AdamW's decay is.
+        """
+        if self.starts:
+            share = min(float(self.adam.param_groups[0]["lr"]) * self.pull, 1.0)
+            for weight, start in self.starts:
+                weight.lerp_(start, share)
 
     def _dense_of(self, families: Collection[str] | None) -> list[Tensor]:
         """The dense weights that a step of these families may move: no other family's head."""

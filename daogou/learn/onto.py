@@ -10,21 +10,31 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from daogou.errors import ArtifactError
+from daogou.learn.adapter import adapt, freeze
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import JointModel
 
 _MIXER: Final = "heads.funnel.mixer."
+_MEET: Final = "heads.funnel.meet."
+USUAL, SPREAD, SCALE = f"{_MEET}usual", f"{_MEET}spread", f"{_MEET}rates.scale"
+ALL, HEADS, ADAPTERS = "all", "heads", "adapters"
 
 
 @dataclass(frozen=True)
 class Onto:
     """The run whose weights are the start, and the stage whose own layers alone learn on them.
 
-    Without a stage all weights learn on.
+    Without a stage weights learn on: ``learns`` says which, `ALL` or, of the encoders, none
+    (`HEADS`) or changes of low rank (`ADAPTERS`). ``pull`` draws dense weights back to the start,
+    by ``rate * pull`` of the way at each step. ``beside`` is a store of the same transform, whose
+    exposures are taught too: a step of them after each step.
     """
 
     run: Path
     task: str | None = None
+    learns: str = ALL
+    pull: float = 0.0
+    beside: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,10 @@ def hold(model: JointModel, onto: Onto) -> list[Held]:
     weights: Mapping[str, Tensor] = load_file(onto.run / "model.safetensors")
     if onto.task is None:
         _begin(model, weights)
+        if onto.learns == HEADS:
+            freeze(model)
+        elif onto.learns == ADAPTERS:
+            adapt(model)
         return []
     place = [task.name for task in model.tasks].index(onto.task)
     own = own_parts(model, place)
@@ -72,11 +86,17 @@ def hold(model: JointModel, onto: Onto) -> list[Held]:
 
 @torch.no_grad()
 def _begin(model: JointModel, weights: Mapping[str, Tensor]) -> None:
-    """Every weight of the model as the run has it."""
+    """Every weight of the model as the run has it, and its inputs measured as they were there."""
     for name, weight in model.named_parameters():
         if name not in weights or weights[name].shape != weight.shape:
             raise ArtifactError(f"weights of another shape: {name}")
         weight.copy_(weights[name])
+    if USUAL in weights:
+        meet = cast(FunnelHead, model.heads["funnel"]).meet
+        for name, own in ((USUAL, meet.usual), (SPREAD, meet.spread)):
+            own.copy_(torch.where(weights[name].isnan(), own.cpu(), weights[name]))
+        if meet.rates is not None and SCALE in weights:
+            meet.rates.measure_by(weights[SCALE])
 
 
 def _take(model: JointModel, weights: Mapping[str, Tensor]) -> None:

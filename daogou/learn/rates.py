@@ -1,7 +1,7 @@
 """A store to what is counted for the funnel to read: rates of products, and what is usual."""
 
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -14,16 +14,18 @@ from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import JointModel
 from daogou.model.rates import Rates
 
+Array = NDArray[Any]
 Floats = NDArray[np.float64]
 _LEAST: Final = 1e-9  # a rate has a logarithm
 _SOME: Final = 4096  # training exposures whose repeats are looked at
 
 
-def count(model: JointModel, store: Store) -> None:
+def count(model: JointModel, store: Store, beside: Store | None = None) -> None:
     """Fill what the funnel counts from the training split; nothing where it has none.
 
     Rates of products are standardised as the training exposures have them, and so are the repeats
-    of a past, by some of them.
+    of a past, by some of them. ``beside`` is a store of the same transform, whose exposures count
+    for the rates too.
     """
     first, last = store.ranges["train"]
     if "funnel" not in model.heads or first == last:
@@ -33,34 +35,42 @@ def count(model: JointModel, store: Store) -> None:
         some = np.unique(np.linspace(first, last - 1, _SOME).astype(np.int64))
         head.meet.fill(make_batch(store, some, history_length=1).exposures["repeats"])
     if head.meet.rates is not None:
-        _count_rates(head.meet.rates, head, store)
+        others = [] if beside is None else [beside]
+        _count_rates(head.meet.rates, head, store, *others)
 
 
-def _count_rates(rates: Rates, head: FunnelHead, store: Store) -> None:
-    tables = counted(store, len(rates.known), head.columns)
+def _count_rates(rates: Rates, head: FunnelHead, store: Store, *others: Store) -> None:
+    tables = counted(store, len(rates.known), head.columns, *others)
     first, last = store.ranges["train"]
     shown = tables[0][store["items/id"][store["exposures/item"][first:last]]]
-    spread = shown.std(axis=0)
-    tables = (tables - shown.mean(axis=0)) / np.where(spread > _LEAST, spread, 1.0)
-    known, *apart = torch.from_numpy(tables).float()
-    rates.fill(known, torch.stack(apart))
+    mean, spread = shown.mean(axis=0), shown.std(axis=0)
+    spread = np.where(spread > _LEAST, spread, 1.0)
+    known, *apart = torch.from_numpy((tables - mean) / spread).float()
+    rates.fill(known, torch.stack(apart), torch.from_numpy(np.stack([mean, spread])).float())
 
 
-def counted(store: Store, n_ids: int, stages: Sequence[int]) -> Floats:
+def counted(store: Store, n_ids: int, stages: Sequence[int], *others: Store) -> Floats:
     """What training says of id rows, ``[1 + FOLDS, n_ids, 1 + S]``: all, then all but each fold.
 
     The logarithms of one plus the mass of exposures, scaled to a full log, and of the rate of each
     stage over all exposures where it is known, smoothed, in units of the rate of all products: that
     of all but a fold would tell the fold how many positives are its own. The unknown product is
-    many products, of which nothing is said: it has no mass and the rate of all.
+    many products, of which nothing is said: it has no mass and the rate of all. ``others`` are
+    stores of the same ids, whose exposures count too.
     """
-    at = np.arange(*store.ranges["train"])
-    ids = np.asarray(store["items/id"])[store["exposures/item"][at]]
-    labels = store["exposures/labels"][at]
-    weight = np.asarray(store["exposures/weight"][at], dtype=np.float64)
+    told = zip(*(_told(each, stages) for each in (store, *others)), strict=True)
+    ids, labels, weight, folds = (np.concatenate(each) for each in told)
     # One id more, which nobody saw: what the unknown one is told.
-    mass, rates = cross_fitted(ids, labels[:, stages], weight, folds_of(store, at), n_ids + 1)
+    mass, rates = cross_fitted(ids, labels, weight, folds, n_ids + 1)
     logs = np.log(rates + _LEAST)
     tables = np.concatenate([np.log1p(mass)[..., None], logs - logs[:, n_ids:]], axis=2)
     tables[:, 0] = tables[:, n_ids]
     return tables[:, :n_ids]
+
+
+def _told(store: Store, stages: Sequence[int]) -> tuple[Array, Array, Array, Array]:
+    """Id rows, labels ``[n, S]``, weights and folds of the training exposures of a store."""
+    at = np.arange(*store.ranges["train"])
+    ids = np.asarray(store["items/id"])[store["exposures/item"][at]]
+    weight = np.asarray(store["exposures/weight"][at], dtype=np.float64)
+    return ids, store["exposures/labels"][at][:, stages], weight, folds_of(store, at)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 N_WAVES: Final = 4  # frequencies of a number's periodic encoding
-_BASIS: Final = 2 + 2 * N_WAVES
+BASIS: Final = 2 + 2 * N_WAVES
 
 
 class _Lookup(torch.autograd.Function):
@@ -90,7 +90,7 @@ class Fields(nn.Module):
 
     def __init__(self, n_rows: int, n_columns: int, n_numbers: int, width: int) -> None:
         super().__init__()
-        self.n_outputs = n_columns * width + n_numbers * _BASIS
+        self.n_outputs = n_columns * width + n_numbers * BASIS
         self.table = Table(n_rows, width, std=spread(width)) if n_columns else None
         self.register_buffer("waves", math.pi * 2.0 ** torch.arange(N_WAVES), persistent=False)
 

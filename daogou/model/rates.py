@@ -29,15 +29,29 @@ class Rates(nn.Module):
         self.register_buffer("known", torch.zeros(n_ids, self.n_outputs))
         # [FOLDS, n_ids, n_outputs] while it trains; a run does not keep them.
         self.register_buffer("apart", torch.zeros(0), persistent=False)
+        # [2, n_outputs] mean and spread of what was counted, before it was standardised.
+        self.register_buffer("scale", torch.zeros(2, self.n_outputs), persistent=False)
 
-    def fill(self, known: Tensor, apart: Tensor) -> None:
+    def fill(self, known: Tensor, apart: Tensor, scale: Tensor) -> None:
         """Take what was counted: of all training, and of all but each fold."""
         assert apart.shape == (FOLDS, *known.shape)
         self.known.copy_(known)
         self.apart = apart.to(self.known.device)
+        self.scale = scale.to(self.known.device)
+
+    def measure_by(self, scale: Tensor) -> None:
+        """Standardise what was counted by another ``scale [2, n_outputs]``; NaN keeps the own."""
+        (mean, spread), own = scale.to(self.scale), self.scale
+        mean, spread = (
+            torch.where(a.isnan(), b, a) for a, b in zip((mean, spread), own, strict=True)
+        )
+        for counts in (self.known, self.apart) if len(self.apart) else (self.known,):
+            counts.mul_(own[1]).add_(own[0] - mean).div_(spread)
+        self.scale = torch.stack([mean, spread])
 
     known: Tensor
     apart: Tensor
+    scale: Tensor
 
     def forward(self, ids: Tensor, folds: Tensor | None) -> Tensor:
         if not self.training or not len(self.apart):

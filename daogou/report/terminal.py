@@ -13,6 +13,7 @@ from rich.table import Table
 from daogou.report.receipt import WORDS as RECEIPT_WORDS
 from daogou.report.receipt import beside_rows
 from daogou.report.relate import AFFINITY, TRANSFER
+from daogou.report.transfer import numbers as transfer_numbers
 
 Document = Mapping[str, Any]
 
@@ -251,6 +252,15 @@ def _verdict_row(
     colour = {"HELPS": "green", "HURTS": "red"}.get(entry["verdict"])
     if colour:
         table.rows[-1].style = colour
+
+
+def transfers(document: Document, *, lang: str = "en") -> Table:
+    """One row for each size of training, task and way of a transfer."""
+    heads, rows = transfer_numbers(document, lang=lang)
+    table = _table(heads, numbers_from=3)
+    for cells in rows:
+        _row(table, *cells)
+    return table
 
 
 def machine(document: Document, *, lang: str = "en") -> Table:

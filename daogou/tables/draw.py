@@ -1,5 +1,6 @@
 """A world's settings and a seed to its products, shoppers, slates and what came of them."""
 
+import dataclasses
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,9 +104,14 @@ class Exposures:
     intent: Floats
 
 
-def _rng(seed: int, part: int) -> np.random.Generator:
+def _rng(seed: int, part: int, domain: int = 0) -> np.random.Generator:
     # A stream per part: a knob of one part leaves the others' draws as they were.
-    return np.random.default_rng([abs(seed), int(seed < 0), part])
+    return np.random.default_rng([abs(seed), int(seed < 0), part, *([domain] if domain else [])])
+
+
+def _blend(world: World, base: Floats, fresh: Floats) -> Floats:
+    """What a domain has in common with domain 0 and what is its own, at one variance."""
+    return np.asarray(np.sqrt(world.overlap) * base + np.sqrt(1 - world.overlap) * fresh)
 
 
 def _standard(values: Floats) -> Floats:
@@ -119,21 +125,52 @@ def n_shared(world: World) -> int:
     return round(world.kappa * world.width)
 
 
-def make_items(world: World, seed: int) -> Items:
-    """Draw the products; their attributes explain ``content`` of their latents' variance."""
-    rng = _rng(seed, 1)
+@dataclass(frozen=True)
+class _Attributes:
+    """Categories and attributes of products ``[I]``, and what each value means for taste."""
+
+    category: Ints
+    values: dict[str, Ints]
+    meaning: dict[str, Floats]  # [values, 2 width]
+    of_category: Floats  # [categories, 2 width]
+
+
+def _draw_attributes(world: World, rng: np.random.Generator) -> _Attributes:
     n, width, n_categories = world.items, world.width, len(CATEGORIES)
     category = rng.permutation(np.arange(n) % n_categories)
     values: dict[str, Ints] = {}
-    signal = np.zeros((n, 2 * width))
+    meaning: dict[str, Floats] = {}
     for name in ATTRIBUTES:
         n_values = len(VALUES[name])
         liked = np.exp(0.8 * rng.standard_normal((n_categories, n_values)))
         ladder = np.cumsum(liked, axis=1) / liked.sum(1, keepdims=True)
         values[name] = (ladder[category] < rng.random((n, 1))).sum(1).clip(max=n_values - 1)
-        vector = rng.standard_normal((n_values, 2 * width))
-        signal += _ATTRIBUTE_WEIGHT[name] * vector[values[name]]
-    signal += 0.5 * rng.standard_normal((n_categories, 2 * width))[category]
+        meaning[name] = rng.standard_normal((n_values, 2 * width))
+    return _Attributes(category, values, meaning, rng.standard_normal((n_categories, 2 * width)))
+
+
+def make_items(world: World, seed: int) -> Items:
+    """Draw the products; their attributes explain ``content`` of their latents' variance.
+
+    Products of a further domain are others, with the same attributes, whose values mean for taste
+    what they mean in domain 0 as far as the two overlap.
+    """
+    rng = _rng(seed, 1, world.domain)
+    n, width, n_categories = world.items, world.width, len(CATEGORIES)
+    drawn = _draw_attributes(world, rng)
+    category, values = drawn.category, drawn.values
+    if world.domain:
+        base = _draw_attributes(world, _rng(seed, 1))
+        drawn = _Attributes(
+            category,
+            values,
+            {name: _blend(world, base.meaning[name], drawn.meaning[name]) for name in values},
+            _blend(world, base.of_category, drawn.of_category),
+        )
+    signal = np.zeros((n, 2 * width))
+    for name in ATTRIBUTES:
+        signal += _ATTRIBUTE_WEIGHT[name] * drawn.meaning[name][values[name]]
+    signal += 0.5 * drawn.of_category[category]
     own = rng.standard_normal((n, 2 * width))
     latent = _standard(
         np.sqrt(world.content) * _standard(signal) + np.sqrt(1 - world.content) * own
@@ -158,10 +195,10 @@ def make_items(world: World, seed: int) -> Items:
         for i in range(n)
     )  # fmt: skip
     return Items(
-        keys=500_001 + np.arange(n),
+        keys=500_001 + n * world.domain + np.arange(n),
         category=category,
         values=values,
-        price=np.round(np.exp(log_price), 2),
+        price=np.exp(log_price).round(2),
         price_z=_standard(log_price),
         latent=latent[:, :width],
         later=later,
@@ -206,9 +243,20 @@ def profile_combinations() -> Ints:
     return np.stack([axis.ravel() for axis in grid], axis=1)
 
 
-def make_users(world: World, seed: int) -> Users:
-    """Draw the shoppers; their profile explains ``profile_strength`` of their taste's variance."""
-    rng = _rng(seed, 2)
+@dataclass(frozen=True)
+class _People:
+    """Who the shoppers ``[U]`` are, and what of their taste a domain shares with another."""
+
+    keys: Ints
+    city: Ints
+    chances: Mapping[str, Floats]  # of each value of a profile column, by city
+    profile: dict[str, Ints]
+    means: dict[str, Floats]  # the taste of each value of a profile column
+    own: Floats  # [U, width], what no profile tells of the taste for clicks
+    later: Floats  # [U, width], the taste of later stages
+
+
+def _draw_people(world: World, rng: np.random.Generator) -> _People:
     n, width = world.users, world.width
     city = rng.integers(len(CITIES), size=n)
     by_city = np.exp(0.5 * rng.standard_normal((len(CITIES), len(PROFILE["tier"]))))
@@ -221,11 +269,52 @@ def make_users(world: World, seed: int) -> Users:
         name: (np.cumsum(chance, 1)[city] < rng.random((n, 1))).sum(1).clip(max=chance.shape[1] - 1)
         for name, chance in chances.items()
     }
-    means = _profile_means(world, rng)
+    return _People(
+        keys=100_001 + n * world.domain + np.arange(n),
+        city=city,
+        chances=chances,
+        profile=profile,
+        means=_profile_means(world, rng),
+        own=rng.standard_normal((n, width)),
+        later=rng.standard_normal((n, width)),
+    )
+
+
+def _of_domain(world: World, base: _People, fresh: _People) -> _People:
+    """A further domain's people: the first of them those of domain 0, with taste that overlaps."""
+    n_shared_users = round(world.shared_users * world.users)
+    is_shared = np.arange(world.users) < n_shared_users
+
+    def either(one: Ints, other: Ints) -> Ints:
+        return np.where(is_shared, one, other)
+
+    def blended(one: Floats, other: Floats) -> Floats:
+        return np.where(is_shared[:, None], _blend(world, one, other), other)
+
+    return _People(
+        keys=either(base.keys, fresh.keys),
+        city=either(base.city, fresh.city),
+        chances=base.chances,
+        profile={name: either(base.profile[name], fresh.profile[name]) for name in PROFILE},
+        means={name: _blend(world, base.means[name], fresh.means[name]) for name in PROFILE},
+        own=blended(base.own, fresh.own),
+        later=blended(base.later, fresh.later),
+    )
+
+
+def make_users(world: World, seed: int) -> Users:
+    """Draw the shoppers; their profile explains ``profile_strength`` of their taste's variance."""
+    rng = _rng(seed, 2, world.domain)
+    n, width = world.users, world.width
+    people = _draw_people(world, rng)
+    if world.domain:
+        base = _draw_people(dataclasses.replace(world, domain=0), _rng(seed, 2))
+        people = _of_domain(world, base, people)
+    city, chances, profile, means = people.city, people.chances, people.profile, people.means
     within = 1 - world.profile_strength
     mean = sum((means[name][profile[name]] for name in PROFILE), np.zeros((n, width)))
-    latent = mean + np.sqrt(within) * rng.standard_normal((n, width))
-    fresh = rng.standard_normal((n, width))
+    latent = mean + np.sqrt(within) * people.own
+    fresh = people.later
     shared = n_shared(world)
     tiers = np.array([_SENSITIVITY[tier] for tier in PROFILE["tier"]])
     combinations = profile_combinations()
@@ -243,7 +332,7 @@ def make_users(world: World, seed: int) -> Users:
     )
     late = rng.random(n) < world.cold_users
     return Users(
-        keys=100_001 + np.arange(n),
+        keys=people.keys,
         city=city,
         profile=profile,
         prior=Prior(prior_mean, variance, log_share),

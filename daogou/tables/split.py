@@ -269,6 +269,32 @@ def _bucket(salt: str, text: str, buckets: int = _BUCKETS) -> str:
     return f"md5_number_lower({quoted(salt + ':')} || CAST({text} AS VARCHAR)) % {buckets}::UBIGINT"
 
 
+def keep_latest(engine: Engine, n: int) -> None:
+    """Leave the latest ``n`` training exposures, and no history from before them.
+
+    The tables are then those of a shop that opened later: validation and test stay as they are.
+    """
+    oldest = engine.value(
+        "SELECT min(exposure) FROM (SELECT exposure FROM exposures WHERE split = 'train' "
+        f"ORDER BY exposure DESC LIMIT {n})"
+    )
+    start = engine.value(
+        f"SELECT CAST(time AS VARCHAR) FROM exposures WHERE exposure = {oldest or 0}"
+    )
+    engine.run(
+        "CREATE OR REPLACE TABLE placed AS SELECT * REPLACE ((row_number() OVER (ORDER BY exposure)"
+        " - 1)::BIGINT AS exposure) FROM exposures WHERE split IS DISTINCT FROM 'train' "
+        f"OR exposure >= {oldest or 0} ORDER BY exposure"
+    )
+    engine.run("DROP TABLE exposures")
+    engine.run("ALTER TABLE placed RENAME TO exposures")
+    if start is not None:
+        cut = f"CAST({quoted(str(start))} AS TIMESTAMP)"
+        engine.run(f"CREATE OR REPLACE TABLE later AS SELECT * FROM history WHERE time >= {cut}")
+        engine.run("DROP TABLE history")
+        engine.run("ALTER TABLE later RENAME TO history")
+
+
 def _rewrite(engine: Engine, split: str) -> int:
     """Give every exposure its split, drop those without, number the rest; how many were dropped."""
     columns = ", ".join(

@@ -48,6 +48,9 @@ class World:
     cold_users: float = 0.03
     delay_shape: float = 0.35  # Weibull, from exposure to purchase
     delay_scale_h: float = 0.64
+    domain: int = 0  # 0: a shop by itself; 1 and on: further shops of the same seed and sizes
+    overlap: float = 1.0  # share of taste, and of what attributes mean for it, that 0 has too
+    shared_users: float = 1.0  # share of a further domain's users who are those of domain 0
     language: str = "both"
     omission: float = 1.0
     unseen: float = 0.05
@@ -131,7 +134,7 @@ def world_of(preset: str, overrides: Mapping[str, Any]) -> World:
 
 
 _SHARES: Final = ("kappa", "shuffled", "profile_strength", "content", "cold_items", "cold_users",
-                  "unseen", "typo", "noise")  # fmt: skip
+                  "unseen", "typo", "noise", "overlap", "shared_users")  # fmt: skip
 _AT_LEAST: Final[Mapping[str, float]] = {
     "users": 10,
     "items": 5 * len(CATEGORIES),
@@ -141,6 +144,7 @@ _AT_LEAST: Final[Mapping[str, float]] = {
     "candidates": 2,
     "width": 1,
     "confounder": 0,
+    "domain": 0,
     "theta": 0,
     "policy": 0,
     "click_sd": 0,

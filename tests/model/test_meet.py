@@ -131,7 +131,7 @@ def test_repeats_are_read_as_they_differ_from_what_is_usual(meet: Meet) -> None:
 def test_rates_are_those_of_the_product_s_id_and_in_training_of_the_other_folds() -> None:
     rates = Rates(3, 1, id_dropout=0.0)
     table = torch.arange(6.0).view(3, 2)
-    rates.fill(table, torch.stack([table + 10 * fold for fold in range(FOLDS)]))
+    rates.fill(table, torch.stack([table + 10 * fold for fold in range(FOLDS)]), torch.ones(2, 2))
     told = Meet(2, has_items=True, has_users=False, context=None, rates=rates)
     known = given([1], [0])
     exposures = Columns({**known.exposures.tensors, "fold": torch.tensor([3])})

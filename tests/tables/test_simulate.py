@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from daogou.config import read_shop
 from daogou.errors import ConfigError
 from daogou.tables import simulate as simulation
-from daogou.tables.draw import EPOCH_US, PROFILE, WINDOW_H
+from daogou.tables.draw import EPOCH_US, PROFILE, WINDOW_H, Items, Users, make_items, make_users
 from daogou.tables.simulate import FILES, simulate
 from daogou.tables.titles import ATTRIBUTES
 from daogou.tables.truth import STAGES, Truth, read_truth
-from daogou.tables.world import PRESETS
+from daogou.tables.world import PRESETS, world_of
 
 SMALL = {"users": 300, "items": 240, "exposures": 60_000}
 
@@ -199,6 +199,49 @@ def test_kappa_moves_only_the_later_stages(tmp_path: Path) -> None:
         table = pq.read_table(tmp_path / str(kappa) / "truth" / "exposures.parquet")
         clicks.append(table["p_click"].to_numpy())
     assert np.array_equal(*clicks)
+
+
+def drawn(**world: Any) -> tuple[Users, Items]:
+    made = world_of("easy", {"users": 1000, "items": 200, **world})
+    return make_users(made, 4), make_items(made, 4)
+
+
+def test_a_further_domain_shares_as_much_of_taste_as_it_is_told() -> None:
+    users, items = drawn()
+    for overlap in (0.0, 0.64, 1.0):
+        others, products = drawn(domain=1, overlap=overlap, shared_users=0.5)
+        same = users.keys == others.keys
+        assert same.tolist() == [True] * 500 + [False] * 500
+        assert (users.profile["tier"] == others.profile["tier"])[:500].all()
+        for part in ("latent", "later"):
+            one, other = getattr(users, part), getattr(others, part)
+            found = np.corrcoef(one[same].ravel(), other[same].ravel())[0, 1]
+            assert found == pytest.approx(overlap**0.5, abs=0.1)
+            assert abs(np.corrcoef(one[~same].ravel(), other[~same].ravel())[0, 1]) < 0.3
+            assert other.std() == pytest.approx(1.0, abs=0.1)
+        assert not set(items.keys) & set(products.keys)
+    # Domains of one seed differ from one another too.
+    second, _ = drawn(domain=2, overlap=0.0)
+    assert abs(np.corrcoef(second.latent.ravel(), others.latent.ravel())[0, 1]) < 0.1
+
+
+def test_an_attribute_means_the_same_in_a_further_domain_as_far_as_they_overlap() -> None:
+    """The mean latents of each value's products: alike at an overlap of 1, unlike at 0."""
+
+    def meaning(products: Items) -> Any:
+        rows = products.values["style"]
+        return np.stack([products.latent[rows == value].mean(0) for value in range(6)])
+
+    _, base = drawn(items=4000, content=1.0)
+    likeness = [
+        np.corrcoef(
+            meaning(base).ravel(),
+            meaning(drawn(items=4000, content=1.0, domain=1, overlap=overlap)[1]).ravel(),
+        )[0, 1]
+        for overlap in (1.0, 0.0)
+    ]
+    assert likeness[0] > 0.9
+    assert abs(likeness[1]) < 0.5
 
 
 def test_position_tells_nothing_of_the_product_in_a_shuffled_slate_only(

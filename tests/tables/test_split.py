@@ -15,7 +15,7 @@ from daogou.errors import ConfigError, DataError
 from daogou.schema import Events, Items, Shop, Split, Task, Users
 from daogou.tables.engine import Engine
 from daogou.tables.funnel import exposures
-from daogou.tables.split import Divided, split
+from daogou.tables.split import Divided, keep_latest, split
 
 START = datetime(2024, 1, 1)
 LOG = Events(
@@ -387,3 +387,21 @@ def test_what_a_shop_lacks_is_an_empty_relation(engine: Engine) -> None:
     assert list(engine.columns("user_split")) == ["user", "split"]
     assert list(engine.columns("title_split")) == ["item", "split"]
     assert list(engine.columns("exposures"))[-1] == "split"
+
+
+# ---- a shop that opened later -----------------------------------------------------------------
+
+
+def test_the_latest_training_exposures_are_kept_and_no_history_from_before(engine: Engine) -> None:
+    cut_log(engine, [float(hour) for hour in range(20)])  # 16 of training, 2 and 2
+    engine.run("INSERT INTO history SELECT 1, 5, 'click', time FROM exposures WHERE item < 16")
+    keep_latest(engine, 3)
+    rows = engine.rows("SELECT exposure, item, split FROM exposures ORDER BY exposure")
+    assert rows == [
+        (0, 13, "train"), (1, 14, "train"), (2, 15, "train"), (3, 16, "validation"),
+        (4, 17, "validation"), (5, 18, "test"), (6, 19, "test"),
+    ]  # fmt: skip
+    assert engine.rows("SELECT rowid FROM exposures") == [(place,) for place in range(7)]
+    assert engine.value("SELECT count(*) FROM history") == 3
+    keep_latest(engine, 99)
+    assert engine.value("SELECT count(*) FROM exposures") == 7

@@ -1,0 +1,565 @@
+"""A run and another shop to a run of that shop, and whether what the first learnt helps there."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from daogou import artifact
+from daogou.artifact import Artifact
+from daogou.errors import ArtifactError, ConfigError, unknown
+from daogou.features.labels import NOTHING, places
+from daogou.features.merge import merge, recode_store, shared, with_domain
+from daogou.features.store import Store, open_store
+from daogou.features.transform import Transform
+from daogou.features.vocab import Vocab
+from daogou.learn import rates
+from daogou.learn.adopt import adopt
+from daogou.learn.contenders import Runs, joint_score_of, measured, read_answers
+from daogou.learn.differences import (
+    DRAWS,
+    MARGIN,
+    SINGLE,
+    Asked,
+    Contender,
+    Worth,
+    document_of,
+    worth_of,
+)
+from daogou.learn.fit import claim, compile_tables
+from daogou.learn.judge import Answers, answers_of, questions
+from daogou.learn.loop import Progress, quiet
+from daogou.learn.onto import ADAPTERS, ALL, HEADS, SCALE, SPREAD, USUAL, Onto
+from daogou.learn.settings import settings_of
+from daogou.learn.variant import judged_by_validation, varied
+from daogou.metrics.paired import verdicts
+from daogou.model.axes import axes_of, carry, rates_axis, repeats_axis
+from daogou.model.heads.funnel import FunnelHead
+from daogou.model.joint import JointModel
+from daogou.schema import Shop
+from daogou.tables.engine import Engine, name_of
+from daogou.tables.split import keep_latest
+
+SCRATCH, FROZEN, ADAPTER, FULL, JOINT = "scratch", "frozen", "adapter", "full", "joint"
+WAYS: Final = (SCRATCH, FROZEN, ADAPTER, FULL, JOINT)
+AUTO: Final = "auto"
+SAME: Final = ("users", "items")
+SIZES: Final = (100, 300, 1_000, 3_000, 10_000, 100_000)
+PULL: Final = 10.0  # of full fine-tuning: a weight that is always pushed settles a tenth away
+_GENTLE: Final = 0.25  # of the learning rates, where weights come from the source (docs/log.md)
+_STEPS: Final = 16  # of an epoch, at least, while a step has `_LEAST_ROWS`
+_LEAST_ROWS: Final = 16
+_BY_DOMAIN: Final = ("pepnet", "star")
+_CHOICE: Final = "validation"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a transfer.
+
+    ``how`` is one of `WAYS` or `AUTO`. ``sizes`` are numbers of training exposures, the latest,
+    that all ways are tried on beside all there are. ``same`` names the tables whose keys mean the
+    same in both shops: an id of another is as unknown as a new one.
+    """
+
+    how: str = AUTO
+    sizes: tuple[int, ...] = SIZES
+    seeds: int = 3
+    margin: float = MARGIN
+    same: tuple[str, ...] = SAME
+    draws: int = DRAWS
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """Those that are tried; scratch always."""
+        return WAYS if self.how == AUTO else tuple(dict.fromkeys([SCRATCH, self.how]))
+
+
+def transfer(
+    source: Path | str,
+    shop: Shop,
+    run: Path | str,
+    wanted: Wanted | None = None,
+    *,
+    resume: bool = False,
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """Fit a shop from what a run of another has learnt, into the folder ``run``.
+
+    Ids, categories and words are matched by value (`daogou.features.merge`), layers by what they
+    read (`daogou.model.axes`); what the source does not know is described by text and columns until
+    it has learnt its own. The ways: ``scratch`` learns from the shop alone; of the source's weights
+    ``frozen`` teaches mixer and heads, ``adapter`` also ids, norms and changes of low rank in the
+    encoders, ``full`` all, drawn back to where they began; ``joint`` goes on teaching the source's
+    exposures beside the shop's, told apart by a domain.
+
+    With ``auto`` the validation split decides: the way of the least joint score among those that
+    help some task and hurt none, by seeds and users together, corrected for their number; scratch
+    where there is none. The test split is read by the report alone: for each size of training the
+    ways against scratch, as `daogou.learn.differences` has it; how many samples of the shop a way
+    is worth; and what the source's own tasks lose if its weights were replaced.
+
+    All models have the source's shape. ``run`` is an ordinary run; the others and the report are in
+    ``run/transfer``. Raises ConfigError for what cannot be asked, ArtifactError for a folder that
+    holds something else.
+    """
+    wanted, run = wanted or Wanted(), Path(run)
+    giver = artifact.load(source, verify=False)
+    # What the source leaves open is left open here too: its weights fit no other shape.
+    open_here = dict.fromkeys(shop.document.get("model", {}))
+    shop = varied(shop, model={**open_here, **giver.shop.document.get("model", {})})
+    shop = judged_by_validation(shop)
+    _check(shop, giver, wanted)
+    claim(run, shop, resume)
+    trial = _Trial(giver, shop, run / "transfer", wanted, progress)
+    trial.begin()
+    whole = trial.n_training
+    sizes = [n for n in sorted({*wanted.sizes}) if n < whole] + [whole]
+    trial.count(len(sizes))
+    found = {n: trial.compared(n) for n in sizes}
+    chosen, why = trial.chosen(whole)
+    document = {
+        "shop": shop.name,
+        "source": {"run": str(source), "shop": giver.shop.name},
+        "how": wanted.how,
+        "chosen": chosen,
+        "choice": why,
+        "seeds": list(trial.seeds),
+        "margin": wanted.margin,
+        "shared": {kind: list(pair) for kind, pair in trial.shared.items()},
+        "n": whole,
+        "sizes": {str(n): each for n, each in found.items()},
+        "equivalence": equivalences(found, wanted.ways),
+        "source_tasks": trial.retained(whole),
+    }
+    artifact.write_document(trial.folder / "transfer.json", document)
+    told = {"transfer": {name: document[name] for name in ("source", "how", "chosen", "choice")}}
+    answer = adopt(run, trial.run(chosen, whole, trial.seeds[0]), told)
+    return {**answer, "transfer": document}
+
+
+def _check(shop: Shop, giver: Artifact, wanted: Wanted) -> None:
+    problems = []
+    if wanted.how not in (*WAYS, AUTO):
+        problems.append(f"--how: {unknown(wanted.how, (*WAYS, AUTO))}")
+    if wanted.seeds < 1:
+        problems.append(f"--seeds: {wanted.seeds}; give 1 or more, 5 tell luck from effect")
+    if any(n < 1 for n in wanted.sizes):
+        problems.append(f"--sizes: {min(wanted.sizes)}; give numbers of exposures, 1 or more")
+    if not 0 < wanted.margin < 1:
+        problems.append(f"--margin: {wanted.margin}; give a difference above 0 that would matter")
+    problems += [f"--same: {unknown(name, SAME)}" for name in wanted.same if name not in SAME]
+    theirs = {task.name for task in giver.shop.tasks}
+    if not theirs & {task.name for task in shop.tasks if task.family == "funnel"}:
+        problems.append(
+            f"{shop.name}: no stage of its funnel is a task of {giver.shop.name} "
+            f"({', '.join(sorted(theirs))}); give the stages the names that they have there"
+        )
+    if problems:
+        raise ConfigError("\n".join(problems))
+    settings_of(shop)
+
+
+# ---- the runs --------------------------------------------------------------------------------
+
+
+class _Trial:
+    """The fits of one transfer, on tables of so many training exposures; none is done twice."""
+
+    def __init__(
+        self, giver: Artifact, shop: Shop, folder: Path, wanted: Wanted, progress: Progress
+    ) -> None:
+        self.giver, self.shop, self.folder, self.wanted = giver, shop, folder, wanted
+        self.progress = progress
+        self.seeds = range(shop.seed, shop.seed + wanted.seeds)
+        self.runs = Runs(folder, self.seeds, progress, 0)
+        self.axes = axes_of(giver.model, giver.transform)
+        # What the source's counts were measured by; a run does not keep it.
+        rates.count(giver.model, giver.store)
+        self.n_training = 0
+        self.shared: Mapping[str, tuple[int, int]] = {}
+
+    def begin(self) -> None:
+        """Make or check the folder, and see how much there is to learn from."""
+        self.folder.mkdir(exist_ok=True)
+        asked = {
+            "source": artifact.sha256(self.giver.folder / "manifest.json"),
+            "same": list(self.wanted.same),
+        }
+        kept = artifact.read_document(self.folder / "asked.json")
+        if kept not in (None, asked):
+            raise ArtifactError(
+                f"{self.folder}: was begun from another run, or with other --same; resume with "
+                "the same, or give another folder"
+            )
+        artifact.write_document(self.folder / "asked.json", asked)
+        transform, store = compile_tables(self.shop, self.folder / "tables", progress=self.progress)
+        first, last = store.ranges["train"]
+        self.n_training = last - first
+        self.shared = shared(_known(self.giver.transform, self.wanted.same), transform)
+
+    def count(self, n_sizes: int) -> None:
+        """How many fits there will be."""
+        self.runs.total = n_sizes * len(self.seeds) * len(self.wanted.ways)
+
+    def variant(self, way: str, n: int) -> Shop:
+        """The shop as a way learns it: steps small enough for `_STEPS` of an epoch.
+
+        What has learnt already goes on at `_GENTLE` rates.
+        """
+        settings, shape = settings_of(self.shop)
+        training: dict[str, Any] = {
+            "rows_per_step": min(settings.rows_per_step, max(n // _STEPS, _LEAST_ROWS))
+        }
+        model: dict[str, Any] = {}
+        if way not in (SCRATCH, JOINT):  # joint has a mixer of its own to learn
+            training["learning_rate"] = _GENTLE * settings.learning_rate
+            training["row_learning_rate"] = _GENTLE * settings.row_learning_rate
+        if way == JOINT and shape.mixer not in _BY_DOMAIN:
+            model = {"mixer": _BY_DOMAIN[0], "mixer_options": None}
+        return varied(self.shop, model=model, training=training)
+
+    def tables(self, way: str, n: int) -> Path:
+        """Transform and store of the latest ``n`` training exposures, as a way reads them."""
+        kind = "joint" if way == JOINT else "own" if way == SCRATCH else "merged"
+        folder = self.folder / f"{kind}-{n}"
+        before = _known(self.giver.transform, self.wanted.same)
+
+        def blended(engine: Engine, own: Transform) -> Transform:
+            if kind == "joint":
+                return with_domain(merge(before, own))
+            named = _named(engine, self.shop)
+            return merge(before, own, items=named["item"], users=named["user"])
+
+        compile_tables(
+            self.shop,
+            folder,
+            progress=self.progress,
+            cut=None if n >= self.n_training else lambda engine: keep_latest(engine, n),
+            blend=None if kind == "own" else blended,
+        )
+        return folder
+
+    def onto(self, way: str, n: int, seed: int) -> Onto | None:
+        """Where a way starts, and what of it learns."""
+        if way == SCRATCH:
+            return None
+        start = self.folder / f"start-{way}-{n}-{seed}"
+        if not (start / "model.safetensors").exists():
+            start.mkdir(exist_ok=True)
+            self._start(way, n, seed, start / "model.safetensors")
+        beside = self.beside(n) if way == JOINT else None
+        learns = {FROZEN: HEADS, ADAPTER: ADAPTERS}.get(way, ALL)
+        return Onto(start, learns=learns, pull=PULL if way == FULL else 0.0, beside=beside)
+
+    def beside(self, n: int) -> Path:
+        """The source's exposures as the joint way's transform of so many reads them."""
+        tables = self.tables(JOINT, n)
+        folder = tables / "source"
+        if not (folder / "store.json").exists():
+            recode_store(
+                self.giver.store,
+                _known(self.giver.transform, self.wanted.same),
+                _opened(tables)[0],
+                folder,
+            )
+        return folder
+
+    def _start(self, way: str, n: int, seed: int, path: Path) -> None:
+        """The weights that a way begins with: the source's where they stand for the same."""
+        transform, store = _opened(self.tables(way, n))
+        shop = self.variant(way, n)
+        torch.manual_seed(seed)
+        model = artifact.model_of(transform, store, shop, settings_of(shop)[1])
+        weights = self.giver.model.state_dict()
+        before = _known(self.giver.transform, self.wanted.same)
+        carry(weights, axes_of(self.giver.model, before), model, axes_of(model, transform))
+        _match_rates(self.giver.model, model)
+        found = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        partial = path.with_name(path.name + ".partial")
+        save_file(found | _measures(self.giver, model, transform), partial)
+        partial.replace(path)
+
+    def run(self, way: str, n: int, seed: int) -> Path:
+        """The finished run of a way on so many exposures, with its answers beside it."""
+        tables = self.tables(way, n)
+        return self.runs.judged(
+            way, self.variant(way, n), seed, str(n), like=tables, onto=self.onto(way, n, seed)
+        )
+
+    def compared(self, n: int) -> dict[str, Any]:
+        """Each way's test values on so many exposures, and verdicts against scratch."""
+        contenders = []
+        for way in self.wanted.ways:
+            made = [self.run(way, n, seed) for seed in self.seeds]
+            scores = [joint_score_of(run) for run in made]
+            answers = [read_answers(run, "joint/") for run in made]
+            contenders.append(
+                Contender(
+                    SINGLE if way == SCRATCH else way,
+                    "single" if way == SCRATCH else "multi",
+                    answers,
+                    **measured([made]),
+                    validation=scores,
+                )
+            )
+        base = artifact.load(self.run(SCRATCH, n, self.seeds[0]), verify=False)
+        asked = Asked(
+            seeds=len(self.seeds), rivals=(), margin=self.wanted.margin, draws=self.wanted.draws
+        )
+        if len(contenders) == 1:
+            return {"values": {SCRATCH: _values_of(base, contenders[0], asked)}, "against": {}}
+        document = document_of(self.shop, asked, base, contenders, self.progress)
+        names = {SINGLE: SCRATCH}
+        return {
+            "values": {
+                names.get(who, who): each["values"] for who, each in document["contenders"].items()
+            },
+            "validation": {
+                names.get(who, who): each["validation"]
+                for who, each in document["contenders"].items()
+            },
+            "against": {
+                who: {
+                    name: {key: entry[key] for key in _TOLD}
+                    for name, entry in each["tasks"].items()
+                }
+                for who, each in document["candidates"].items()
+            },
+        }
+
+    def chosen(self, n: int) -> tuple[str, dict[str, Any]]:
+        """The way that is kept, and what the validation split says of each."""
+        others = [way for way in self.wanted.ways if way != SCRATCH]
+        worth = {way: self._validated(way, n) for way in self.wanted.ways}
+        gaps = {
+            (way, name): each.less(worth[SCRATCH][name][0], n_groups)
+            for way in others
+            for name, (each, n_groups) in worth[way].items()
+        }
+        said = verdicts({f"{way}/{name}": gap for (way, name), gap in gaps.items()},
+                        self.wanted.margin)  # fmt: skip
+        told: dict[str, Any] = {
+            way: {
+                "score": float(
+                    np.mean([joint_score_of(self.run(way, n, seed)) for seed in self.seeds])
+                ),
+                "tasks": {
+                    name: {
+                        "difference": gap.value,
+                        "interval": [gap.low, gap.high],
+                        "verdict": said[f"{way}/{name}"],
+                    }
+                    for (who, name), gap in gaps.items()
+                    if who == way
+                },
+            }
+            for way in self.wanted.ways
+        }
+        if self.wanted.how != AUTO:
+            return self.wanted.how, told
+        helping = [way for way in others if helps(told[way]["tasks"])]
+        return min(helping, key=lambda way: told[way]["score"], default=SCRATCH), told
+
+    def _validated(self, way: str, n: int) -> dict[str, tuple[Worth, int]]:
+        """What a way's answers to each task are worth on validation, and how many users tell."""
+        made = [artifact.load(self.run(way, n, seed), verify=False) for seed in self.seeds]
+        said = [_said(each, each.store, each.transform, _CHOICE) for each in made]
+        found = {}
+        for asked in questions(self.shop, made[0].store, made[0].transform, _CHOICE):
+            if asked.name == asked.task and asked.name in said[0]:
+                worth = worth_of(asked, said, (self.wanted.draws, self.shop.seed))
+                if worth is not None:
+                    found[asked.name] = worth, len(np.unique(asked.groups))
+        return found
+
+    def retained(self, n: int) -> dict[str, Any]:
+        """The source's test values with its own weights, and with what each way made of them."""
+        giver = self.giver
+        asked = [
+            each
+            for each in questions(giver.shop, giver.store, giver.transform, "test")
+            if each.name == each.task and giver.shop.task(each.task).family == "funnel"
+        ]
+
+        def judged(answers: Answers) -> dict[str, float]:
+            return {each.name: each.judge(answers[each.name]).value for each in asked}
+
+        before = judged(_said(giver, giver.store, giver.transform, "test", {"funnel"}))
+        found: dict[str, Any] = {"before": before, "after": {}}
+        kept = {name: weight.clone() for name, weight in giver.model.state_dict().items()}
+        for way in self.wanted.ways:
+            if way == SCRATCH:
+                continue
+            made = artifact.load(self.run(way, n, self.seeds[0]), verify=False)
+            if way == JOINT:
+                said = _said(made, open_store(self.beside(n)), made.transform, "test", {"funnel"})
+            else:
+                of = axes_of(made.model, made.transform)
+                carry(made.model.state_dict(), of, giver.model, self.axes, stand_in=False)
+                said = _said(giver, giver.store, giver.transform, "test", {"funnel"})
+                giver.model.load_state_dict(kept)
+            if all(each.name in said for each in asked):
+                found["after"][way] = judged(said)
+        return found
+
+
+_TOLD: Final = (
+    "metric", "n", "positives", "single", "multi", "difference", "interval", "verdict",
+    "smallest_detectable", "ceiling", "gap_closed",
+)  # fmt: skip
+
+
+def _known(transform: Transform, same: Collection[str]) -> Transform:
+    """The source's transform with no id of a table whose keys mean something else here."""
+    kept = {"users": "user_ids", "items": "item_ids"}
+    nameless = {}
+    for table, name in kept.items():
+        vocab: Vocab = getattr(transform, name)
+        if table not in same:
+            # Rows stay where they are; no id of ours is called so.
+            nameless[name] = Vocab(tuple(f"@{word}" for word in vocab.words), vocab.counts)
+    return replace(transform, **cast(Any, nameless))
+
+
+def _named(engine: Engine, shop: Shop) -> dict[str, set[str]]:
+    """The keys of products and users that the shop's own tables and log have."""
+    found = {}
+    for kind, table in (("item", shop.items), ("user", shop.users)):
+        parts = [f'SELECT "{kind}" AS key FROM exposures', f'SELECT "{kind}" AS key FROM history']
+        if table is not None:
+            parts.append(f"SELECT {name_of(table.key)} AS key FROM {kind}s")
+        sql = f"SELECT DISTINCT CAST(key AS VARCHAR) FROM ({' UNION ALL '.join(parts)})"
+        found[kind] = {row[0] for row in engine.rows(sql) if row[0] is not None}
+    return found
+
+
+def _opened(tables: Path) -> tuple[Transform, Store]:
+    document = artifact.read_document(tables / "transform.json")
+    return Transform.from_json(document), open_store(tables / "store")
+
+
+def _match_rates(giver: JointModel, model: JointModel) -> None:
+    """Begin each stage that was carried over at its own rate, not at the source's."""
+    theirs, ours = (cast(FunnelHead, each.heads["funnel"]) for each in (giver, model))
+    names = [task.name for task in giver.tasks if task.family == "funnel"]
+    assert ours.out.bias is not None
+    for place, task in enumerate(task for task in model.tasks if task.family == "funnel"):
+        if task.name in names:
+            one, other = ours.stages[place].rate, theirs.stages[names.index(task.name)].rate
+            with torch.no_grad():
+                ours.out.bias[place, 0] += _logit(one) - _logit(other)
+
+
+def _logit(share: float) -> float:
+    return math.log(share) - math.log1p(-share)
+
+
+def _measures(giver: Artifact, model: JointModel, transform: Transform) -> dict[str, Tensor]:
+    """What the source measured its counts by, where the model counts the same; NaN elsewhere."""
+    theirs, ours = (
+        cast(FunnelHead, each.heads["funnel"]).meet for each in (giver.model, model)
+    )  # fmt: skip
+    found: dict[str, Tensor] = {}
+    if ours.n_repeats and theirs.n_repeats:
+        at = places(repeats_axis(transform), repeats_axis(giver.transform))
+        found |= {USUAL: _taken(theirs.usual, at), SPREAD: _taken(theirs.spread, at)}
+    if ours.rates is not None and theirs.rates is not None:
+        at = places(rates_axis(model), rates_axis(giver.model))
+        found[SCALE] = torch.stack([_taken(each, at) for each in theirs.rates.scale])
+    return found
+
+
+def _taken(values: Tensor, at: "np.ndarray[Any, np.dtype[np.int64]]") -> Tensor:
+    places_of = torch.from_numpy(at)
+    return torch.where(places_of == NOTHING, torch.nan, values[places_of.clamp(min=0)])
+
+
+def _said(
+    run: Artifact,
+    store: Store,
+    transform: Transform,
+    split: str,
+    families: Collection[str] | None = None,
+) -> dict[str, Any]:
+    return answers_of(
+        run.model, store, transform, split, history_length=run.history_length, families=families
+    )
+
+
+# ---- what it is worth ------------------------------------------------------------------------
+
+
+def helps(tasks: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a way helps some task and hurts none, by what is said of each.
+
+    >>> helps({"click": {"verdict": "HELPS"}, "buy": {"verdict": "UNDECIDED"}})
+    True
+    >>> helps({"click": {"verdict": "HELPS"}, "buy": {"verdict": "HURTS"}})
+    False
+    """
+    said = {each["verdict"] for each in tasks.values()}
+    return "HELPS" in said and "HURTS" not in said
+
+
+def equivalences(found: Mapping[int, Mapping[str, Any]], ways: Sequence[str]) -> dict[str, Any]:
+    """How many samples from scratch one sample of each way is worth, by way, task and size."""
+    sizes = list(found)
+    told: dict[str, Any] = {}
+    for way in ways:
+        if way == SCRATCH:
+            continue
+        told[way] = {}
+        for name in found[sizes[0]]["values"][SCRATCH]:
+            curve = [float(np.mean(found[n]["values"][SCRATCH][name])) for n in sizes]
+            told[way][name] = {
+                str(n): equivalence(
+                    sizes, curve, n, float(np.mean(found[n]["values"][way][name]))
+                )
+                for n in sizes
+                if name in found[n]["values"].get(way, {})
+            }  # fmt: skip
+    return told
+
+
+def equivalence(
+    sizes: Sequence[int], curve: Sequence[float], n: int, value: float
+) -> dict[str, Any]:
+    """By what factor scratch needs more samples than ``n`` to reach ``value``.
+
+    ``curve`` are scratch's values at ``sizes``, ascending; between two the logarithm of the size
+    is interpolated, and a value counts as reached from the first size on that is as good. Beyond
+    the ends only a ``bound`` is known: ``at_least`` or ``at_most`` the factor.
+
+    >>> equivalence([100, 1000], [0.6, 0.7], 100, 0.65)
+    {'factor': 3.1622776601683795, 'bound': None}
+    >>> equivalence([100, 1000], [0.6, 0.7], 100, 0.8)
+    {'factor': 10.0, 'bound': 'at_least'}
+    """
+    if math.isnan(value) or any(math.isnan(each) for each in curve):
+        return {"factor": math.nan, "bound": None}
+    best = np.maximum.accumulate(curve)
+    place = int(np.searchsorted(best, value))
+    if place == len(best):
+        return {"factor": sizes[-1] / n, "bound": "at_least"}
+    if place == 0:
+        return {"factor": sizes[0] / n, "bound": "at_most" if value < best[0] else None}
+    low, high = best[place - 1], best[place]
+    share = (value - low) / (high - low)
+    log_size = (1 - share) * math.log(sizes[place - 1]) + share * math.log(sizes[place])
+    return {"factor": math.exp(log_size) / n, "bound": None}
+
+
+def _values_of(base: Artifact, contender: Contender, asked: Asked) -> dict[str, list[float]]:
+    """Scratch's values where nothing is compared."""
+    found = {}
+    for each in questions(base.shop, base.store, base.transform, "test"):
+        if all(each.name in said for said in contender.answers):
+            found[each.name] = [each.judge(said[each.name]).value for said in contender.answers]
+    return found
