@@ -6,7 +6,7 @@ other half is judged on the test split. A newcomer is one whose id is unknown an
 latest so many events (exposures of a product) before the split are known.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
@@ -39,6 +39,7 @@ WARM: Final = 40  # events, or training exposures, of who is judged
 WAYS: Final = ("model", "laplace", "reptile", "anil", "generated")
 _MOST: Final = 128  # labelled rows of a group that a head reads, the latest
 _RATES: Final = (0.1, 0.3, 1.0)
+_LEARNING_RATES: Final = (0.0003, 0.001, 0.003)  # of what generates
 _SCALES: Final = (0.003, 0.03, 0.3)
 _ROWS: Final = 4096
 _DRAWS: Final = 200
@@ -269,11 +270,8 @@ def _ways(teach: _Side, judged: _Side) -> dict[str, Array]:
         rate = best(found)
         heads = adapt(found[rate], judged.support, rate=rate)
         scores[way] = judged.query.logits(heads)
-    made = {
-        rate: generator(teach.content, teach.support, teach.query, rate=rate) for rate in _RATES
-    }
-    rate = best({rate: make(teach.content) for rate, make in made.items()})
-    heads = adapt(made[rate](judged.content), judged.support, rate=rate)
+    make, rate = _generator(teach)
+    heads = adapt(make(judged.content), judged.support, rate=rate)
     scores["generated"] = judged.query.logits(heads)
     # A row without a label weighs nothing and is asked all the same: rows are told by their count.
     n_rows = [int(each) for each in (judged.query.features[:, :, 0] > 0).sum(1)]
@@ -281,3 +279,19 @@ def _ways(teach: _Side, judged: _Side) -> dict[str, Array]:
         way: np.concatenate([each[:n].numpy() for each, n in zip(score, n_rows, strict=True)])
         for way, score in scores.items()
     }
+
+
+def _generator(teach: _Side) -> tuple[Callable[[Tensor], Tensor], float]:
+    """What one half of who teaches makes of content, at the rates that suit the other half."""
+    is_odd = torch.arange(len(teach.content)) % 2 == 1
+    ones, others = ~is_odd, is_odd
+    support, query, content = teach.support[ones], teach.query[ones], teach.content[ones]
+    found = []
+    for rate in _RATES:
+        for learning_rate in _LEARNING_RATES:
+            make = generator(content, support, query, rate=rate, learning_rate=learning_rate)
+            heads = adapt(make(teach.content[others]), teach.support[others], rate=rate)
+            loss = float(nats(teach.query[others], teach.query[others].logits(heads)))
+            found.append((loss, make, rate))
+    _, make, rate = min(found, key=lambda each: each[0])
+    return make, rate
