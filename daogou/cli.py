@@ -408,6 +408,32 @@ def tune(  # noqa: PLR0913 - one parameter per flag of the contract
 
 
 @app.command()
+def federate(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR_OF_SHOPS", help="A folder with a folder for each shop.", show_default=False
+        ),
+    ],
+    out: Out,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
+    sets: Sets = None,
+    seed: Seed = None,
+) -> None:
+    """Let shops learn one model together without moving their rows; each gets a run of its own.
+
+    Example: daogou federate shops --out runs/together --set federate.rounds=20
+    """
+    from daogou.learn.federate import federate as learn
+    from daogou.learn.federate import read_federation
+
+    shops, asked = read_federation(folder, sets or (), seed)
+    with watched() as progress:
+        document = learn(shops, out, asked, resume=resume, progress=progress)
+    answer(document)
+
+
+@app.command()
 def compare(  # noqa: PLR0913 - one parameter per flag of the contract
     shop: ShopFile,
     out: Out,
@@ -1211,6 +1237,7 @@ def doctor(lang: Lang = "en") -> None:
         "serve": ("fastapi", "pydantic", "uvicorn", "sqlalchemy", "prometheus_client"),
         "ann": ("faiss",),
         "postgres": ("sqlalchemy", "psycopg"),
+        "federated": ("flwr",),
         "dev": ("pytest", "hypothesis", "mypy", "ruff", "sklearn", "scipy"),
     }
     names = ("daogou", "torch", "numpy", "duckdb", "pyarrow", "safetensors", "typer", "rich")

@@ -55,7 +55,7 @@ def read_shop(path: Path | str, overrides: Iterable[str] = ()) -> Shop:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for override in overrides:
-        _apply(document, override)
+        apply(document, override)
     try:
         return shop_of(document, path.parent)
     except ConfigError as error:
@@ -222,7 +222,7 @@ def _path(key: str) -> list[str]:
     return path
 
 
-def _apply(document: dict[str, Any], override: str) -> None:
+def apply(document: dict[str, Any], override: str) -> None:
     """Put one ``key.sub=value`` into the document; a bare word is taken as text."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():

@@ -93,8 +93,9 @@ def test_each_command_explains_itself_with_an_example(command: str) -> None:
 
 def test_the_commands_are_those_of_this_release() -> None:
     assert list(COMMANDS.commands) == [
-        "simulate", "import", "new", "check", "fit", "evaluate", "relate", "tune", "compare",
-        "transfer", "report", "recommend", "match", "similar", "profile", "extract", "explain",
+        "simulate", "import", "new", "check", "fit", "evaluate", "relate", "tune", "federate",
+        "compare", "transfer", "report", "recommend", "match", "similar", "profile", "extract",
+        "explain",
         "search", "guide", "serve", "keys", "demo", "doctor",
     ]  # fmt: skip
 

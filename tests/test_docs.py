@@ -15,9 +15,12 @@ from daogou import schema
 from daogou.balance import BALANCERS
 from daogou.balance.base import GIVEN as BALANCERS_GIVEN
 from daogou.cli import app
+from daogou.learn.aggregate import RULES
 from daogou.learn.calibrate import METHODS as CALIBRATIONS
+from daogou.learn.private import Privacy
 from daogou.learn.sampling import SAMPLINGS
 from daogou.learn.settings import Settings
+from daogou.learn.silo import Terms
 from daogou.learn.space import Range, Tuning
 from daogou.model.build import Shape
 from daogou.model.mixers import MIXERS
@@ -39,6 +42,8 @@ SECTIONS: Mapping[str, type[Any]] = {
     "[fit]": Settings,
     "[tune]": Tuning,
     "[tune.space]": Range,
+    "[federate]": Terms,
+    "[federate.privacy]": Privacy,
 }
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 COMMANDS: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -117,6 +122,7 @@ METHODS: Mapping[str, Iterable[str]] = {
     "Balancers": BALANCERS,
     "Sampling": SAMPLINGS,
     "Calibration": CALIBRATIONS,
+    "Federated rules": RULES,
 }
 
 

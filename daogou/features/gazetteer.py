@@ -300,6 +300,34 @@ def fit_gazetteer(
     return Gazetteer(names, values)
 
 
+def union(gazetteers: Sequence[Gazetteer]) -> Gazetteer:
+    """What several shops know of their lists, as one; a title that two of them know counts once.
+
+    A value's titles are told apart while no shop has too many of them to name each.
+    """
+    names = dict.fromkeys(name for each in gazetteers for name in each.names)
+    values: dict[str, dict[str, Entry]] = {}
+    for name in names:
+        lists = [each.values.get(name, {}) for each in gazetteers]
+        for value in sorted({value for one in lists for value in one}):
+            found = [one[value] for one in lists if value in one]
+            hits, of_hits = _counted([(each.hits, each.of_hits) for each in found])
+            misses, of_misses = _counted([(each.misses, each.of_misses) for each in found])
+            in_one = {each.catalogue for each in found} - {-1}
+            catalogue = -1 if not in_one else (in_one.pop() if len(in_one) == 1 else 0)
+            entry = Entry(hits, misses, catalogue, of_hits, of_misses)
+            values.setdefault(name, {})[value] = entry
+    return Gazetteer(tuple(names), values)
+
+
+def _counted(found: Sequence[tuple[int, tuple[int, ...]]]) -> tuple[int, tuple[int, ...]]:
+    """How many titles several counts of them come to, and which those are if all are named."""
+    if any(len(titles) < n for n, titles in found):
+        return sum(n for n, _ in found), ()
+    titles = sorted({title for _, named in found for title in named})
+    return len(titles), _few(titles)
+
+
 def _can_match(value: str) -> bool:
     words = value.split(" ")
     return len(words) <= _LONGEST and all(words)

@@ -1,7 +1,8 @@
 """Words to rows: the fitted map from a shop's ids and categories to table rows."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -15,10 +16,15 @@ UNKNOWN: Final = 0  # the row every unseen or missing word shares; never given t
 
 @dataclass(frozen=True)
 class Vocab:
-    """A fitted vocabulary. Made by `fit_vocab`; never changes afterwards."""
+    """A fitted vocabulary. Made by `fit_vocab`; never changes afterwards.
+
+    With a ``key`` the words are `digest`s, and what is encoded is hashed first: shops that share
+    the key then agree on rows for products without telling anybody else what they sell.
+    """
 
     words: tuple[str, ...]  # row 1 onwards, most frequent first
     counts: tuple[int, ...]  # how often each was seen in training
+    key: str = ""
 
     @property
     def n_rows(self) -> int:
@@ -33,6 +39,10 @@ class Vocab:
         """Rows of the words, int32 ``[len(words)]``; unseen and missing ones are `UNKNOWN`."""
         if not isinstance(words, pa.Array | pa.ChunkedArray):
             words = pa.array(list(words), pa.string())
+        if self.key:
+            words = pa.array(
+                [None if w is None else digest(w, self.key) for w in words.to_pylist()]
+            )
         found = pc.index_in(words, value_set=self._set)
         rows: NDArray[np.int32] = pc.add(pc.fill_null(found, -1), 1).to_numpy(zero_copy_only=False)
         return rows.astype(np.int32, copy=False)
@@ -43,12 +53,27 @@ class Vocab:
 
     def to_json(self) -> dict[str, Any]:
         """A document from which `from_json` makes an equal vocabulary."""
-        return {"words": list(self.words), "counts": list(self.counts)}
+        document: dict[str, Any] = {"words": list(self.words), "counts": list(self.counts)}
+        return document | ({"key": self.key} if self.key else {})
+
+    def digested(self, key: str) -> "Vocab":
+        """The same vocabulary under the digests of its words, without the key."""
+        return replace(self, words=tuple(digest(word, key) for word in self.words))
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> "Vocab":
         """The vocabulary of a document made by `to_json`."""
-        return Vocab(tuple(document["words"]), tuple(document["counts"]))
+        return Vocab(tuple(document["words"]), tuple(document["counts"]), document.get("key", ""))
+
+
+def digest(word: str, key: str) -> str:
+    """A word as nobody without the key can name it: keyed BLAKE2b (RFC 7693) in hex, 128 bits.
+
+    >>> digest("boot", "k") == digest("boot", "k"), digest("boot", "k") == digest("boot", "l")
+    (True, False)
+    """
+    secret = hashlib.blake2b(key.encode(), digest_size=32).digest()  # a key of any length
+    return hashlib.blake2b(word.encode(), key=secret, digest_size=16).hexdigest()
 
 
 def fit_vocab(counts: Mapping[str, int], *, min_count: int = 1) -> Vocab:

@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from daogou.features.store import SPLITS, Store, compile_store, link_store, open
 from daogou.features.transform import Transform, fit_transform
 from daogou.learn import rates, tally
 from daogou.learn.adapter import settle
-from daogou.learn.finish import finish, finish_like
+from daogou.learn.finish import Finished, finish, finish_like
 from daogou.learn.gates import watching
 from daogou.learn.journal import append_record, keep_records
 from daogou.learn.loop import Learner, Observer, Progress, quiet
@@ -90,7 +91,7 @@ class _Course:
             progress("refit", state.epoch, self.epochs, "with the validation rows")
 
 
-class _Tables(NamedTuple):
+class Tables(NamedTuple):
     """A shop's tables compiled, and the document of what was read and left out."""
 
     transform: Transform
@@ -129,7 +130,7 @@ def fit(
     those rows were new, and so are the losses on validation that the answer tells.
     """
     run = Path(run)
-    settings, shape = settings_of(shop)
+    settings, _ = settings_of(shop)
     if not shop.tasks:
         reasons = "; ".join(f"{family}: {why}" for family, why in shop.absent.items())
         raise ConfigError(f"no task to learn ({reasons})")
@@ -161,19 +162,42 @@ def fit(
         model, last = _taught(tables, learner, shop, second, progress)
         finish_like(model, chosen, done, tables.store, history_length=length)
         again = {"epochs": last.epoch, "seconds": round(last.seconds, 1)}
+    trained = {
+        "epochs": state.epoch,
+        "best_epoch": state.best_epoch + 1,
+        "seconds": round(state.seconds, 1),
+        "refit": again,
+    }
+    record = {"returning": None if returning is None else asdict(returning)}
+    answer = save_run(run, shop, model, tables, done, trained, record)
+    tracker.end(answer)
+    return answer
+
+
+def save_run(
+    run: Path,
+    shop: Shop,
+    model: JointModel,
+    tables: Tables,
+    done: Finished,
+    trained: Mapping[str, Any],
+    record: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write a finished model's run; what became of it, as `fit` returns it.
+
+    ``trained`` says how long it learnt, ``record`` what else the manifest is to hold.
+    """
+    settings, shape = settings_of(shop)
     answer = {
         "run": str(run),
         "tasks": [task.name for task in shop.tasks],
         "absent": dict(shop.absent),
-        "epochs": state.epoch,
-        "best_epoch": state.best_epoch + 1,
-        "seconds": round(state.seconds, 1),
+        **trained,
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "validation": {name: _task_document(loss) for name, loss in done.losses.items()},
+        "validation": {name: task_document(loss) for name, loss in done.losses.items()},
         "straight": done.straight,
         "calibration": done.calibrated,
         "tally": done.weighed,
-        "refit": again,
     }
     artifact.save(
         run,
@@ -182,16 +206,15 @@ def fit(
         model=model,
         shape=shape,
         record={
-            "history_length": length,
+            "history_length": settings.history_length,
             "settings": asdict(settings),
             "fit": answer,
-            "returning": None if returning is None else asdict(returning),
             "prepared": tables.prepared,
+            **record,
         },
     )
     for done_with in (run / "checkpoint", run / "chosen"):
         shutil.rmtree(done_with, ignore_errors=True)
-    tracker.end(answer)
     return answer
 
 
@@ -202,15 +225,28 @@ def compile_tables(
     progress: Progress = quiet,
     cut: Callable[[Engine], None] | None = None,
     blend: Callable[[Engine, Transform], Transform] | None = None,
-) -> tuple[Transform, Store]:
-    """Transform and store of a shop's tables, for the ``like`` of many runs.
+) -> Tables:
+    """Transform and store of a shop's tables, for the ``like`` of many runs; and their counts.
 
     One that is there whole is left as it is, one that a kill cut short is made anew. ``cut`` takes
     rows out of the prepared tables, ``blend`` makes the transform that is kept of the fitted one.
     """
     settings, _ = settings_of(shop)
     folder.mkdir(exist_ok=True)
-    return _compiled(shop, settings, folder, progress, cut=cut, blend=blend)[:2]
+    return _compiled(shop, settings, folder, progress, cut=cut, blend=blend)
+
+
+def fit_tables(shop: Shop, folder: Path) -> tuple[Transform, int]:
+    """The transform that a shop's training split fits, and the rows of that split."""
+    settings, _ = settings_of(shop)
+    folder.mkdir(exist_ok=True)
+    with _prepared(shop, settings, folder) as (engine, _):
+        transform = _fitted(engine, shop, settings)
+        counted = "SELECT count(*) FROM {} WHERE split = 'train'"
+        exposures, titles = (
+            int(engine.rows(counted.format(table))[0][0]) for table in ("exposures", "title_split")
+        )
+    return transform, exposures or titles
 
 
 def started_as(shop: Shop) -> str:
@@ -279,41 +315,54 @@ def _compiled(
     validation_teaches: bool = False,
     cut: Callable[[Engine], None] | None = None,
     blend: Callable[[Engine, Transform], Transform] | None = None,
-) -> _Tables:
+) -> Tables:
     """Transform and store of the shop's tables; those of an earlier try where it got so far."""
     done = run / "transform.json"
     if done.exists() and (run / "store" / "store.json").exists():
         document = json.loads(done.read_text("utf-8"))
         prepared = json.loads((run / "prepared.json").read_text("utf-8"))
-        return _Tables(Transform.from_json(document), open_store(run / "store"), prepared)
-    spill = run / "spill"
-    shutil.rmtree(spill, ignore_errors=True)  # of a try that was killed
-    spill.mkdir()
-    with Engine(memory_limit=settings.memory_limit, spill=spill) as engine:
-        progress("prepare", 0, 3, "reading tables")
-        counts: Counts = prepare(engine, shop, validation_teaches=validation_teaches)
-        _sound(check(engine, shop, counts), settings.waive)
+        return Tables(Transform.from_json(document), open_store(run / "store"), prepared)
+    progress("prepare", 0, 3, "reading tables")
+    with _prepared(shop, settings, run, validation_teaches) as (engine, counts):
         if cut is not None:
             cut(engine)
         progress("prepare", 1, 3, "fitting the transform")
-        transform = fit_transform(
-            engine,
-            shop,
-            min_count=settings.min_count,
-            buckets=settings.buckets,
-            text_length=settings.text_length,
-            word_count=settings.word_count,
-        )
+        transform = _fitted(engine, shop, settings)
         if blend is not None:
             transform = blend(engine, transform)
         progress("prepare", 2, 3, "compiling the store")
         store = compile_store(engine, shop, transform, run / "store")
         progress("prepare", 3, 3, "ready")
-    spill.rmdir()
     prepared = counts.document()
     artifact.write_whole(run / "prepared.json", json.dumps(prepared, default=str))
     artifact.write_whole(done, json.dumps(transform.to_json(), ensure_ascii=False))
-    return _Tables(transform, store, prepared)
+    return Tables(transform, store, prepared)
+
+
+@contextmanager
+def _prepared(
+    shop: Shop, settings: Settings, run: Path, validation_teaches: bool = False
+) -> Iterator[tuple[Engine, Counts]]:
+    """The shop's relations, checked, while the block runs; what does not fit memory is in run."""
+    spill = run / "spill"
+    shutil.rmtree(spill, ignore_errors=True)  # of a try that was killed
+    spill.mkdir()
+    with Engine(memory_limit=settings.memory_limit, spill=spill) as engine:
+        counts: Counts = prepare(engine, shop, validation_teaches=validation_teaches)
+        _sound(check(engine, shop, counts), settings.waive)
+        yield engine, counts
+    spill.rmdir()
+
+
+def _fitted(engine: Engine, shop: Shop, settings: Settings) -> Transform:
+    return fit_transform(
+        engine,
+        shop,
+        min_count=settings.min_count,
+        buckets=settings.buckets,
+        text_length=settings.text_length,
+        word_count=settings.word_count,
+    )
 
 
 def _sound(findings: Iterable[Finding], waived: Collection[str]) -> None:
@@ -340,7 +389,7 @@ def _teachable(shop: Shop, store: Store) -> None:
 
 
 def _taught(
-    tables: _Tables,
+    tables: Tables,
     learner_of: Callable[[JointModel], Learner],
     shop: Shop,
     course: _Course,
@@ -382,7 +431,7 @@ def _train(
     model, settings = learner.model, learner.settings
     folder = course.folder / "checkpoint"
     folder.mkdir(exist_ok=True)
-    state = _resume(folder, learner)
+    state = restore_state(folder / "last.safetensors", learner)
     keep_records(course.journal, lambda told: bool(told["epoch"] <= state.epoch))
     while state.epoch < course.epochs and state.since_best < max(settings.patience, 1):
         started = time.perf_counter()
@@ -401,7 +450,7 @@ def _train(
         # With nothing to judge by, the last epoch counts as the best.
         if score < state.best_score or state.best_score == float("inf"):
             state.best_score, state.best_epoch = score, state.epoch - 1
-            _save(model.state_dict(), folder / "best.safetensors")
+            save_tensors(model.state_dict(), folder / "best.safetensors")
         if keep_each:
             _keep_each(course.folder, model, losses, state)
         state.seconds += time.perf_counter() - started
@@ -411,12 +460,12 @@ def _train(
             "seconds": state.seconds,
             "steps": {family: plan.n_steps(family) for family in model.heads},
             "train": dict(zip([task.name for task in shop.tasks], taught.tolist(), strict=True)),
-            "validation": {name: _task_document(loss) for name, loss in losses.items()},
+            "validation": {name: task_document(loss) for name, loss in losses.items()},
             "gates": {name: use.document() for name, use in gates.items()},
         }
         # Before the checkpoint, so that no epoch is lost: one that is taught again is told again.
         course.tell(record)
-        _keep(folder, learner, state)
+        keep_state(folder / "last.safetensors", learner, state)
         course.show(state, score, progress)
     return state
 
@@ -446,18 +495,18 @@ def _keep_each(run: Path, model: JointModel, losses: Mapping[str, TaskLoss], sta
             state.each[name] = loss.relative
             path = each_path(run, place)
             path.parent.mkdir(exist_ok=True)
-            _save(model.state_dict(), path)
+            save_tensors(model.state_dict(), path)
 
 
-def _keep(folder: Path, learner: Learner, state: State) -> None:
-    """Write the checkpoint of an epoch; the rename makes it count."""
+def keep_state(path: Path, learner: Learner, state: State) -> None:
+    """Write all that training on needs; the rename makes it count."""
     tensors = {f"model.{name}": weight for name, weight in learner.model.state_dict().items()}
     for kind, optimiser in (("rows", learner.rows), ("adam", learner.adam)):
         for i, weight in enumerate(weights_of(optimiser)):
             found = optimiser.state.get(weight, {})
             tensors |= {f"{kind}.{i}.{name}": value for name, value in found.items()}
     tensors |= {f"balancer.{name}": value for name, value in learner.balancer.state().items()}
-    _save(tensors, folder / "last.safetensors", {"state": json.dumps(asdict(state))})
+    save_tensors(tensors, path, {"state": json.dumps(asdict(state))})
 
 
 def _read_titles(
@@ -477,9 +526,8 @@ def _read_titles(
         pretrain(model.text, store, settings, n_words=n_words, seed=shop.seed, progress=progress)
 
 
-def _resume(folder: Path, learner: Learner) -> State:
-    """The state of the last whole epoch, with weights and optimisers as they were then."""
-    path = folder / "last.safetensors"
+def restore_state(path: Path, learner: Learner) -> State:
+    """What `keep_state` wrote, with weights and optimisers as they were; as new without a file."""
     if not path.exists():
         return State()
     tensors = load_file(path)
@@ -492,15 +540,20 @@ def _resume(folder: Path, learner: Learner) -> State:
                 optimiser.state[weight] = {
                     name: value.to(weight.device) for name, value in found.items()
                 }
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    state = State(**json.loads(header["__metadata__"]["state"]))
+    state = State(**json.loads(metadata_of(path)["state"]))
     state.standings = {
         family: Standing(**standing)  # type: ignore[arg-type]  # as JSON has it
         for family, standing in state.standings.items()
     }
     return state
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """The texts that a checkpoint carries beside its tensors."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        found: dict[str, str] = json.loads(file.read(length))["__metadata__"]
+    return found
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -512,9 +565,10 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _save(
+def save_tensors(
     tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
+    """Write a checkpoint beside its place and rename it; ArtifactError where the disk is full."""
     partial = path.with_name(path.name + ".partial")
     whole = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     try:
@@ -528,5 +582,6 @@ def _save(
     os.replace(partial, path)
 
 
-def _task_document(loss: TaskLoss) -> dict[str, Any]:
+def task_document(loss: TaskLoss) -> dict[str, Any]:
+    """What records say of a task's validation loss."""
     return {"loss": loss.loss, "constant": loss.constant, "n": loss.n}

@@ -199,7 +199,8 @@ class _Trial:
                 "the same, or give another folder"
             )
         artifact.write_document(self.folder / "asked.json", asked)
-        transform, store = compile_tables(self.shop, self.folder / "tables", progress=self.progress)
+        tables = self.folder / "tables"
+        transform, store, _ = compile_tables(self.shop, tables, progress=self.progress)
         first, last = store.ranges["train"]
         self.n_training = last - first
         self.shared = shared(_known(self.giver.transform, self.wanted.same), transform)

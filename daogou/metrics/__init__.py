@@ -49,6 +49,7 @@ from daogou.metrics.paired import (
     verdict,
     verdicts,
 )
+from daogou.metrics.privacy import divergence, epsilon, membership, noise_for
 from daogou.metrics.ranking import (
     Ranks,
     fit_ranks,
@@ -82,6 +83,8 @@ __all__ = [
     "ceiling_auc",
     "combine",
     "delta_m",
+    "divergence",
+    "epsilon",
     "expected_auc",
     "f1_of",
     "fit_ranks",
@@ -96,10 +99,12 @@ __all__ = [
     "macro_f1",
     "mean_absolute_error",
     "mean_of",
+    "membership",
     "more_positives",
     "mrr_at",
     "ndcg_at",
     "ndcg_by_group",
+    "noise_for",
     "normalised_entropy",
     "normalised_gini",
     "paired_difference",

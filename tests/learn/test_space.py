@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daogou.config import _apply, shop_of
+from daogou.config import apply, shop_of
 from daogou.errors import ConfigError
 from daogou.learn.settings import settings_of
 from daogou.learn.space import Dimension, Range, Space, default_space, shop_with, tuning_of
@@ -193,8 +193,8 @@ def test_another_mixer_does_not_get_the_shop_s_options() -> None:
 
 def test_a_space_can_be_set_on_the_command_line() -> None:
     document: dict[str, Any] = {"events": dict(EVENTS)}
-    _apply(document, 'tune.space."fit.learning_rate"={low=0.001, high=0.1, log=true}')
-    _apply(document, "tune.space.model.mixer={choices=['ple', 'mmoe']}")
+    apply(document, 'tune.space."fit.learning_rate"={low=0.001, high=0.1, log=true}')
+    apply(document, "tune.space.model.mixer={choices=['ple', 'mmoe']}")
     assert keys(tuning_of(shop_of(document, Path()))[1]) == ["fit.learning_rate", "model.mixer"]
 
 

@@ -1,0 +1,241 @@
+"""Five shops that differ: one table, each alone, or together without moving a row.
+
+    python benchmarks/federate.py OUT [--exposures 60000] [--shops 5] [--seeds 1] [--only NAME ...]
+
+Contenders take equal passes over equal rows: `central` is one fit of all tables, `alone` a fit of
+each shop, the others are federations: `fedavg`, `failing` (a shop does not answer with a chance of
+.2 each time), `poisoned` (the last shop tells ten times the opposite of what it learnt) and
+`robust` (the same with `trimmed_mean` and a bound on lengths). The test split's AUC of a stage is
+taken in each shop over the same exposures for all, and averaged over shops. OUT keeps shops, runs
+and lines, and gets ``federate.md``.
+"""
+
+import argparse
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.parquet as pq
+from parted import part
+from record import about, keep_line, kept_lines, show
+
+from daogou import artifact
+from daogou.config import read_shop
+from daogou.errors import DaogouError
+from daogou.learn.aggregate import Tensors
+from daogou.learn.federate import Here, federate, lead, read_federation
+from daogou.learn.fit import fit
+from daogou.learn.judge import answers_of, questions
+from daogou.learn.silo import Reply, Silo
+from daogou.tables.simulate import simulate
+
+STAGES: Final = ("click", "cart")
+ROUNDS: Final = 6
+FIT: Final = {
+    "rows_per_step": 512, "history_length": 20, "extra_items": 64, "epochs": ROUNDS, "patience": 9,
+}  # fmt: skip
+MODEL: Final = {"text_width": 16, "text_layers": 1}
+FEDERATIONS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "fedavg": {},
+    "failing": {},
+    "poisoned": {},
+    "robust": {"rule": "trimmed_mean", "norm_bound": 2.0},
+}
+CONTENDERS: Final = ("central", "alone", *FEDERATIONS)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A contender's test AUC of a stage in one shop."""
+
+    seed: int
+    contender: str
+    shop: str
+    stage: str
+    auc: float
+    positives: int
+
+
+class Meddled(Here):
+    """Shops of which some do not answer, or lie."""
+
+    def __init__(self, silos: Mapping[str, Silo], how: str, seed: int) -> None:
+        super().__init__(silos)
+        self.how, self.random = how, np.random.default_rng(seed)
+
+    def ask(
+        self, what: str, number: int, document: Mapping[str, Any], sent: Tensors
+    ) -> Mapping[str, Reply | DaogouError]:
+        heard = dict(super().ask(what, number, document, sent))
+        if what != "train":
+            return heard
+        if self.how == "failing":
+            away = [name for name in heard if self.random.random() < 0.2]
+            return {name: reply for name, reply in heard.items() if name not in away}
+        if self.how in ("poisoned", "robust"):
+            liar = max(heard)
+            reply = heard[liar]
+            assert isinstance(reply, Reply)
+            lie = {name: -10 * each for name, each in reply.tensors.items()}
+            heard[liar] = Reply(reply.document, lie)
+        return heard
+
+
+def overrides() -> list[str]:
+    """The settings of all fits, as `--set` has them."""
+    given = [f"fit.{key}={value}" for key, value in FIT.items()]
+    given += [f"model.{key}={value}" for key, value in MODEL.items()]
+    return [*given, "tasks.extract.enabled=false"]
+
+
+def judged(
+    run: Path, contender: str, seed: int, whose: Mapping[str, set[str]] | None = None
+) -> list[Line]:
+    """The lines of a run: of its own shop, or of each shop's users in it."""
+    loaded = artifact.load(run, verify=False)
+    store, model = loaded.store, loaded.model
+    said = answers_of(
+        model, store, loaded.transform, "test",
+        history_length=loaded.history_length, families=("funnel",),
+    )  # fmt: skip
+    found = []
+    keys = {row: key for key, row in store.user_rows.items()}
+    for question in questions(loaded.shop, store, loaded.transform, "test"):
+        if question.name not in STAGES:
+            continue
+        user = np.array([keys.get(row, "") for row in question.user.tolist()])
+        for shop, users in (whose or {run.name: set(user.tolist())}).items():
+            asked = question.only(np.isin(user, list(users)))
+            value = asked.judge(said[question.name])
+            found.append(Line(seed, contender, shop, question.name, value.value, value.positives))
+    return found
+
+
+def federated(folder: Path, out: Path, name: str, seed: int) -> list[Line]:
+    """A federation's lines; transforms and stores are those of the first that was run."""
+    run, agreed = out / name, out / "agreed"
+    shops, asked = read_federation(folder, seed=seed)
+    asked |= {"fit": FIT, "model": MODEL, "federate": {"rounds": ROUNDS, "patience": 9}}
+    asked["federate"] |= FEDERATIONS[name]
+    shutil.rmtree(run, ignore_errors=True)
+
+    def keep(what: str, done: int, total: int, words: str) -> None:
+        if what == "agree" and done == total and not agreed.exists():
+            shutil.copytree(run, agreed)
+            (agreed / "started.json").unlink()
+
+    if not agreed.exists():
+        if name != "fedavg":
+            raise SystemExit(f"{name}: begins where the shops of fedavg agreed; run that first")
+        federate(shops, run, asked, progress=keep)
+    else:
+        shutil.copytree(agreed, run)
+        key = (run / "key.txt").read_text()
+        silos = {each: Silo(shop, run / "shops" / each, key=key) for each, shop in shops.items()}
+        lead(Meddled(silos, name, seed), run, asked)
+    return [line for each in shops for line in judged(run / "shops" / each, name, seed)]
+
+
+def central(whole: Path, out: Path, seed: int, whose: Mapping[str, set[str]]) -> list[Line]:
+    run = out / "central"
+    shutil.rmtree(run, ignore_errors=True)
+    fit(read_shop(whole, [*overrides(), f"seed={seed}"]), run)
+    return judged(run, "central", seed, whose)
+
+
+def alone(folder: Path, out: Path, seed: int) -> list[Line]:
+    lines: list[Line] = []
+    for place in sorted(each.parent for each in folder.glob("*/shop.toml")):
+        run = out / "alone" / place.name
+        shutil.rmtree(run, ignore_errors=True)
+        run.parent.mkdir(exist_ok=True)
+        fit(read_shop(place, [*overrides(), f"seed={seed}"]), run)
+        lines += judged(run, "alone", seed)
+    return lines
+
+
+def made(out: Path, exposures: int, n: int, seed: int) -> tuple[Path, Path, dict[str, set[str]]]:
+    """The whole shop, the folder of its parts, and whose users each has."""
+    whole, parts = out / "whole", out / "shops"
+    if not parts.exists():
+        shutil.rmtree(whole, ignore_errors=True)
+        shutil.rmtree(out / "parting", ignore_errors=True)
+        simulate(whole, "easy", seed=seed, users=exposures // 40, items=300, exposures=exposures)
+        part(whole, out / "parting", n=n, seed=seed)
+        for place in (out / "parting").glob("*/shop.toml"):
+            _without_titles(place)
+        _without_titles(whole / "shop.toml")
+        (out / "parting").rename(parts)
+    users = {
+        place.parent.name: set(map(str, _users(place.parent)))
+        for place in sorted(parts.glob("*/shop.toml"))
+    }
+    return whole, parts, users
+
+
+def _without_titles(toml: Path) -> None:
+    """Titles are not what is compared; to learn to read them takes most of the time."""
+    toml.write_text(toml.read_text("utf-8") + "\n[tasks.extract]\nenabled = false\n", "utf-8")
+
+
+def _users(folder: Path) -> list[int]:
+    found: list[int] = pq.read_table(folder / "users.parquet")["user_id"].to_pylist()
+    return found
+
+
+def table(lines: list[Line]) -> tuple[list[str], list[list[str]]]:
+    """Mean AUC over shops and seeds of each contender, and its difference to central and fedavg."""
+    means: dict[tuple[str, str], float] = {}
+    for name in CONTENDERS:
+        for stage in STAGES:
+            own = [line.auc for line in lines if (line.contender, line.stage) == (name, stage)]
+            means[name, stage] = float(np.nanmean(own)) if own else float("nan")
+    rows = []
+    for name in CONTENDERS:
+        row = [name]
+        for stage in STAGES:
+            value = means[name, stage]
+            row += [f"{value:.4f}"]
+            row += [f"{value - means[other, stage]:+.4f}" for other in ("central", "fedavg")]
+        rows.append(row)
+    heading = ["contender"]
+    for stage in STAGES:
+        heading += [stage, "to central", "to fedavg"]
+    return heading, rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--exposures", type=int, default=60_000)
+    parser.add_argument("--shops", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", nargs="*", default=list(CONTENDERS), choices=CONTENDERS)
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    path = asked.out / "federate.jsonl"
+    lines = kept_lines(path, Line)
+    for seed in range(asked.seeds):
+        out = asked.out / f"seed{seed}"
+        out.mkdir(exist_ok=True)
+        whole, parts, users = made(out, asked.exposures, asked.shops, seed)
+        ways: dict[str, Callable[[], list[Line]]] = {
+            "central": lambda: central(whole, out, seed, users),  # noqa: B023 - called at once
+            "alone": lambda: alone(parts, out, seed),  # noqa: B023
+        }
+        for name in asked.only:
+            if any((line.seed, line.contender) == (seed, name) for line in lines):
+                continue
+            found = ways[name]() if name in ways else federated(parts, out, name, seed)
+            for line in found:
+                keep_line(path, line)
+            lines += found
+            title = f"{about('federate.py', [str(asked.out)])['command']}, seed {seed}"
+            show(asked.out / "federate.md", {title: table(lines)}, 120)
+
+
+if __name__ == "__main__":
+    main()

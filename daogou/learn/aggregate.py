@@ -1,0 +1,139 @@
+"""The changes that several shops made to shared weights to one change: rules of aggregation."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a shop's training changed of the shared weights; ``rows`` stand behind it."""
+
+    shop: str
+    rows: int
+    change: Tensors
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number in it is one."""
+        return all(bool(each.isfinite().all()) for each in self.change.values())
+
+    @property
+    def norm(self) -> float:
+        """Euclidean length of the whole change."""
+        return math.sqrt(sum(float(each.double().square().sum()) for each in self.change.values()))
+
+
+def fits(update: Update, weights: Tensors) -> bool:
+    """Whether an update is of these weights, finite, and of a positive number of rows."""
+    shapes = {name: tuple(each.shape) for name, each in update.change.items()}
+    wanted = {name: tuple(each.shape) for name, each in weights.items()}
+    return shapes == wanted and update.rows > 0 and update.is_finite
+
+
+def bounded(updates: Sequence[Update], times: float) -> list[Update]:
+    """The updates, none longer than ``times`` the median length of the round.
+
+    Sun et al., "Can You Really Backdoor Federated Learning?", 2019, where the bound is a number
+    that somebody has to know; here the other shops tell it.
+    """
+    norms = [update.norm for update in updates]
+    bound = times * float(torch.tensor(norms, dtype=torch.float64).quantile(0.5))
+    return [
+        update if norm <= bound else _scaled(update, bound / norm)
+        for update, norm in zip(updates, norms, strict=True)
+    ]
+
+
+def _scaled(update: Update, factor: float) -> Update:
+    return replace(update, change={name: each * factor for name, each in update.change.items()})
+
+
+def mean(updates: Sequence[Update]) -> dict[str, Tensor]:
+    """Each weight's mean change, shops weighed by their rows (McMahan et al., AISTATS 2017).
+
+    The mean of a row is over the shops that changed it: a product that one of five shops sells
+    would otherwise learn at a fifth of its rate.
+    """
+    rows = torch.tensor([update.rows for update in updates], dtype=torch.float64)
+    found = {}
+    for name in updates[0].change:
+        changes = torch.stack([update.change[name] for update in updates]).double()
+        weights = touched(changes) * _beside(rows, changes)
+        total = weights.sum(0).clamp(min=torch.finfo(torch.float64).tiny)
+        found[name] = ((weights * changes).sum(0) / total).float()
+    return found
+
+
+def trimmed_mean(updates: Sequence[Update], trim: float) -> dict[str, Tensor]:
+    """Of each single weight the mean change without the largest and the smallest.
+
+    Yin et al., "Byzantine-Robust Distributed Learning", ICML 2018: of m shops ``floor(trim m)``
+    go at either end. As in `mean`, m are the shops that changed the row. Shops count alike.
+    """
+    found = {}
+    for name in updates[0].change:
+        changes = torch.stack([update.change[name] for update in updates])
+        took = touched(changes).expand_as(changes)
+        many = took.sum(0)
+        ordered = torch.where(took, changes, torch.inf).sort(dim=0).values
+        place = _beside(torch.arange(len(updates)), changes)
+        cut = (trim * many + 1e-9).floor()
+        kept = (place >= cut) & (place < many - cut)
+        total = torch.where(kept, ordered, 0.0).sum(0)
+        found[name] = total / kept.sum(0).clamp(min=1)
+    return found
+
+
+def touched(changes: Tensor) -> Tensor:
+    """Which rows of ``[K, R, ...]`` each of K shops changed: a mask of as many dimensions."""
+    if changes.ndim < 3:
+        return changes != 0
+    return (changes != 0).flatten(2).any(2).view(*changes.shape[:2], *[1] * (changes.ndim - 2))
+
+
+def _beside(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+@dataclass
+class Adam:
+    """FedAdam: the mean change as a gradient for Adam at the server (Reddi et al., ICLR 2021).
+
+    ``w += rate * m / (sqrt(v) + tau)`` with bias-corrected moments; a weight that no shop changed
+    stays, and so do its moments.
+    """
+
+    rate: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    tau: float = 1e-3
+    step: int = 0
+    first: dict[str, Tensor] = field(default_factory=dict)
+    second: dict[str, Tensor] = field(default_factory=dict)
+
+    def __call__(self, changes: Tensors) -> dict[str, Tensor]:
+        """What to add to the weights for these mean changes."""
+        self.step += 1
+        beta_1, beta_2 = self.betas
+        rate = self.rate * math.sqrt(1 - beta_2**self.step) / (1 - beta_1**self.step)
+        moves = {}
+        for name, change in changes.items():
+            zeros = torch.zeros_like(change)
+            m, v = self.first.get(name, zeros), self.second.get(name, zeros)
+            here = change != 0
+            m = torch.where(here, beta_1 * m + (1 - beta_1) * change, m)
+            v = torch.where(here, beta_2 * v + (1 - beta_2) * change.square(), v)
+            self.first[name], self.second[name] = m, v
+            moves[name] = torch.where(here, rate * m / (v.sqrt() + self.tau), 0.0)
+        return moves
+
+
+RULES: Final = ("fedavg", "fedadam", "trimmed_mean")
+SEES_EACH: Final = ("trimmed_mean",)  # rules that must see each shop's own update
+Rule = Callable[[Sequence[Update]], dict[str, Tensor]]

@@ -1,0 +1,396 @@
+"""Shops that learn one model together without moving a row: rounds of local fits and their mean.
+
+What travels are questions and answers (`Silo.answer`): the fitted transforms without users and
+with products under digests, then weights that all share. Who carries them is a `Shops`.
+"""
+
+import json
+import math
+import secrets
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from daogou import artifact
+from daogou.config import apply, read_shop
+from daogou.errors import ArtifactError, ConfigError, DaogouError, DataError, unknown
+from daogou.features.agree import agree
+from daogou.features.transform import Transform
+from daogou.learn.aggregate import (
+    SEES_EACH,
+    Adam,
+    Tensors,
+    Update,
+    bounded,
+    fits,
+    mean,
+    trimmed_mean,
+)
+from daogou.learn.fit import metadata_of, open_folder, save_tensors
+from daogou.learn.journal import append_record, keep_records
+from daogou.learn.loop import Progress, quiet
+from daogou.learn.silo import SPENT, Reply, Silo, Terms, terms_of
+from daogou.schema import Shop
+
+_TRIES: Final = 3  # of a question that all must answer
+_COMMON: Final = ("model", "fit", "seed")  # what all shops take, beside [federate]
+
+
+class Shops(Protocol):
+    """Who carries questions to shops and brings their answers."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """The shops there are."""
+
+    def ask(
+        self, what: str, number: int, document: Mapping[str, Any], sent: Tensors
+    ) -> Mapping[str, Reply | DaogouError]:
+        """The answers of the shops that answered, or why one could not."""
+
+
+class Here:
+    """Shops in this process, asked one after another."""
+
+    def __init__(self, silos: Mapping[str, Silo]) -> None:
+        self.silos = silos
+
+    @property
+    def names(self) -> Collection[str]:
+        """The shops there are."""
+        return self.silos
+
+    def ask(
+        self, what: str, number: int, document: Mapping[str, Any], sent: Tensors
+    ) -> Mapping[str, Reply | DaogouError]:
+        """The answers of all shops."""
+        found: dict[str, Reply | DaogouError] = {}
+        for name, silo in self.silos.items():
+            try:
+                found[name] = silo.answer(what, number, document, sent)
+            except DaogouError as error:
+                found[name] = error
+        return found
+
+
+@dataclass
+class Standing:
+    """Where the rounds stand. Everything that resuming needs, beside the tensors."""
+
+    round: int = 0  # rounds done
+    best_round: int = -1
+    best_score: float = math.inf
+    steps: int = 0  # of FedAdam
+
+    @property
+    def since_best(self) -> int:
+        """Rounds since the best one."""
+        return self.round - 1 - self.best_round
+
+
+@dataclass
+class Lead:
+    """The weights that all share, and what the server remembers."""
+
+    weights: dict[str, Tensor]
+    best: dict[str, Tensor]
+    adam: Adam
+    standing: Standing = field(default_factory=Standing)
+
+
+def federate(
+    shops: Mapping[str, Shop],
+    out: Path | str,
+    asked: Mapping[str, Any] | None = None,
+    *,
+    resume: bool = False,
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """Train shops together in this process; each gets a run of its own under ``out/shops``.
+
+    ``asked`` is what `read_federation` reads: ``federate`` and what all shops take of ``model``,
+    ``fit`` and ``seed``. Started again with ``resume`` after a kill it gives the same weights.
+    Raises ConfigError where shops cannot learn together, and DataError where none answers.
+    """
+    out = Path(out)
+    open_folder(out, resume=resume)
+    key = out / "key.txt"  # in one process nobody is kept from it
+    if not key.exists():
+        artifact.write_whole(key, secrets.token_hex(32))
+    secret = key.read_text("utf-8")
+    (out / "shops").mkdir(exist_ok=True)
+    silos = {
+        name: Silo(shop, out / "shops" / name, key=secret, progress=progress)
+        for name, shop in shops.items()
+    }
+    return lead(Here(silos), out, asked or {}, progress=progress)
+
+
+def lead(
+    shops: Shops, out: Path, asked: Mapping[str, Any], *, progress: Progress = quiet
+) -> dict[str, Any]:
+    """The server's side: agree on a transform, go through the rounds, have each shop finish.
+
+    What is in the folder ``out`` of an earlier try of the same is gone on with.
+    A shop that does not answer, or whose update is not finite or of other shapes, is left out of
+    the round, and the record says why. Before the first round all must answer.
+    """
+    terms = terms_of(asked.get("federate", {}))
+    told = {"terms": asdict(terms), **{k: asked[k] for k in _COMMON if k in asked}}
+    _claim(out, {"told": told, "shops": sorted(shops.names)})
+    rows = _agree(shops, out, told, progress)
+    journal = out / "rounds.jsonl"
+    led = _stand(shops, out, terms)
+    keep_records(journal, lambda record: bool(record["round"] <= led.standing.round))
+    while led.standing.round < terms.rounds and led.standing.since_best < max(terms.patience, 1):
+        record = _round(shops, led, terms)
+        append_record(journal, record)
+        _keep(out, led)
+        progress("round", led.standing.round, terms.rounds, _words(record))
+        if (
+            record["left_out"]
+            and set(record["left_out"].values()) == {SPENT}
+            and not record["rows"]
+        ):
+            break
+    return _finish(shops, out, led, terms, rows)
+
+
+def _words(record: Mapping[str, Any]) -> str:
+    words = f"score {record['score']:.4f}"
+    most = max(record["epsilon"].values(), default=None)
+    return words if most is None else f"{words}, epsilon {most:.2f}"
+
+
+def _agree(
+    shops: Shops, out: Path, told: Mapping[str, Any], progress: Progress
+) -> Mapping[str, int]:
+    """One transform for all; the rows that each shop trains on."""
+    path = out / "agreed.json"
+    progress("agree", 0, 2, f"{len(shops.names)} shops tell")
+    heard = _all(shops, "tell", told)
+    documents = {name: reply.document for name, reply in heard.items()}
+    rows = {name: int(document["rows"]) for name, document in documents.items()}
+    for what in ("tasks", "shape"):
+        _same(what, {name: document[what] for name, document in documents.items()})
+    if not path.exists():
+        transforms = {n: Transform.from_json(d["transform"]) for n, d in documents.items()}
+        agreed = agree(transforms, rows)
+        artifact.write_whole(path, json.dumps(agreed.to_json(), ensure_ascii=False))
+    progress("agree", 1, 2, "compiling by the agreed transform")
+    _all(shops, "agree", {"transform": json.loads(path.read_text("utf-8"))})
+    progress("agree", 2, 2, "ready")
+    return rows
+
+
+def _all(shops: Shops, what: str, document: Mapping[str, Any]) -> dict[str, Reply]:
+    """The answers of all shops, who are asked up to three times; an error where one has none."""
+    found: dict[str, Reply] = {}
+    for _ in range(_TRIES):
+        for name, reply in shops.ask(what, 0, document, {}).items():
+            if isinstance(reply, DaogouError):
+                raise type(reply)(f"{name}: {reply}")
+            found[name] = reply
+        missing = sorted(set(shops.names) - set(found))
+        if not missing:
+            return {name: found[name] for name in shops.names}
+    raise DataError(f"{', '.join(missing)}: did not answer before the first round; begin without")
+
+
+def _same(what: str, told: Mapping[str, Any]) -> None:
+    (first, wanted), *others = told.items()
+    for name, found in others:
+        if found != wanted:
+            raise ConfigError(
+                f"{name}: its {what} are {found}, those of {first} are {wanted}; shops that learn "
+                "together need the same: say it in federate.toml, or in each shop.toml"
+            )
+
+
+def _round(shops: Shops, led: Lead, terms: Terms) -> dict[str, Any]:
+    """One exchange: shops learn, what they learnt becomes the shared weights, shops judge them."""
+    standing = led.standing
+    said = {"best": standing.best_round}
+    heard = shops.ask("train", standing.round, said, led.weights)
+    updates, left_out = _sound(shops, heard, led.weights)
+    used = len(updates) >= terms.least
+    if used:
+        moved = combine(updates, terms, led.adam)
+        led.weights = {name: each + moved[name] for name, each in led.weights.items()}
+    judged = {
+        name: reply.document
+        for name, reply in shops.ask("judge", standing.round, {}, led.weights).items()
+        if isinstance(reply, Reply)
+    }
+    score = _score(judged.values())
+    standing.round += 1
+    # With nothing to judge by, the last round counts as the best.
+    if score < standing.best_score or standing.best_score == math.inf:
+        standing.best_score, standing.best_round = score, standing.round - 1
+        led.best = led.weights
+    return {
+        "round": standing.round,
+        "score": score,
+        "used": used,
+        "rows": {update.shop: update.rows for update in updates},
+        "length": {update.shop: update.norm for update in updates},
+        "left_out": left_out,
+        "epsilon": {
+            name: reply.document["privacy"]["epsilon"]
+            for name, reply in heard.items()
+            if isinstance(reply, Reply) and "privacy" in reply.document
+        },
+        "validation": {name: document["validation"] for name, document in judged.items()},
+    }
+
+
+def _sound(
+    shops: Shops, heard: Mapping[str, Reply | DaogouError], weights: Tensors
+) -> tuple[list[Update], dict[str, str]]:
+    """The updates that can be used, and why those of other shops cannot."""
+    updates: list[Update] = []
+    left_out: dict[str, str] = {}
+    for name in shops.names:
+        reply = heard.get(name)
+        if reply is None:
+            left_out[name] = "no answer"
+        elif isinstance(reply, DaogouError):
+            left_out[name] = str(reply)
+        else:
+            update = Update(name, int(reply.document.get("rows", 0)), reply.tensors)
+            if fits(update, weights):
+                updates.append(update)
+            else:
+                left_out[name] = "not finite, or not of the shared weights"
+    return updates, left_out
+
+
+def combine(updates: list[Update], terms: Terms, adam: Adam) -> dict[str, Tensor]:
+    """What to add to the shared weights for these updates."""
+    if terms.norm_bound:
+        updates = bounded(updates, terms.norm_bound)
+    moved = trimmed_mean(updates, terms.trim) if terms.rule in SEES_EACH else mean(updates)
+    return adam(moved) if terms.rule == "fedadam" else moved
+
+
+def _score(judged: Iterable[Mapping[str, Any]]) -> float:
+    """The mean of the shops' scores by their rows; infinite where there is none."""
+    known = [(one["score"], one["rows"]) for one in judged if one["score"] is not None]
+    finite = [(score, rows) for score, rows in known if math.isfinite(score)]
+    total = sum(rows for _, rows in finite)
+    return sum(score * rows for score, rows in finite) / total if total else math.inf
+
+
+def _finish(
+    shops: Shops, out: Path, led: Lead, terms: Terms, rows: Mapping[str, int]
+) -> dict[str, Any]:
+    """Have each shop make its run of the best weights; what became of it all."""
+    standing = led.standing
+    document = {
+        "terms": asdict(terms),
+        "shops": len(shops.names),
+        "rounds": standing.round,
+        "best_round": standing.best_round + 1,
+    }
+    heard = shops.ask("finish", standing.best_round, document, led.best)
+    done = {name: reply.document for name, reply in heard.items() if isinstance(reply, Reply)}
+    answer = {
+        "out": str(out),
+        **document,
+        "score": standing.best_score,
+        "rows": dict(rows),
+        "runs": {name: one["run"] for name, one in done.items()},
+        "validation": {name: one["validation"] for name, one in done.items()},
+        "privacy": {name: one["privacy"] for name, one in done.items()},
+        "audit": {name: one["audit"] for name, one in done.items()},
+        "unfinished": sorted(set(shops.names) - set(done)),
+        "shared": sum(each.numel() for each in led.weights.values()),
+    }
+    artifact.write_document(out / "federate.json", answer)
+    return answer
+
+
+# ---- the server's memory ----------------------------------------------------------------
+
+
+def _claim(out: Path, wanted: Mapping[str, Any]) -> None:
+    """Make the folder ours, or say why it cannot be."""
+    if (out / "federate.json").exists():
+        raise ArtifactError(f"{out}: holds a finished federation; give another folder")
+    started, text = out / "started.json", json.dumps(wanted, sort_keys=True)
+    if not started.exists():
+        artifact.write_whole(started, text)
+    elif started.read_text("utf-8") != text:
+        raise ArtifactError(
+            f"{out}: was started with other settings or other shops; resume with the same"
+        )
+
+
+def _stand(shops: Shops, out: Path, terms: Terms) -> Lead:
+    """Where the last whole round left the server; the first shop's beginning before it."""
+    path = out / "last.safetensors"
+    adam = Adam(rate=terms.server_rate)
+    if not path.exists():
+        replies = _all(shops, "begin", {})
+        weights = dict(replies[next(iter(shops.names))].tensors)
+        return Lead(weights, weights, adam)
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
+    for name, tensor in load_file(path).items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    standing = Standing(**json.loads(metadata_of(path)["standing"]))
+    adam.step, adam.first, adam.second = standing.steps, parts["first"], parts["second"]
+    return Lead(parts["weights"], parts["best"], adam, standing)
+
+
+_PARTS: Final = ("weights", "best", "first", "second")
+
+
+def _keep(out: Path, led: Lead) -> None:
+    """Write what a round left; the rename makes it count."""
+    led.standing.steps = led.adam.step
+    parts = (led.weights, led.best, led.adam.first, led.adam.second)
+    tensors = {
+        f"{part}.{name}": each
+        for part, named in zip(_PARTS, parts, strict=True)
+        for name, each in named.items()
+    }
+    told = {"standing": json.dumps(asdict(led.standing))}
+    save_tensors(tensors, out / "last.safetensors", told)
+
+
+# ---- what a folder of shops says ----------------------------------------------------------
+
+
+def read_federation(
+    folder: Path, overrides: Iterable[str] = (), seed: int | None = None
+) -> tuple[dict[str, Shop], dict[str, Any]]:
+    """The shops in a folder's folders, by name, and what its ``federate.toml`` asks of them.
+
+    ``overrides`` are ``key.sub=value``, for all shops. A federation needs two shops.
+    """
+    asked: dict[str, Any] = {}
+    path = folder / "federate.toml"
+    if path.exists():
+        try:
+            asked = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    for override in overrides:
+        apply(asked, override)
+    if seed is not None:
+        asked["seed"] = seed
+    legal = ("federate", *_COMMON)
+    problems = [f"{path}: {key}: {unknown(key, legal)}" for key in asked if key not in legal]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    terms_of(asked.get("federate", {}))
+    places = sorted(each.parent for each in folder.glob("*/shop.toml"))
+    if len(places) < 2:
+        raise ConfigError(f"{folder}: {len(places)} folders with a shop.toml in it; two are needed")
+    return {place.name: read_shop(place) for place in places}, asked

@@ -1,0 +1,475 @@
+"""One shop's side of a federation: its tables, its users' rows and its optimisers stay with it."""
+
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from daogou import artifact
+from daogou.config import make
+from daogou.errors import ConfigError, DaogouError, DataError, unknown
+from daogou.features.agree import own, told
+from daogou.features.store import Store
+from daogou.features.transform import Transform
+from daogou.learn import rates, tally
+from daogou.learn.aggregate import RULES, Tensors
+from daogou.learn.audit import audit, without
+from daogou.learn.finish import finish
+from daogou.learn.fit import (
+    State,
+    Tables,
+    claim,
+    compile_tables,
+    finished,
+    fit_tables,
+    keep_state,
+    restore_state,
+    save_run,
+    task_document,
+)
+from daogou.learn.journal import append_record, keep_records
+from daogou.learn.loop import Learner, Progress, quiet
+from daogou.learn.machine import device_of
+from daogou.learn.private import (
+    generator,
+    optimiser,
+    privacy_of,
+    private_step,
+    spent,
+    steps_left,
+    uncounted,
+    units_of,
+)
+from daogou.learn.returning import fit_returning
+from daogou.learn.settings import settings_of
+from daogou.learn.validate import joint_score, validation_losses
+from daogou.learn.variant import varied
+from daogou.model.heads.funnel import FunnelHead
+from daogou.model.joint import JointModel
+from daogou.schema import Shop
+
+ITEMS: Final = ("union", "home")
+SPENT: Final = "its privacy budget is spent"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What ``[federate]`` may say: what shops that learn together agree on."""
+
+    rounds: int = 10
+    patience: int = 3  # rounds without a better score before learning stops
+    passes: int = 1  # over a shop's rows between two exchanges
+    rule: str = "fedavg"  # how updates become one: one of RULES
+    prox: float = 0.0  # FedProx: pull of a shop's dense weights back to the shared ones
+    trim: float = 0.2  # trimmed_mean: share of the shops that goes at either end
+    norm_bound: float = 0.0  # longest update, in medians of the round's; 0 = any length
+    server_rate: float = 0.01  # fedadam: learning rate of the server
+    items: str = "union"  # rows of products: shared by digests of their ids, or kept at home
+    keep: tuple[str, ...] = ()  # beginnings of the names of further weights that stay at home
+    least: int = 1  # sound updates without which a round changes nothing
+    privacy: Mapping[str, Any] | None = None  # what leaves a shop is private: `Privacy`
+    audit: float = 0.0  # share of each shop's users who teach nothing, to ask who was in it
+
+
+def terms_of(table: Any) -> Terms:
+    """``[federate]``, checked; every problem at once."""
+    terms = make("federate", Terms, table)
+    named = (("rule", terms.rule, RULES), ("items", terms.items, ITEMS))
+    problems = [f"federate.{key}: {unknown(w, words)}" for key, w, words in named if w not in words]
+    for name, value in vars(terms).items():
+        if name in ("rounds", "passes", "least") and value < 1:
+            problems.append(f"federate.{name}: {value}; give 1 or more")
+        elif isinstance(value, int | float) and not 0 <= value < float("inf"):
+            problems.append(f"federate.{name}: {value}; give 0 or more")
+    if terms.trim >= 0.5:
+        problems.append(f"federate.trim: {terms.trim}; less than half can go at either end")
+    if terms.audit >= 1:
+        problems.append(f"federate.audit: {terms.audit}; somebody has to teach, give less than 1")
+    if terms.privacy is not None:
+        try:
+            privacy_of(terms.privacy)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return terms
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a shop says when it is asked."""
+
+    document: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Tensors = field(default_factory=dict)
+
+
+class Silo:
+    """A shop that is asked, in turn, to tell, agree, begin, train, judge and finish.
+
+    All it knows between two questions is in its folder, so that it may be another process each
+    time. ``key`` is the secret that the shops share and the server has not.
+    """
+
+    def __init__(
+        self, shop: Shop, folder: Path, *, key: str = "", progress: Progress = quiet
+    ) -> None:
+        self.given, self.folder, self.key, self.progress = shop, folder, key, progress
+        self._learner: Learner | None = None
+        self._stands = -1  # the round after which the weights in memory are
+        self._losses: dict[str, float] = {}  # of that round's training
+
+    def answer(self, what: str, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
+        """What the shop says to a question; ``number`` is the round, ``sent`` shared weights."""
+        return _ANSWERS[what](self, number, document, sent)
+
+    # ---- what is asked before the first round ---------------------------------------------
+
+    def tell(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
+        """What others may know of the tables: `told`, the rows behind it, tasks and shape."""
+        terms_of(document["terms"])
+        shop = self._shop_of(document)
+        if not finished(self.folder, shop):
+            claim(self.folder, shop, resume=True)
+        _write(self.folder / "terms.json", document)
+        if not (self.folder / "mine.json").exists():
+            transform, rows = fit_tables(shop, self.folder)
+            _write(self.folder / "mine.json", {"transform": transform.to_json(), "rows": rows})
+        mine = json.loads((self.folder / "mine.json").read_text("utf-8"))
+        transform = told(Transform.from_json(mine["transform"]), self.key)
+        return Reply(
+            {
+                "transform": transform.to_json(),
+                "rows": mine["rows"],
+                "tasks": [task.name for task in shop.tasks],
+                "shape": asdict(settings_of(shop)[1]),
+            }
+        )
+
+    def agree(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
+        """Compile the tables by the transform that all agreed on."""
+        mine = json.loads((self.folder / "mine.json").read_text("utf-8"))
+        agreed = Transform.from_json(document["transform"])
+        used = own(agreed, Transform.from_json(mine["transform"]), self.key)
+        compile_tables(
+            self.shop, self.folder, blend=lambda _engine, _fitted: used, progress=self.progress
+        )
+        return Reply()
+
+    def begin(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
+        """The shared weights as this shop would begin with them."""
+        return Reply(tensors=self._shared(self._stand(0).model))
+
+    # ---- what is asked in a round -----------------------------------------------------------
+
+    def train(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
+        """Learn from the shop's own rows, beginning with ``sent``; what that changed of it."""
+        learner, terms = self._stand(number), self.terms
+        self._take(learner.model, sent)
+        answer: dict[str, Any] = {"rows": self._rows}
+        if terms.privacy is not None:
+            answer["privacy"] = self._train_privately(learner, number, sent)
+        else:
+            self._train(learner, number, sent)
+        self._keep(number, learner, int(document.get("best", -1)))
+        change = {
+            name: after - sent[name].to(after.device)
+            for name, after in self._shared(learner.model).items()
+        }
+        return Reply(answer, {name: each.cpu() for name, each in change.items()})
+
+    def _train(self, learner: Learner, number: int, sent: Tensors) -> None:
+        terms, seed = self.terms, self.shop.seed
+        learner.pull = terms.prox
+        learner.starts = self._anchors(learner) if terms.prox else []
+        _, store, _ = self._compiled()
+        for epoch in range(number * terms.passes, (number + 1) * terms.passes):
+            learner.set_rates(epoch)
+            plan = without(learner.plan(store, seed, epoch), store, self._held(store))
+            losses = learner.epoch(store, plan, (seed, epoch), self.progress)
+        self._losses = dict(zip(self._losses, losses.tolist(), strict=True))
+
+    def _train_privately(self, learner: Learner, number: int, sent: Tensors) -> dict[str, Any]:
+        """Private steps; what all of the shop's have spent. DataError where the budget is.
+
+        What is about to be given is written down first. Asked the same again, the shop draws the
+        same noise and gives nothing new away; asked the same round with other weights, it draws
+        other noise and counts it, since two answers under one noise would have it taken off.
+        """
+        privacy = privacy_of(self.terms.privacy)
+        _, store, _ = self._compiled()
+        units = units_of(store, privacy.unit, self._held(store))
+        ledger = self.folder / "privacy.json"
+        given: dict[str, int] = artifact.read_document(ledger) or {}
+        place = f"{number}:{_digest(sent)}"
+        others = sum(steps for at, steps in given.items() if at != place)
+        given[place] = given.get(place) or steps_left(privacy, len(units), others)
+        if not given[place]:
+            raise DataError(SPENT)
+        _write(ledger, given)
+        names = travelling(learner.model, self.terms)
+        for step in range(given[place]):
+            random = generator(self._secret, place, step)
+            private_step(learner, store, units, privacy, names, random)
+            self.progress("steps", step + 1, given[place], f"round {number + 1}")
+        return spent(privacy, len(units), sum(given.values()))
+
+    def judge(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
+        """How the shared weights, beside the shop's own, do on its validation split."""
+        learner = self._stand(number + 1)
+        self._take(learner.model, sent)
+        _, store, _ = self._compiled()
+        length = learner.settings.history_length
+        losses = validation_losses(learner.model, store, "validation", history_length=length)
+        score = joint_score(losses)
+        validation = {name: task_document(loss) for name, loss in losses.items()}
+        record = {"epoch": number + 1, "score": score, "train": self._losses}
+        record |= {"validation": validation, "seconds": 0.0, "steps": {}, "gates": {}}
+        journal = self.folder / "events.jsonl"
+        keep_records(journal, lambda one: bool(one["epoch"] <= number))
+        append_record(journal, record)
+        return Reply({"score": score, "rows": self._rows, "validation": validation})
+
+    def finish(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
+        """Make a run of the shop's of the weights that were best, in the shop's own folder."""
+        if not finished(self.folder, self.shop):
+            learner = self._stand(number + 1)
+            self._take(learner.model, sent)
+            model = learner.model.to("cpu")
+            trained = {"epochs": document["rounds"], "best_epoch": number + 1, "seconds": 0.0}
+            tables, settings = self._compiled(), learner.settings
+            store, length = tables.store, settings.history_length
+            found = audit(model, store, self._held(store), history_length=length)
+            done = finish(model, store, settings.calibration, history_length=length)
+            returning = fit_returning(store, tables.transform, history_length=length)
+            record: dict[str, Any] = {
+                "federated": {**document, "privacy": self._spent(), "audit": found},
+                "returning": None if returning is None else asdict(returning),
+            }
+            save_run(self.folder, self.shop, model, tables, done, trained, record)
+            shutil.rmtree(self.folder / "states", ignore_errors=True)
+            self._learner, self._stands = None, -1
+        manifest = artifact.read_manifest(self.folder)
+        said = {name: manifest["federated"][name] for name in ("privacy", "audit")}
+        said["validation"] = manifest["fit"]["validation"]
+        return Reply({"run": str(self.folder), **said})
+
+    # ---- what it stands on ------------------------------------------------------------------
+
+    def _spent(self) -> dict[str, Any] | None:
+        """What the shop has given away so far; None without privacy."""
+        if self.terms.privacy is None:
+            return None
+        privacy = privacy_of(self.terms.privacy)
+        given = artifact.read_document(self.folder / "privacy.json") or {}
+        _, store, _ = self._compiled()
+        units = units_of(store, privacy.unit, self._held(store))
+        return spent(privacy, len(units), sum(given.values()))
+
+    def _held(self, store: Store) -> NDArray[np.bool_]:
+        """Which user rows teach nothing, ``[U + 1]``; drawn by the shop's secret."""
+        random = generator(self._secret, "audit")
+        held = torch.rand(store.n_users + 1, generator=random) < self.terms.audit
+        held[0] = False
+        return held.numpy()
+
+    @property
+    def _secret(self) -> str:
+        path = self.folder / "secret.txt"
+        if not path.exists():
+            artifact.write_whole(path, secrets.token_hex(32))
+        return path.read_text("utf-8")
+
+    @property
+    def terms(self) -> Terms:
+        """What was agreed on when the shop told."""
+        return terms_of(self._told["terms"])
+
+    @property
+    def shop(self) -> Shop:
+        """The shop with the settings that all take."""
+        return self._shop_of(self._told)
+
+    @property
+    def _told(self) -> Mapping[str, Any]:
+        path = self.folder / "terms.json"
+        if not path.exists():
+            raise DaogouError(f"{self.folder}: was asked before it was told the terms")
+        found: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
+        return found
+
+    def _shop_of(self, document: Mapping[str, Any]) -> Shop:
+        terms = terms_of(document["terms"])
+        training = {**document.get("fit", {}), "epochs": terms.rounds * terms.passes}
+        shop = varied(
+            self.given,
+            seed=document.get("seed"),
+            model=document.get("model"),
+            training=training,
+        )
+        settings, _ = settings_of(shop)
+        if settings.pretrain_epochs:
+            raise ConfigError(
+                f"{shop.name}: fit.pretrain_epochs: every shop would begin with another reading "
+                "of titles; leave it out"
+            )
+        return shop
+
+    @property
+    def _rows(self) -> int:
+        rows: int = json.loads((self.folder / "mine.json").read_text("utf-8"))["rows"]
+        return rows
+
+    def _compiled(self) -> Tables:
+        return compile_tables(self.shop, self.folder)
+
+    def _stand(self, before: int) -> Learner:
+        """The learner as the shop's last round before this one left it; new if there was none.
+
+        Shops that miss rounds go on from the last that they took part in, and one that is asked
+        for a round again, by a server that died in it, does it again the same.
+        """
+        done = sorted(int(path.stem) for path in self._states.glob("*.safetensors"))
+        newest = max((number for number in done if number < before), default=-1)
+        if self._learner is None or newest != self._stands:
+            self._learner = self._new()
+            if newest >= 0:
+                restore_state(self._state(newest), self._learner)
+            self._stands = newest
+            self._losses = {task.name: float("nan") for task in self.shop.tasks}
+        return self._learner
+
+    def _new(self) -> Learner:
+        shop = self.shop
+        settings, shape = settings_of(shop)
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        transform, store, _ = self._compiled()
+        torch.manual_seed(shop.seed)
+        terms, device = self.terms, device_of(settings.device)
+        if terms.privacy is None:
+            model = artifact.model_of(transform, store, shop, shape)
+            tally.count(model, transform, store)
+            rates.count(model, store)
+            return Learner(model.to(device), settings)
+        if settings.balancer != "fixed":
+            raise ConfigError(
+                f"fit.balancer: {settings.balancer!r} remembers losses; with privacy take 'fixed'"
+            )
+        learner = Learner(uncounted(transform, store, shop.tasks, shape).to(device), settings)
+        named = dict(learner.model.named_parameters())
+        moves = [named[name] for name in travelling(learner.model, terms)]
+        learner.adam = optimiser(moves, privacy_of(terms.privacy))
+        return learner
+
+    @property
+    def _states(self) -> Path:
+        return self.folder / "states"
+
+    def _state(self, number: int) -> Path:
+        return self._states / f"{number:06d}.safetensors"
+
+    def _keep(self, number: int, learner: Learner, best: int) -> None:
+        """Write how the round left the shop; what no round can ask for any more goes."""
+        self._states.mkdir(exist_ok=True)
+        kept = {max(self._done(number), default=-1), max(self._done(best + 1), default=-1)}
+        keep_state(self._state(number), learner, State(epoch=number + 1))
+        self._stands = number
+        for done in self._done(number):
+            if done not in kept:
+                self._state(done).unlink()
+
+    def _done(self, before: int) -> list[int]:
+        numbers = (int(path.stem) for path in self._states.glob("*.safetensors"))
+        return [number for number in numbers if number < before]
+
+    def _shared(self, model: JointModel) -> dict[str, Tensor]:
+        weights = dict(model.named_parameters())
+        return {
+            name: weights[name].detach()[first:].clone()
+            if first
+            else weights[name].detach().clone()
+            for name, first in travelling(model, self.terms).items()
+        }
+
+    def _anchors(self, learner: Learner) -> list[tuple[Tensor, Tensor]]:
+        """The dense weights that travel, and what they are now: what FedProx draws back to.
+
+        Rows of tables are left out: a batch's few would each step drag all others.
+        """
+        dense, weights = (
+            {id(each) for each in learner.dense},
+            dict(learner.model.named_parameters()),
+        )
+        named = [weights[name] for name in travelling(learner.model, self.terms)]
+        return [(each, each.detach().clone()) for each in named if id(each) in dense]
+
+    @torch.no_grad()
+    def _take(self, model: JointModel, sent: Tensors) -> None:
+        """Put the shared weights in place of the shop's."""
+        weights = dict(model.named_parameters())
+        for name, first in travelling(model, self.terms).items():
+            _from(weights[name], first).copy_(sent[name])
+
+
+def _from(weight: Tensor, first: int) -> Tensor:
+    return weight[first:] if first else weight
+
+
+_ANSWERS: Final = {
+    "tell": Silo.tell, "agree": Silo.agree, "begin": Silo.begin,
+    "train": Silo.train, "judge": Silo.judge, "finish": Silo.finish,
+}  # fmt: skip
+
+
+def travelling(model: JointModel, terms: Terms) -> dict[str, int]:
+    """The weights that leave a shop, each with the first of its rows that does.
+
+    Rows of users never do, and those of products only where all agreed on them.
+    """
+    at_home = {} if model.user is None else {id(model.user.ids.weight): len(model.user.ids.weight)}
+    if model.item is not None and terms.items == "home":
+        at_home[id(model.item.ids.weight)] = len(model.item.ids.weight)
+    for head in model.heads.values():
+        if isinstance(head, FunnelHead) and head.own is not None:
+            rows = head.own.n_users + (head.own.n_items if terms.items == "home" else 0)
+            at_home[id(head.own.rows.weight)] = rows * head.own.n_tasks
+    named = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    for start in terms.keep:
+        if not any(name.startswith(start) for name in named):
+            raise ConfigError(f"federate.keep: no weight begins with {start!r}; e.g. 'heads.match'")
+    kept = {name for name in named if name.startswith((*terms.keep, *_untaught(terms)))}
+    return {
+        name: at_home.get(id(each), 0)
+        for name, each in named.items()
+        if name not in kept and (id(each) not in at_home or at_home[id(each)] < len(each))
+    }
+
+
+def _untaught(terms: Terms) -> tuple[str, ...]:
+    """Beginnings of the names of weights that private steps would move by noise alone."""
+    if terms.privacy is None:
+        return ()
+    titles = ("heads.extract.",)
+    return titles if privacy_of(terms.privacy).unit == "user" else (*titles, "heads.profile.")
+
+
+def _digest(tensors: Tensors) -> str:
+    """A short name of weights, by their bytes."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    artifact.write_whole(path, json.dumps(document, ensure_ascii=False))

@@ -1,0 +1,110 @@
+import pytest
+import torch
+from torch import Tensor
+
+from daogou.learn.aggregate import Adam, Update, bounded, fits, mean, trimmed_mean
+
+
+def updates(*changes: list[list[float]], rows: tuple[int, ...] = ()) -> list[Update]:
+    counts = rows or (1,) * len(changes)
+    return [
+        Update(f"shop{place}", n, {"w": torch.tensor(change)})
+        for place, (change, n) in enumerate(zip(changes, counts, strict=True))
+    ]
+
+
+def test_a_mean_weighs_shops_by_their_rows() -> None:
+    found = mean(updates([[1.0, 2.0]], [[5.0, 6.0]], rows=(3, 1)))
+    assert found["w"].tolist() == [[2.0, 3.0]]
+
+
+def test_a_row_s_mean_is_over_the_shops_that_changed_it() -> None:
+    one = [[1.0, 2.0], [0.0, 0.0], [0.0, 0.0]]
+    two = [[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]]
+    assert mean(updates(one, two))["w"].tolist() == [[2.0, 1.0], [0.0, 4.0], [0.0, 0.0]]
+
+
+def test_a_trimmed_mean_leaves_out_the_largest_and_the_smallest_of_each_number() -> None:
+    five = updates([[1.0, -9.0]], [[2.0, 1.0]], [[3.0, 2.0]], [[4.0, 3.0]], [[99.0, 99.0]])
+    assert trimmed_mean(five, 0.2)["w"].tolist() == [[3.0, 2.0]]
+    assert trimmed_mean(five, 0.0)["w"].tolist() == [pytest.approx([109.0 / 5, 96.0 / 5])]
+
+
+def test_a_trimmed_mean_of_a_row_counts_the_shops_that_changed_it() -> None:
+    alone = [[0.0], [8.0]]
+    three = updates([[1.0], [0.0]], [[3.0], [0.0]], alone)
+    assert trimmed_mean(three, 0.4)["w"].tolist() == [[2.0], [8.0]]  # 2 shops of 3: none trimmed
+
+
+def test_a_scalar_and_a_vector_are_weights_too() -> None:
+    pair = [
+        Update(str(n), 1, {"a": torch.tensor(float(n)), "b": torch.tensor([float(n), 0.0])})
+        for n in (1, 3)
+    ]
+    for found in (mean(pair), trimmed_mean(pair, 0.2)):
+        assert float(found["a"]) == 2.0
+        assert found["b"].tolist() == [2.0, 0.0]
+
+
+def test_no_update_is_longer_than_so_many_medians() -> None:
+    three = updates([[3.0, 4.0]], [[0.0, 1.0]], [[30.0, 40.0]])  # lengths 5, 1 and 50
+    cut = bounded(three, 2.0)
+    assert [update.norm for update in cut] == pytest.approx([5.0, 1.0, 10.0])
+    assert cut[2].change["w"].tolist() == [pytest.approx([6.0, 8.0])]
+    assert cut[0] is three[0]
+
+
+def test_one_liar_moves_a_robust_rule_little_and_a_mean_much() -> None:
+    generator = torch.Generator().manual_seed(0)
+    honest = [
+        Update(str(n), 1, {"w": 1.0 + 0.1 * torch.randn(20, 3, generator=generator)})
+        for n in range(4)
+    ]
+    liar = Update("liar", 1, {"w": torch.full((20, 3), -1000.0)})
+    told = mean([*honest, liar])["w"]
+    trimmed = trimmed_mean([*honest, liar], 0.2)["w"]
+    cut = mean(bounded([*honest, liar], 1.0))["w"]
+    assert float(told.mean()) < -100
+    assert float(trimmed.mean()) == pytest.approx(1.0, abs=0.15)
+    assert float(cut.mean()) == pytest.approx(0.6, abs=0.1)  # four at 1, one cut to -1
+
+
+@pytest.mark.parametrize(
+    ("change", "rows", "sound"),
+    [
+        (torch.ones(2, 2), 1, True),
+        (torch.tensor([[1.0, float("nan")], [0.0, 0.0]]), 1, False),
+        (torch.tensor([[1.0, float("inf")], [0.0, 0.0]]), 1, False),
+        (torch.ones(2, 3), 1, False),
+        (torch.ones(2, 2), 0, False),
+    ],
+)
+def test_what_is_not_finite_or_of_another_shape_does_not_fit(
+    change: Tensor, rows: int, sound: bool
+) -> None:
+    assert fits(Update("x", rows, {"w": change}), {"w": torch.zeros(2, 2)}) is sound
+
+
+def test_an_update_without_a_weight_does_not_fit() -> None:
+    assert not fits(Update("x", 1, {}), {"w": torch.zeros(2)})
+
+
+def test_the_server_s_adam_is_torch_s_but_for_where_the_small_constant_stands() -> None:
+    ours = torch.zeros(3)
+    theirs = torch.nn.Parameter(torch.zeros(3))
+    adam = Adam(rate=0.1, tau=1e-9)
+    torchs = torch.optim.Adam([theirs], lr=0.1, betas=(0.9, 0.99), eps=1e-9)
+    for step in range(4):
+        change = torch.tensor([1.0, -2.0, 0.5]) * (step + 1)
+        ours = ours + adam({"w": change})["w"]
+        theirs.grad = -change
+        torchs.step()
+    assert torch.allclose(ours, theirs.detach(), atol=1e-6)
+
+
+def test_the_server_s_adam_leaves_alone_what_no_shop_changed() -> None:
+    adam = Adam(rate=0.1)
+    adam({"w": torch.tensor([1.0, 1.0])})
+    moved = adam({"w": torch.tensor([0.0, 1.0])})
+    assert float(moved["w"][0]) == 0.0
+    assert float(adam.first["w"][0]) == pytest.approx(0.1)
