@@ -15,6 +15,7 @@ _MOST_USERS: Final = 20_000  # evenly spread
 _RARE: Final = 20.0  # users more who took each: what hardly anybody takes would lead otherwise
 _EXTRA: Final = 16  # directions that are followed beside those that are wanted
 _ROUNDS: Final = 12
+_NOTHING: Final = 1e-9  # of what a direction holds: rounding
 
 
 def loadings_before(store: Store, kind: str, until: int, n_ids: int) -> Tensor:
@@ -73,8 +74,8 @@ def loadings(user: Array, item: Array, n_ids: int) -> Tensor:
     for _ in range(_ROUNDS):
         users = torch.linalg.qr(beyond(at)).Q
         at = torch.linalg.qr(back @ users - root[:, None] * (share @ users)).Q
-    _, _, turned = torch.linalg.svd(beyond(at), full_matrices=False)
-    kept = (at @ turned.T)[:, :N_FACTORS]
+    _, held, turned = torch.linalg.svd(beyond(at), full_matrices=False)
+    kept = (at @ turned.T * (held > _NOTHING))[:, :N_FACTORS]
     loaded = kept / root[:, None] - root @ kept
     found[torch.from_numpy(ids), : loaded.shape[1]] = loaded.float()
     return found

@@ -40,6 +40,14 @@ def test_groups_of_users_who_take_the_same_are_told_apart() -> None:
     torch.testing.assert_close(loadings(user[again], item[again], 61), found)
 
 
+def test_directions_beyond_what_there_is_have_no_loadings() -> None:
+    # Users of two kinds differ in one direction, users of one kind in none.
+    for kinds, n_directions in ((np.arange(40) % 2, 1), (np.zeros(40, dtype=np.int64), 0)):
+        item = (1 + 3 * kinds[:, None] + np.arange(3)).ravel()
+        found = loadings(np.repeat(np.arange(40), 3), item, 7)
+        assert int((found != 0).any(0).sum()) == n_directions
+
+
 @pytest.mark.parametrize(
     ("user", "item"), [([], []), ([1], [0]), ([1], [2]), ([1, 2], [1, 1]), ([1, 1, 1], [1, 2, 3])]
 )
