@@ -83,6 +83,7 @@ class Scorer:
     items: Encoded  # the catalogue's vectors, marks and id rows; row 0 is the unknown product
     now: int  # just after the last event of the log, microseconds
     start: int  # the first event of the log
+    shown_until: int  # just after the last exposure of the log, or `now` if that is later
     live: Mapping[int, Described] = field(default_factory=dict)  # rows the store does not tell
 
     @property
@@ -126,12 +127,7 @@ class Scorer:
 
     def since(self, kind: str) -> int:
         """From when on, in microseconds, the run's log has no event of a kind that is read."""
-        return self.now if kind in self.artifact.transform.actions else self._shown_until
-
-    @cached_property
-    def _shown_until(self) -> int:
-        times = self.artifact.store.arrays.get("shown/time", ())
-        return max(self.now, int(np.max(times)) + 1) if len(times) else self.now
+        return self.now if kind in self.artifact.transform.actions else self.shown_until
 
     def described(self, row: int) -> Described:
         """What is read of the product at a row of the catalogue."""
@@ -297,7 +293,14 @@ def fit_scorer(artifact: Artifact, kept: Kept = NOWHERE) -> Scorer:
         }
     )
     items = Encoded(items=vectors, marks=marks_of(rows, columns), item_ids=columns["id"])
-    return Scorer(artifact, items, now, int(times.min()) if len(times) else now)
+    shown = store.arrays.get("shown/time", ())
+    return Scorer(
+        artifact,
+        items,
+        now,
+        start=int(times.min()) if len(times) else now,
+        shown_until=max(now, int(np.max(shown)) + 1) if len(shown) else now,
+    )
 
 
 def read_users(model: JointModel, known: Encoded, columns: Columns) -> Shoppers:
