@@ -127,7 +127,8 @@ def fit(
     With ``fit.refit`` a second training follows from the same seed, on tables that are read anew
     with the validation split among what teaches, for as many epochs as the first one chose. Its
     weights are the run's; curves and weights that validation taught are the first one's, to which
-    those rows were new, and so are the losses on validation that the answer tells.
+    those rows were new, and so are the losses on validation that the answer tells. It begins anew,
+    so with ``onto`` or ``keep_each`` it is a ConfigError.
     """
     run = Path(run)
     settings, _ = settings_of(shop)
@@ -136,8 +137,13 @@ def fit(
         raise ConfigError(f"no task to learn ({reasons})")
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    claim(run, shop, resume)
     twice, length = refits(shop, settings), settings.history_length
+    if twice and (onto is not None or keep_each):
+        raise ConfigError(
+            "fit.refit: the second training begins anew, neither onto a run nor keeping each "
+            "task's epoch; set fit.refit = false"
+        )
+    claim(run, shop, resume)
     tracker = _tracker(shop, settings, run)
     first = _Course(
         run / "chosen" if twice else run, run / "events.jsonl", settings.epochs, tracker

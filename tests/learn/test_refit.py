@@ -22,6 +22,7 @@ from daogou.learn.evaluate import evaluate
 from daogou.learn.finish import Finished, finish_like
 from daogou.learn.fit import fit
 from daogou.learn.guard import guard
+from daogou.learn.onto import Onto
 from daogou.learn.settings import refits, settings_of
 from daogou.learn.variant import judged_by_validation
 from daogou.model.calibrated import Curve
@@ -210,6 +211,10 @@ def test_what_is_judged_by_validation_is_refused_or_not_refitted(
         guard(described, tmp_path / "guarded")
     with pytest.raises(ConfigError, match=r"fit\.refit: stop_and_go asks validation"):
         settings_of(read_shop(shop, [*SETS, "fit.sampling=stop_and_go"]))
+    for asked in ({"onto": Onto(run)}, {"keep_each": True}):
+        with pytest.raises(ConfigError, match=r"fit\.refit: the second training begins anew"):
+            fit(described, tmp_path / "begun", **asked)  # type: ignore[arg-type]
+        assert not (tmp_path / "begun").exists()
 
 
 @pytest.mark.parametrize(
