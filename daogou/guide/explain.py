@@ -73,7 +73,7 @@ def preferences(
         masses: dict[str, float] = {}
         for row, weight in zip(past.item.tolist(), weights, strict=True):
             value = carried(catalogue, column, row, named)
-            if value is not None:
+            if value is not None and weight > 0:
                 masses[value] = masses.get(value, 0.0) + weight
         total = sum(masses.values())
         if total > 0:

@@ -231,7 +231,8 @@ def _preferred_by(
         masses[row] = masses.get(row, 0.0) + weight
     found: dict[str, list[dict[str, Any]]] = {}
     for column, value in most.items():
-        of = _values_of(catalogue, column, [*masses], named, banded.get(column))
+        counted = [row for row, mass in masses.items() if mass > 0]
+        of = _values_of(catalogue, column, counted, named, banded.get(column))
         total = sum(masses[row] for row in of)
         rows = sorted((row for row in of if of[row] == value), key=lambda row: -masses[row])
         if rows:

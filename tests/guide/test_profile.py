@@ -189,6 +189,26 @@ def test_a_preference_names_the_products_that_say_so_and_their_share(
     assert carried <= {wanted}
 
 
+def test_what_was_done_at_the_beginning_of_time_is_no_preference(guide: Guide) -> None:
+    """As a log has it whose unknown times are 0: too long ago to count for anything."""
+    catalogue = guide.catalogue
+    rows = range(1, len(catalogue.keys))
+    colours = {catalogue.value("colour", row): row for row in rows}
+    (now, liked), (never, old) = [pair for pair in colours.items() if pair[0] is not None][:2]
+    events = [
+        {"item": catalogue.keys[row], "kind": "click", "time": time}
+        for row, time in ((liked, guide.scorer.now), (old, 0))
+    ]
+    found = guide.profile("stranger", events=events)
+    assert found["preferences"]["colour"] == {now: 1.0}
+    assert [line["value"] for line in found["preferred_by"]["colour"]] == [now]
+    nothing = guide.profile("stranger", events=events, edits={"forbid": {"colour": now}})
+    assert "colour" not in nothing["preferences"]
+    asked = {"set": {"colour": never}, "forbid": {"colour": now}}
+    told = guide.profile("stranger", events=events, edits=asked)
+    assert "colour" not in told["preferred_by"] and told["preferences"]["colour"] == {never: 1.0}
+
+
 def test_what_was_shown_since_moves_a_profile_and_no_preference(guide: Guide, regular: str) -> None:
     head = cast(ProfileHead, guide.artifact.model.heads["profile"])
     assert head.shown is not None
