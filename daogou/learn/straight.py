@@ -1,6 +1,6 @@
 """A trained model and its users' known profiles to straight paths, solved and weighed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, cast
 
@@ -26,21 +26,22 @@ MOST_USERS: Final = {"train": 1536, "validation": 512}  # evenly spread; more ta
 FOLDS: Final = 5
 _MANY: Final = 1000  # users of whom one fold is enough to choose by
 _UNCHOSEN: Final = 300.0
+_GAIN: Final = 2.0  # nats of all who are held out; with less it may be luck that chooses
 _SIZE: Final = 512  # users read at once
 
 
 def choose_straight(model: JointModel, store: Store, *, history_length: int) -> Choices:
     """Solve each column's straight path by the users who teach, and weigh it by those who choose.
 
-    Of some precisions of the prior, of what was shown, the factors of what was taken and of what
-    was shown, and the columns of items with many values each alone, all or none, that is taken
-    which makes the known profiles of both likeliest out of fold. Factors have no labels to learn
-    by heart and are those of all users (`daogou.learn.factors`). Solved by those who teach, the
-    path and the network then get the weights for their logits under which the choosing users'
-    labels, which taught neither, are likeliest: 0 or more, under a normal prior of spread 1 around
-    a half each (Wolpert, "Stacked Generalization", Neural Networks 1992). Chances so weighed are
-    calibrated. With fewer than `LEAST` choosing users the precision is 300, only counts of columns
-    of few values are read, and each path counts a half.
+    Of some precisions of the prior, and of the columns of items with many values each alone, all
+    or none, the factors of what was taken, what was shown and its factors, one after another, that
+    is taken which makes the known profiles of both likeliest out of fold. Factors have no labels
+    to learn by heart and are those of all users (`daogou.learn.factors`). Solved by those who
+    teach, the path and the network then get the weights for their logits under which the choosing
+    users' labels, which taught neither, are likeliest: 0 or more, under a normal prior of spread 1
+    around a half each (Wolpert, "Stacked Generalization", Neural Networks 1992). Chances so weighed
+    are calibrated. With fewer than `LEAST` choosing users the precision is 300, only counts of
+    columns of few values are read, and each path counts a half.
 
     Histories are read to the end of the validation split: what happens in the test's time is its
     labels, and none of them changes a weight. A column that teaches fewer than two classes has no
@@ -227,47 +228,52 @@ class _Solver:
     def choose(self) -> tuple[float, Choice]:
         """The precision and the choice under which held-out labels are likeliest.
 
-        One thing after another is read beside the best so far. Along the precisions it goes on as
-        long as the next is better: the loss has one valley.
+        One thing after another is read beside the best so far, if it gains `_GAIN` at least. Along
+        the precisions it goes on as long as the next is better: the loss has one valley.
         """
         fold = np.random.default_rng(0).permutation(len(self.target)) % FOLDS
         outs = [fold == k for k in range(FOLDS if len(fold) < _MANY else 1)]
-        parts: list[tuple[Basis, Tensor, Tensor, Tensor]] = []
-        tried: dict[tuple[float, Choice], float] = {}
-
-        def loss(at: int, choice: Choice) -> float:
-            if not 0 <= at < len(PRECISIONS):
-                return float("inf")
-            pair = PRECISIONS[at], choice
-            if pair not in tried:
-                tried[pair] = sum(self._held_out(PRECISIONS[at], *part) for part in parts)
-            return tried[pair]
-
-        at, best = PRECISIONS.index(_UNCHOSEN), Choice()
+        at, best, least = PRECISIONS.index(_UNCHOSEN), Choice(), float("inf")
         for more in ({}, *self._further()):
             choice = replace(best, **more)
             x = self.habits[:, self.head.reading(choice)]
             parts = [
                 (basis_of(x[~out]), self.target[~out], x[out], self.target[out]) for out in outs
             ]
-            step = 1 if loss(at + 1, choice) < loss(at, choice) else -1
-            while loss(at + step, choice) < loss(at, choice):
-                at += step
-            precision, best = min(tried, key=tried.__getitem__)
-            at = PRECISIONS.index(precision)
-        return precision, best
+            place, found = self._valley(parts, at)
+            if found < least - _GAIN:
+                at, best, least = place, choice, found
+        return PRECISIONS[at], best
+
+    def _valley(
+        self, parts: Sequence[tuple[Basis, Tensor, Tensor, Tensor]], at: int
+    ) -> tuple[int, float]:
+        """Place of the best precision, looking from one of them, and the nats held out there."""
+        tried: dict[int, float] = {-1: float("inf"), len(PRECISIONS): float("inf")}
+
+        def loss(at: int) -> float:
+            if at not in tried:
+                tried[at] = sum(self._held_out(PRECISIONS[at], *part) for part in parts)
+            return tried[at]
+
+        step = 1 if loss(at + 1) < loss(at) else -1
+        while loss(at + step) < loss(at):
+            at += step
+        return at, loss(at)
 
     def _further(self) -> list[dict[str, Any]]:
         """What may be read beside the counts of columns of few values, in the order of trying."""
         taken, shown = self.head.taken, self.head.shown
         assert taken is not None
-        found: list[dict[str, Any]] = [{"factors": True}] if taken.tastes.n_factors else []
+        every = tuple(taken.tastes.many)
+        many = dict.fromkeys([*((each,) for each in every), *([every] if every else [])])
+        found: list[dict[str, Any]] = [{"many": each} for each in many]
+        if taken.tastes.n_factors:
+            found.append({"factors": True})
         if shown is not None:
             found.append({"shown": True})
             found += [{"shown": True, "shown_factors": True}] if shown.tastes.n_factors else []
-        every = tuple(taken.tastes.many)
-        many = dict.fromkeys([*((each,) for each in every), *([every] if every else [])])
-        return found + [{"many": each} for each in many]
+        return found
 
     def _held_out(
         self, precision: float, basis: Basis, target: Tensor, x: Tensor, y: Tensor
