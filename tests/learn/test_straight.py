@@ -131,6 +131,27 @@ def test_a_column_of_many_values_is_read_where_it_tells_and_only_there() -> None
         assert _Solver(head, 0, known).choose()[1] == Choice(many=wanted)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_gains_no_more_than_luck_is_not_read(seed: int) -> None:
+    """Labels drawn by lot: among the choices one is always a little better than none."""
+    rng = np.random.default_rng(seed)
+    marks = torch.from_numpy(rng.integers(0, 3, (2, 200, 20, 1)))
+    tastes = Tastes((0,), (0,), (3,), n_actions=1, n_ids=4)
+    head = ProfileHead(4, [2], [0], tastes=tastes, shown=tastes)
+    ones = torch.ones(200, 20, dtype=torch.int64)
+    for past in head.pasts:
+        past.loadings.copy_(torch.from_numpy(rng.normal(size=tuple(past.loadings.shape))))
+    counted = [
+        past.count(each, each[..., 0] + 1, ones)
+        for past, each in zip(head.pasts, marks, strict=True)
+    ]
+    head.compare_with(torch.cat(counted, dim=1))
+    known = _Labelled(
+        np.arange(200), torch.cat(counted, dim=1), torch.from_numpy(rng.integers(0, 2, 200))
+    )
+    assert _Solver(head, 0, known).choose()[1] == Choice()
+
+
 def test_what_was_shown_is_read_where_it_tells_and_only_there() -> None:
     """Of 600 users half were shown mostly one of three values; all took what there was."""
     rng = np.random.default_rng(0)
