@@ -17,6 +17,7 @@ N_CODES: Final = PLACES * TRUSTS
 _SEVERAL: Final = 3  # titles in which a value was gold
 _MANY: Final = 8  # titles beyond which one more or less says nothing
 _LONGEST: Final = 12  # tokens of a value
+_NO_TITLE: Final = -2  # no title's hash
 
 
 class Entry(NamedTuple):
@@ -78,7 +79,7 @@ class Gazetteer:
         owner = np.repeat(np.arange(len(counts)), counts)
         left = np.cumsum(counts)[owner] - np.arange(len(tokens))
         start, length, entry = walk.values_at(words, tokens, left)
-        trust = walk.trust(entry, titles[owner[start]])
+        trust = walk.trust(entry, titles, owner[start])
         start, length, entry, trust = (x[trust >= 0] for x in (start, length, entry, trust))
         number = walk.number[entry]
         kept = _longest_first(start, length, number, len(self.names))
@@ -136,6 +137,8 @@ class _Walk(NamedTuple):
     catalogue: NDArray[np.int64]
     of_hits: NDArray[np.int64]  # [E, most], 0 where there is none
     of_misses: NDArray[np.int64]
+    trusted: NDArray[np.int64]  # by a title that taught nothing
+    taught: NDArray[np.int64]  # hashes of titles that did, ascending
 
     def values_at(
         self, words: Sequence[str], tokens: NDArray[np.int64], left: NDArray[np.int64]
@@ -164,11 +167,20 @@ class _Walk(NamedTuple):
             at, node = at[more], node[more]
         return np.concatenate(starts), np.concatenate(lengths), np.concatenate(entries)
 
-    def trust(self, entry: NDArray[np.int64], title: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How far to trust a match of each entry in the title of that hash, 0 to 4; -1 not at all.
+    def trust(
+        self, entry: NDArray[np.int64], titles: NDArray[np.int64], whose: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """How far to trust a match of each entry, 0 to 4; -1 not at all.
 
-        What that title itself taught does not count.
+        ``whose`` is its title's place in ``titles``, which are hashes. What that title itself
+        taught does not count.
         """
+        found = self.trusted[entry]
+        own = np.flatnonzero(np.isin(titles, self.taught)[whose])
+        found[own] = self._trust(entry[own], titles[whose[own]])
+        return found
+
+    def _trust(self, entry: NDArray[np.int64], title: NDArray[np.int64]) -> NDArray[np.int64]:
         hits = self.hits[entry] - (self.of_hits[entry] == title[:, None]).any(1)
         misses = self.misses[entry] - (self.of_misses[entry] == title[:, None]).any(1)
         elsewhere = (self.catalogue[entry] >= 0) & (self.catalogue[entry] != title)
@@ -190,6 +202,7 @@ def _walk_of(names: Sequence[str], values: Mapping[str, Mapping[str, Entry]]) ->
                 node = steps.setdefault((node, word), len(steps) + 1)
             entries.append((node, number, entry))
     entries.sort(key=lambda each: each[:2])
+    nothing = np.zeros(0, dtype=np.int64)
     n_words = len(words) + 1
     codes = np.array([node * n_words + word for node, word in steps], dtype=np.int64)
     order = np.argsort(codes)
@@ -204,14 +217,21 @@ def _walk_of(names: Sequence[str], values: Mapping[str, Mapping[str, Entry]]) ->
             table[row, : len(what(entry))] = what(entry)
         return table
 
-    return _Walk(
+    walk = _Walk(
         words, codes[order], np.array(list(steps.values()), dtype=np.int64)[order],
         np.searchsorted(nodes, np.arange(len(steps) + 2)),
         np.array([number for _, number, _ in entries], dtype=np.int64),
         column(lambda entry: entry.hits), column(lambda entry: entry.misses),
         column(lambda entry: entry.catalogue),
         hashes(lambda entry: entry.of_hits), hashes(lambda entry: entry.of_misses),
+        nothing, nothing,
     )  # fmt: skip
+    every = np.arange(len(entries))
+    heard = (walk.of_hits.ravel(), walk.of_misses.ravel(), walk.catalogue)
+    return walk._replace(
+        trusted=walk._trust(every, np.full(len(entries), _NO_TITLE)),
+        taught=np.unique(np.concatenate(heard)),
+    )
 
 
 def unrolled(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -93,10 +93,10 @@ class TextVocab:
             return ids
         if self.subwords is not None:
             ids[..., len(CHANNELS) :] = self.subwords.encode(laid.texts, self.length)
-        words = [normalised(piece) for piece in laid.pieces]
+        words, hashes, rows = zip(*map(self._read, laid.pieces), strict=True)
         found = np.zeros((len(laid.piece), len(CHANNELS)), dtype=np.int64)
-        found[:, [0, 3, 4, 5]] = self._piece_rows(laid.pieces, words)[laid.piece]
-        left, right = _pairs(laid, words)
+        found[:, [0, 3, 4, 5]] = np.array(rows, dtype=np.int64)[laid.piece]
+        left, right = _pairs(laid, np.array(hashes, dtype=np.uint64))
         found[:, 1] = self._pair_rows(left, self._offsets[1])
         found[:, 2] = self._pair_rows(right, self._offsets[2])
         if self.gazetteer.names:
@@ -107,17 +107,26 @@ class TextVocab:
         ids[laid.text, laid.place, : len(CHANNELS)] = found
         return ids
 
-    def _piece_rows(self, pieces: Sequence[str], words: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Word, prefix, suffix and shape rows ``[P, 4]`` of raw pieces and their ``words``."""
-        rows = np.zeros((len(pieces), 4), dtype=np.int64)
-        for i, (piece, word) in enumerate(zip(pieces, words, strict=True)):
-            rows[i, 0] = self.words.get(word, UNKNOWN)
-            for column, code in enumerate(_affixes(word), start=1):
-                number = self._known_affixes.get(code)
-                if number is not None:
-                    rows[i, column] = self._offsets[2 + column] + number
-            rows[i, 3] = self._offsets[5] + _shape(piece, word)
-        return rows
+    def _read(self, piece: str) -> "_Read":
+        """A raw piece's word, its hash and its rows; those of known words are remembered."""
+        kept = self._read_before.get(piece)
+        if kept is not None:
+            return kept
+        word = normalised(piece)
+        row, affixes = self.words.get(word, UNKNOWN), [PADDING, PADDING]
+        for place, code in enumerate(_affixes(word)):
+            number = self._known_affixes.get(code)
+            if number is not None:
+                affixes[place] = self._offsets[3 + place] + number
+        shape = self._offsets[5] + _shape(piece, word)
+        found = _Read(word, hash_of(word), (row, *affixes, shape))
+        if row != UNKNOWN and len(self._read_before) < _MOST_READ:
+            self._read_before[piece] = found
+        return found
+
+    @cached_property
+    def _read_before(self) -> "dict[str, _Read]":
+        return {}
 
     def _pair_rows(self, codes: npt.NDArray[np.uint64], first: int) -> npt.NDArray[np.int64]:
         """Rows from ``first`` on of the known pairs, `PADDING` for the others."""
@@ -187,7 +196,7 @@ def fit_text(
         laid = lay_out(chunk, length)
         spelt = [normalised(piece) for piece in laid.pieces]
         # A title's last token has no right neighbour to count it: its right pair is added.
-        left, right = _pairs(laid, spelt)
+        left, right = _pairs(laid, np.fromiter(map(hash_of, spelt), np.uint64, len(spelt)))
         last = laid.place == laid.counts[laid.text] - 1
         pairs.add(np.concatenate([left, right[last]]))
         counted = np.bincount(laid.piece, minlength=len(spelt)).tolist()
@@ -308,10 +317,19 @@ def find_values(text: str, values_by_attribute: Mapping[str, str | Iterable[str]
 
 
 _CHUNK = 65536  # titles whose pairs are counted at a time
+_MOST_READ = 262_144  # pieces that are remembered
 _LENGTHS = 6
 _KINDS = ("han", "kana", "hangul", "letter", "digit", "other")
 _CASES = 3
 N_SHAPES = len(_KINDS) * _LENGTHS * _CASES
+
+
+class _Read(NamedTuple):
+    """What a vocabulary makes of a piece."""
+
+    word: str
+    code: int  # the word's hash
+    rows: tuple[int, ...]  # of word, prefix, suffix and shape
 
 
 class Laid(NamedTuple):
@@ -394,10 +412,13 @@ class _Tally:
 
 
 def _pairs(
-    laid: Laid, words: Sequence[str]
+    laid: Laid, hashes: npt.NDArray[np.uint64]
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Each token's hashed pairs with its left and with its right neighbour, ``[P]`` each."""
-    codes = np.fromiter(map(hash_of, words), dtype=np.uint64, count=len(words))[laid.piece]
+    """Each token's hashed pairs with its left and with its right neighbour, ``[P]`` each.
+
+    ``hashes`` are those of the pieces' words.
+    """
+    codes = hashes[laid.piece]
     before = np.where(laid.place > 0, np.roll(codes, 1), np.uint64(0))
     last = laid.place == laid.counts[laid.text] - 1
     after = np.where(last, np.uint64(0), np.roll(codes, -1))

@@ -1,7 +1,9 @@
 """Titles of any length to the attribute values that stand in them, or that they tell."""
 
+import gc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -19,7 +21,7 @@ from daogou.features.vocab import Vocab
 from daogou.model.heads.extract import ExtractHead
 
 _MOST_OVERLAP: Final = 16  # tokens that neighbouring windows share
-_LAID: Final = 2048  # titles laid out at once: most words stand in several of them
+LAID: Final = 2048  # titles laid out at once: most words stand in several of them
 _SIZE: Final = 512  # windows that the model reads at once
 
 Span = tuple[int, int, str, float]
@@ -65,7 +67,7 @@ def read(artifact: Artifact, titles: Sequence[str], *, threads: int = 1) -> Iter
     are told by the first window. Pieces of many titles are read by several ``threads`` at a time;
     torch should then have one itself (`torch.set_num_threads`), or they wait for each other.
     """
-    pieces = [titles[first : first + _LAID] for first in range(0, len(titles), _LAID)]
+    pieces = [titles[first : first + LAID] for first in range(0, len(titles), LAID)]
     read_one = partial(_read, artifact)
     if threads == 1 or len(pieces) <= 1:  # one title is not worth a thread
         yield from chain.from_iterable(map(read_one, pieces))
@@ -74,6 +76,24 @@ def read(artifact: Artifact, titles: Sequence[str], *, threads: int = 1) -> Iter
         yield from chain.from_iterable(pool.map(read_one, pieces))
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector of garbage, for what makes many answers and no cycles.
+
+    It would look through what is kept again and again while answers are made. Who finds it off
+    leaves it so, and of several threads the first to end has it back on.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@uncollected()
 def _read(artifact: Artifact, titles: Sequence[str]) -> list[Reading]:
     model, vocab = artifact.model, artifact.transform.text
     assert model.text is not None and vocab is not None
@@ -89,7 +109,7 @@ def _read(artifact: Artifact, titles: Sequence[str]) -> list[Reading]:
         some = order[start : start + _SIZE]
         here = torch.from_numpy(rows[some, : max(windows.size[some[-1]], 1)].astype(np.int64))
         with torch.inference_mode():
-            states, _ = model.text(here)
+            states = model.text.tokens(here)
             tags, sure = head.decode(head(states, here), here[..., 0] != PADDING)
             told = head.values.chances(head.values(states, here)) if head.values else []
         said.append(_said(some, tags.numpy(), sure.numpy()))
@@ -167,16 +187,26 @@ def _tell_spans(
     names = artifact.transform.attributes
     alphabetical = np.argsort(np.argsort(names))
     order = np.lexsort((alphabetical[attribute], end, start, title))
+    if len(windows.title) > len(found):
+        order = order[_apart(title[order], attribute[order], start[order], end[order])]
     chances = head.sure(said.chance[kept][order].tolist())
-    columns = (title[order], start[order], end[order], attribute[order])
+    named = [names[each] for each in attribute[order].tolist()]
+    spans = list(zip(start[order].tolist(), end[order].tolist(), named, chances, strict=True))
+    first_of = np.searchsorted(title[order], np.arange(len(found) + 1)).tolist()
+    for at, (reading, after) in enumerate(zip(found, first_of[1:], strict=True)):
+        reading.spans = spans[first_of[at] : after]
+
+
+def _apart(title: Rows, attribute: Rows, start: Rows, end: Rows) -> NDArray[np.bool_]:
+    """Which spans stay: of two of one attribute that meet at a border of windows the earlier."""
     ends: dict[tuple[int, int], int] = {}
-    for at, begins, stops, name, chance in zip(
-        *(column.tolist() for column in columns), chances, strict=True
-    ):
-        # Of two of one attribute that meet at a border of windows the earlier stays.
+    stays = np.zeros(len(title), dtype=bool)
+    columns = (column.tolist() for column in (title, attribute, start, end))
+    for place, (at, name, begins, stops) in enumerate(zip(*columns, strict=True)):
         if begins >= ends.get((at, name), 0):
             ends[at, name] = stops
-            found[at].spans.append((begins, stops, names[name], chance))
+            stays[place] = True
+    return stays
 
 
 def _tell_classes(artifact: Artifact, told: list[Tensor], readings: list[Reading]) -> None:

@@ -536,12 +536,16 @@ class Guide:
         lines = list(texts)
         readable = [line for line in lines if isinstance(line, str)]
         readings = titles.read(self.artifact, readable, threads=threads)
-        return [
-            self._told(line, next(readings))
-            if isinstance(line, str)
-            else {"error": f"text: a text is wanted, found {line!r}"}
-            for line in lines
-        ]
+        answers: list[Document] = []
+        for first in range(0, len(lines), titles.LAID):
+            with titles.uncollected():
+                answers += [
+                    self._told(line, next(readings))
+                    if isinstance(line, str)
+                    else {"error": f"text: a text is wanted, found {line!r}"}
+                    for line in lines[first : first + titles.LAID]
+                ]
+        return answers
 
     def _told(self, text: str, reading: titles.Reading) -> Document:
         values: list[Document] = []
@@ -555,7 +559,7 @@ class Guide:
                     "from": "span", "text": raw, "span": [start, end], "how": normal.how,
                 }
             )  # fmt: skip
-        named = {value["attribute"] for value in values}
+        named = {value["attribute"] for value in values} if reading.classes else ()
         values += [
             {
                 "attribute": name, "value": value, "confidence": sure,

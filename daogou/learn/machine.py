@@ -11,7 +11,6 @@ from daogou.errors import ConfigError
 
 DEVICES: Final = ("auto", "cpu", "cuda")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-_AT_START: Final = 128 << 10  # bytes: both of glibc's thresholds before anybody asks
 _LARGEST_KEPT: Final = 32 << 20  # bytes: the most that glibc lets a kept block have
 
 
@@ -31,7 +30,9 @@ def fast_memory() -> Iterator[None]:
     Numbers too small to be normal slow a processor down many times, so in this thread they become
     0. And the C library keeps what a step frees for the next one: giving it back and faulting it
     in again took a seventh of a step (docs/performance.md). Its thresholds, once set, no longer
-    adapt by themselves. Where the library is another, nothing is asked of it.
+    adapt by themselves: they are left where they would rise to, or all that computes in this
+    process later would fault its memory in anew. Where the library is another, nothing is asked of
+    it.
     """
     libc = _glibc()
     if libc is not None:
@@ -43,8 +44,7 @@ def fast_memory() -> Iterator[None]:
     finally:
         torch.set_flush_denormal(False)
         if libc is not None:
-            libc.mallopt(_M_TRIM_THRESHOLD, _AT_START)
-            libc.mallopt(_M_MMAP_THRESHOLD, _AT_START)
+            libc.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_KEPT)
             libc.malloc_trim(0)
 
 

@@ -74,13 +74,23 @@ class GatedConvolution(nn.Module):
 
     def forward(self, states: Tensor, titles: Packed) -> Tensor:
         centre = self.normal(states) * titles.present
-        left = functional.pad(centre, (0, 0, self.reach, 0))[: len(centre)]
-        right = functional.pad(centre, (0, 0, 0, self.reach))[self.reach :]
         mean = self.whole(titles.sums(centre) / titles.length)
-        mixed = self.mix(torch.cat([left, centre, right], dim=1))
-        mixed = functional.glu(mixed + titles.spread(mean), dim=1)
-        out: Tensor = states + self.dropout(mixed)
+        if torch.is_grad_enabled() or mean.dtype != centre.dtype:  # as bfloat16 makes them
+            left = functional.pad(centre, (0, 0, self.reach, 0))[: len(centre)]
+            right = functional.pad(centre, (0, 0, 0, self.reach))[self.reach :]
+            mixed = self.mix(torch.cat([left, centre, right], dim=1)) + titles.spread(mean)
+        else:
+            mixed = self._mixed(centre, titles.spread(mean + self.mix.bias))
+        out: Tensor = states + self.dropout(functional.glu(mixed, dim=1))
         return out
+
+    def _mixed(self, centre: Tensor, mixed: Tensor) -> Tensor:
+        """Add to ``mixed`` what `mix` makes of neighbours: three products, and no copy of rows."""
+        left, here, right = self.mix.weight.T.split(centre.shape[1])
+        mixed.addmm_(centre, here)
+        mixed[self.reach :].addmm_(centre[: -self.reach], left)
+        mixed[: -self.reach].addmm_(centre[self.reach :], right)
+        return mixed
 
 
 class TextEncoder(nn.Module):
@@ -123,6 +133,19 @@ class TextEncoder(nn.Module):
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Token states ``[N, L, D]`` and pooled vectors ``[N, D]`` of rows ``[N, L, F]``."""
         titles = Packed(ids, gap=self.gap)
+        states = self._states(ids, titles)
+        scores = titles.padded(self.attend(states))[..., 0]  # [N, L]
+        # An empty title has no token to attend to: its weights would be 0/0.
+        share = torch.nan_to_num(scores.masked_fill(~titles.token, -torch.inf).softmax(dim=1))
+        weight = titles.packed(share[..., None]) + 1.0 / titles.length[titles.owner]
+        return titles.padded(states), titles.sums(states * weight)
+
+    def tokens(self, ids: Tensor) -> Tensor:
+        """Token states ``[N, L, D]`` alone, for whoever needs nothing of the title as a whole."""
+        titles = Packed(ids, gap=self.gap)
+        return titles.padded(self._states(ids, titles))
+
+    def _states(self, ids: Tensor, titles: Packed) -> Tensor:
         rows = titles.ids[:, : self.n_channels]
         if self.training and self.channel_dropout > 0:
             kept = torch.rand(rows.shape, device=rows.device) >= self.channel_dropout
@@ -133,9 +156,5 @@ class TextEncoder(nn.Module):
         states = self.dropout(self.normal(states))
         for block in self.blocks:
             states = block(states, titles)
-        states = self.last(states) * titles.present
-        scores = titles.padded(self.attend(states))[..., 0]  # [N, L]
-        # An empty title has no token to attend to: its weights would be 0/0.
-        share = torch.nan_to_num(scores.masked_fill(~titles.token, -torch.inf).softmax(dim=1))
-        weight = titles.packed(share[..., None]) + 1.0 / titles.length[titles.owner]
-        return titles.padded(states), titles.sums(states * weight)
+        found: Tensor = self.last(states) * titles.present
+        return found

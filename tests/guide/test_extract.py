@@ -1,3 +1,4 @@
+import gc
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -106,7 +107,7 @@ def test_titles_of_a_batch_are_answered_in_order_as_if_alone(talkative: Guide) -
     texts = [*names[:300], "", "  ", " ".join(names[:20]), "👟", *names[300:340]]
     alone = [talkative.extract(text) for text in texts]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extract, "_LAID", 64)
+        patch.setattr(extract, "LAID", 64)
         patch.setattr(extract, "_SIZE", 24)
         together = talkative.extract_many(texts, threads=3)
     assert [each["text"] for each in together] == texts
@@ -119,6 +120,26 @@ def test_titles_of_a_batch_are_answered_in_order_as_if_alone(talkative: Guide) -
         ]
     assert sum(len(each["spans"]) for each in together) > 300
     assert talkative.extract_many([]) == []
+
+
+def test_the_collector_of_garbage_is_left_as_it_was_found(
+    talkative: Guide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[bool] = []
+    told = talkative._told
+    monkeypatch.setattr(
+        Guide, "_told", lambda self, *given: found.append(gc.isenabled()) or told(*given)
+    )
+    assert gc.isenabled()
+    talkative.extract_many(["red boot", 7])
+    assert gc.isenabled()
+    with extract.uncollected(), pytest.raises(ZeroDivisionError), extract.uncollected():
+        raise ZeroDivisionError
+    assert gc.isenabled()
+    with extract.uncollected():
+        talkative.extract("red boot")
+        assert not gc.isenabled()
+    assert found == [False, False]
 
 
 def test_of_two_spans_of_one_attribute_that_meet_the_earlier_stays(guide: Guide) -> None:

@@ -78,6 +78,19 @@ def test_padding_changes_nothing_and_titles_do_not_meet(
     assert not padded_states[wider[..., 0] == 0].any()
 
 
+@pytest.mark.parametrize("lengths", [[5, 0, 1, 7], [1], [0, 0]])
+def test_without_a_gradient_states_are_those_of_training(lengths: list[int]) -> None:
+    """Products over shifted rows in place of shifted copies; blocks that reach past the end too."""
+    made, ids = encoder(layers=4), titles(lengths, 7)
+    taught = made(ids)
+    assert taught[0].requires_grad
+    with torch.no_grad():
+        asked = made(ids)
+        assert torch.equal(made.tokens(ids), asked[0])
+    for one, two in zip(asked, taught, strict=True):
+        assert torch.allclose(one, two, atol=1e-6)
+
+
 def test_an_empty_title_is_zero_and_has_a_gradient_of_zero() -> None:
     model = encoder()
     model.train()
