@@ -49,6 +49,13 @@ WORDS: Final[Mapping[str, Words]] = {
         "valued": "{name} ({value})",
         "refit": "The validation rows chose epoch {best} and then taught too, from the start: what "
         "validation says here is of the model before that.",
+        "federated": "Learnt by {shops} shops in {rounds} rounds, of which round {best} is kept; "
+        "no row of any left it.",
+        "private": "What left the shop is private for each {unit} of it: epsilon {epsilon} at "
+        "delta {delta}, by {steps} steps with noise {noise}.",
+        "audited": "By losses alone, who taught is told from who did not with an AUC of {auc} (0.5 "
+        "tells nothing), and {tpr} of them at one false alarm in 1,000; {inside} users against "
+        "{outside}.",
         "above_chance": "Ranks better than chance, beyond its 95 % interval: {names}.",
         "not_above_chance": "Not surely better than chance: {names}. More positives in the test "
         "split would tell.",
@@ -188,6 +195,12 @@ WORDS: Final[Mapping[str, Words]] = {
         "valued": "{name}（{value}）",
         "refit": "验证集选定第 {best} 轮后也加入训练，模型从头重新训练："
         "此处验证集的数字属于此前的模型。",
+        "federated": "由 {shops} 家商店共同学习 {rounds} 轮，保留第 {best} 轮；"
+        "任何一行数据都没有离开其商店。",
+        "private": "离开商店的内容对每个 {unit} 满足差分隐私：delta 为 {delta} 时 "
+        "epsilon 为 {epsilon}，共 {steps} 步，噪声 {noise}。",
+        "audited": "仅凭损失区分谁参与过训练：AUC {auc}（0.5 表示看不出），"
+        "千分之一误报时识别出 {tpr}；{inside} 位用户对 {outside} 位。",
         "above_chance": "排序明确优于随机（超出 95% 区间）：{names}。",
         "not_above_chance": "尚不能确定优于随机：{names}。测试集中需要更多正样本才能判断。",
         "worse_than_constant": "在验证集上不优于对所有样本给出同一个常数答案：{names}。"
@@ -379,6 +392,7 @@ def sentences(found: Found, *, lang: str = "en") -> list[str]:
         said.append(words["unfinished"].format(epochs=len(found.epochs)))
     elif found.manifest["fit"].get("refit"):  # a run of before has no word of it
         said.append(words["refit"].format(best=found.manifest["fit"]["best_epoch"]))
+    said += _federated(found, words)
     sure: list[str] = []
     unsure: list[str] = []
     for name, entry in found.evaluation["tasks"].items() if found.evaluation else ():
@@ -982,6 +996,27 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 def _times(value: float | None, scale: float) -> float | None:
     return None if value is None else value * scale
+
+
+def _federated(found: Found, words: Words) -> list[str]:
+    """What a run that shops learnt together says of it; nothing of any other run."""
+    told = (found.manifest or {}).get("federated")
+    if told is None:
+        return []
+    best = found.manifest["fit"]["best_epoch"] if found.manifest else 0
+    said = [words["federated"].format(shops=told["shops"], rounds=told["rounds"], best=best)]
+    private, audited = told["privacy"], told["audit"]
+    if private is not None:
+        numbers = {
+            "epsilon": _plain(private["epsilon"], 2), "delta": f"{private['delta']:.1e}",
+            "noise": f"{private['noise']:g}",
+        }  # fmt: skip
+        said.append(words["private"].format(**{**private, **numbers}))
+    if audited is not None:
+        inside, outside = audited["users"]
+        rates = {"auc": _plain(audited["auc"], 3), "tpr": _plain(audited["tpr"], 3)}
+        said.append(words["audited"].format(**rates, inside=inside, outside=outside))
+    return said
 
 
 def _plain(value: float | None, digits: int) -> str:

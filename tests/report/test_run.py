@@ -241,3 +241,22 @@ def test_the_terminal_has_a_row_for_each_epoch() -> None:
     assert cells(text, "2*")[:4] == ["2*", "0.9000", "0.8000", "1.2000"]
     assert cells(text, "1")[4] == "-"
     assert "轮" in drawn(terminal.training([], lang="zh"))
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_a_run_of_several_shops_says_what_left_them(lang: str) -> None:
+    federated = {
+        "shops": 5, "rounds": 7,
+        "privacy": {"unit": "user", "units": 800, "noise": 1.5, "clip": 1.0, "share": 0.1,
+                    "steps": 140, "delta": 0.001, "epsilon": 3.456},
+        "audit": {"auc": 0.512, "tpr": None, "users": [800, 200]},
+    }  # fmt: skip
+    alone = sentences(Found("", MANIFEST), lang=lang)
+    found = Found("", {**MANIFEST, "federated": federated})
+    first, private, audited = [each for each in sentences(found, lang=lang) if each not in alone]
+    assert "5" in first and "7" in first
+    assert "3.46" in private and "1.0e-03" in private and "140" in private and "1.5" in private
+    assert "0.512" in audited and "–" in audited and "800" in audited and "200" in audited
+    nothing = {**federated, "privacy": None, "audit": None}
+    told = sentences(Found("", {**MANIFEST, "federated": nothing}), lang=lang)
+    assert [each for each in told if each not in alone] == [first]
