@@ -504,15 +504,19 @@ def _keep_each(run: Path, model: JointModel, losses: Mapping[str, TaskLoss], sta
             save_tensors(model.state_dict(), path)
 
 
-def keep_state(path: Path, learner: Learner, state: State) -> None:
-    """Write all that training on needs; the rename makes it count."""
+def state_of(learner: Learner) -> dict[str, Tensor]:
+    """All tensors that training on needs."""
     tensors = {f"model.{name}": weight for name, weight in learner.model.state_dict().items()}
     for kind, optimiser in (("rows", learner.rows), ("adam", learner.adam)):
         for i, weight in enumerate(weights_of(optimiser)):
             found = optimiser.state.get(weight, {})
             tensors |= {f"{kind}.{i}.{name}": value for name, value in found.items()}
-    tensors |= {f"balancer.{name}": value for name, value in learner.balancer.state().items()}
-    save_tensors(tensors, path, {"state": json.dumps(asdict(state))})
+    return tensors | {f"balancer.{name}": value for name, value in learner.balancer.state().items()}
+
+
+def keep_state(path: Path, learner: Learner, state: State) -> None:
+    """Write all that training on needs; the rename makes it count."""
+    save_tensors(state_of(learner), path, {"state": json.dumps(asdict(state))})
 
 
 def _read_titles(

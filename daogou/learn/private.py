@@ -208,7 +208,8 @@ def add_clipped(
 ) -> float:
     """Add one unit's gradient to the total, cut to length ``clip``; the length that it had.
 
-    Rows before a weight's first travelling one count for nothing.
+    Rows before a weight's first travelling one count for nothing. A gradient that is not finite
+    has no length to be cut to and is left out.
     """
     pieces: list[tuple[Tensor, Tensor | None, Tensor]] = []
     square = 0.0
@@ -227,6 +228,8 @@ def add_clipped(
         square += float(values.double().square().sum())
         pieces.append((total[name], rows, values))
     length = math.sqrt(square)
+    if not math.isfinite(length):
+        return length
     factor = min(1.0, clip / length) if length else 1.0
     for into, rows, values in pieces:
         if rows is None:

@@ -34,6 +34,7 @@ from daogou.learn.fit import (
     keep_state,
     restore_state,
     save_run,
+    state_of,
     task_document,
 )
 from daogou.learn.journal import append_record, keep_records
@@ -59,6 +60,7 @@ from daogou.schema import Shop
 
 ITEMS: Final = ("union", "home")
 SPENT: Final = "its privacy budget is spent"
+_NOWHERE: Final = -2  # where weights stand that half a round has moved
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,9 @@ class Silo:
     def tell(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
         """What others may know of the tables: `told`, the rows behind it, tasks and shape."""
         terms_of(document["terms"])
+        ledger, before = self._ledger, artifact.read_document(self.folder / "terms.json")
+        if ledger.exists() and json.loads(json.dumps(document)) != before:
+            raise ConfigError(f"{self.folder}: gave by other terms; take a new folder")
         shop = self._shop_of(document)
         if not finished(self.folder, shop):
             claim(self.folder, shop, resume=True)
@@ -173,10 +178,11 @@ class Silo:
     def train(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
         """Learn from the shop's own rows, beginning with ``sent``; what that changed of it."""
         learner, terms = self._stand(number), self.terms
+        self._stands = _NOWHERE  # until what is learnt is kept
         self._take(learner.model, sent)
         answer: dict[str, Any] = {"rows": self._rows}
         if terms.privacy is not None:
-            answer["privacy"] = self._train_privately(learner, number, sent)
+            answer["privacy"] = self._train_privately(learner, number)
         else:
             self._train(learner, number, sent)
         self._keep(number, learner, int(document.get("best", -1)))
@@ -197,19 +203,20 @@ class Silo:
             losses = learner.epoch(store, plan, (seed, epoch), self.progress)
         self._losses = dict(zip(self._losses, losses.tolist(), strict=True))
 
-    def _train_privately(self, learner: Learner, number: int, sent: Tensors) -> dict[str, Any]:
+    def _train_privately(self, learner: Learner, number: int) -> dict[str, Any]:
         """Private steps; what all of the shop's have spent. DataError where the budget is.
 
         What is about to be given is written down first. Asked the same again, the shop draws the
-        same noise and gives nothing new away; asked the same round with other weights, it draws
-        other noise and counts it, since two answers under one noise would have it taken off.
+        same noise and gives nothing new away; asked the same round with other weights, or after
+        another past, it draws other noise and counts it, since two answers under one noise would
+        have it taken off.
         """
         privacy = privacy_of(self.terms.privacy)
         _, store, _ = self._compiled()
         units = units_of(store, privacy.unit, self._held(store))
-        ledger = self.folder / "privacy.json"
+        ledger = self._ledger
         given: dict[str, int] = artifact.read_document(ledger) or {}
-        place = f"{number}:{_digest(sent)}"
+        place = f"{number}:{_digest(state_of(learner))}"
         others = sum(steps for at, steps in given.items() if at != place)
         given[place] = given.get(place) or steps_left(privacy, len(units), others)
         if not given[place]:
@@ -269,7 +276,7 @@ class Silo:
         if self.terms.privacy is None:
             return None
         privacy = privacy_of(self.terms.privacy)
-        given = artifact.read_document(self.folder / "privacy.json") or {}
+        given = artifact.read_document(self._ledger) or {}
         _, store, _ = self._compiled()
         units = units_of(store, privacy.unit, self._held(store))
         return spent(privacy, len(units), sum(given.values()))
@@ -280,6 +287,11 @@ class Silo:
         held = torch.rand(store.n_users + 1, generator=random) < self.terms.audit
         held[0] = False
         return held.numpy()
+
+    @property
+    def _ledger(self) -> Path:
+        """Where it is written how many private steps were given, and on what each stood."""
+        return self.folder / "privacy.json"
 
     @property
     def _secret(self) -> str:

@@ -332,6 +332,32 @@ def test_a_round_that_is_asked_again_with_other_weights_is_counted_again(
     assert other.document["privacy"]["steps"] == 4
     name = "heads.match.user.weight"
     assert float((other.tensors[name] - one.tensors[name]).abs().max()) > 1e-4  # other noise
+    # So is a round that is asked again after another past: what stays at home is other by now.
+    for number, steps in ((1, 6), (0, 6), (1, 8)):
+        assert silo.answer("train", number, {}, begun).document["privacy"]["steps"] == steps
+    with pytest.raises(ConfigError, match=r"gave by other terms; take a new folder"):
+        silo.answer("tell", 0, {**said, "terms": {**said["terms"], **terms, "rounds": 9}}, {})
+
+
+def test_a_round_that_broke_off_is_learnt_from_where_it_began(
+    whole: Path, parties: dict[str, Shop], tmp_path: Path
+) -> None:
+    shutil.copytree(whole.with_name("agreed"), tmp_path / "run")
+    key, folder = (tmp_path / "run" / "key.txt").read_text(), tmp_path / "run" / "shops" / "east"
+    heard: list[str] = []
+
+    def stop(what: str, *_: object) -> None:
+        heard.append(what)
+        if heard.count("steps") == 1:
+            raise KeyboardInterrupt
+
+    whole_one, broken = (Silo(parties["east"], folder, key=key) for _ in range(2))
+    begun = whole_one.answer("begin", 0, {}, {}).tensors
+    wanted = whole_one.answer("train", 0, {}, begun).tensors
+    broken.progress = stop
+    with pytest.raises(KeyboardInterrupt):
+        broken.answer("train", 0, {}, begun)
+    assert same(broken.answer("train", 0, {}, begun).tensors, wanted)
 
 
 @pytest.mark.parametrize("privacy", [None, {"steps": 1, "share": 1.0}])

@@ -116,6 +116,15 @@ def test_a_unit_s_length_is_that_of_its_own_gradient(made: Made) -> None:
             assert torch.allclose(each, alone[name] * min(1.0, 0.01 / found), atol=1e-7)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_gradient_that_is_no_number_is_not_added_uncut(wrong: float) -> None:
+    weights = {"w": torch.nn.Parameter(torch.zeros(2))}
+    weights["w"].grad = torch.tensor([wrong, 1e6])
+    total = {"w": torch.ones(2)}
+    add_clipped(total, weights, {"w": 0}, clip=0.01)
+    assert total["w"].tolist() == [1.0, 1.0]
+
+
 def test_without_noise_and_clip_everybody_s_step_is_the_sum_of_their_gradients(made: Made) -> None:
     _, _, store = made
     learner = learner_of(made, EVERYBODY)
