@@ -29,31 +29,33 @@ class Bilevel(Balancer):
         self.rate = legal("rate", rate, 0 < rate < torch.inf, "more than 0")
         self.weights = torch.ones(n_tasks)
         self.before: Tensor | None = None  # [T, D * D] of the batch whose step is judged
-        self.lengths: Tensor | None = None  # [1 + T]: of all tasks together here, of each there
+        self.pair: tuple[Tensor, Tensor] | None = None  # of the batch that judges it, and that
 
     def take(self, losses: Tensor, shared: Tensor) -> Tensor:
         """Inner products ``[T, T]`` of this batch's gradients (rows) with those of the last."""
         gradients = task_gradients(losses, shared)
         now = (shared.detach().T @ gradients).flatten(1)
-        before, self.before = self.before, now
-        if before is None:
-            before = torch.zeros_like(now)
-        self.lengths = torch.cat([now.sum(0).norm()[None], before.norm(dim=1)])
+        before = torch.zeros_like(now) if self.before is None else self.before
+        self.before, self.pair = now, (now, before)
         return now @ before.T
 
     def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
         """Weights ``[T]`` after what this batch says of the last step, if its Gram is new."""
         assert gram is not None
-        products, known = gram.detach().cpu().float(), (losses != 0).cpu()
-        known &= (products != 0).any(0) | (products != 0).any(1)
-        if self.is_new(gram):
-            if self.lengths is None:  # one batch's own Gram
-                whole = products.sum().clamp(min=0).sqrt()[None]
-                lengths = torch.cat([whole, norms_of(products)])
-            else:
-                lengths = self.lengths.cpu().float()
-            product = lengths[0] * lengths[1:]
-            cosines = torch.where(product > 0, products.sum(0) / product, 0.0).clamp(-1, 1)
+        known, new = (losses != 0).cpu(), self.is_new(gram)
+        if self.pair is None:  # one batch's own Gram
+            products = gram.detach().cpu().float()
+            known &= (products != 0).any(0)
+            whole = products.sum().clamp(min=0).sqrt()
+            along, lengths = products.sum(0), whole * norms_of(products)
+        elif new:
+            # Not the Gram, in which those of earlier batches may be averaged.
+            now, before = (each.cpu().float() for each in self.pair)
+            known &= (now != 0).any(1)
+            together = now[known].sum(0)
+            along, lengths = before @ together, before.norm(dim=1) * together.norm()
+        if new:
+            cosines = torch.where(lengths > 0, along / lengths, 0.0).clamp(-1, 1)
             total = self.weights[known].sum()
             grown = self.weights * (self.rate * cosines).exp()
             grown = grown * (total / grown[known].sum())
@@ -62,7 +64,7 @@ class Bilevel(Balancer):
 
     def end_epoch(self) -> None:
         """The next epoch begins with a batch that judges nothing, as after a restart."""
-        self.before = self.lengths = None
+        self.before = None
 
     def state(self) -> dict[str, Tensor]:
         """The weights."""

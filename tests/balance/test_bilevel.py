@@ -69,8 +69,35 @@ def test_an_epoch_s_first_batch_judges_nothing() -> None:
     assert second[0] > 1 > second[1]
     before = balancer.state()["weights"]
     balancer.end_epoch()
-    balancer(BOTH, balancer.take(losses_of(shared, *slopes) + 1, shared))
+    found = balancer(BOTH, balancer.take(losses_of(shared, *slopes) + 1, shared))
     assert torch.equal(balancer.state()["weights"], before)
+    assert torch.equal(found, before), "what was learnt of tasks holds in the next epoch"
+
+
+def test_what_a_step_averages_with_grams_of_before_is_judged_by_the_last_alone() -> None:
+    balancer = Bilevel(2)
+    shared = torch.ones(1, 2, requires_grad=True)
+    slopes = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    gram = balancer.take(losses_of(shared, *slopes), shared)
+    balancer(BOTH, gram)
+    averaged = (gram + balancer.take(losses_of(shared, 2 * slopes[0], slopes[1]), shared)) / 2
+    # Together the second batch's are (2, 1): cosines of 2 and 1 over the root of 5.
+    grown = torch.tensor([2.0, 1.0]).div(5**0.5).mul(0.05).exp()
+    torch.testing.assert_close(balancer(BOTH, averaged), 2 * grown / grown.sum())
+
+
+def test_a_task_that_is_not_heard_of_changes_no_other_s_weight() -> None:
+    found = []
+    for far in (0.0, 100.0):
+        balancer, heard = Bilevel(3), torch.tensor([1.0, 1.0, 0.0])
+        shared = torch.ones(1, 2, requires_grad=True)
+        slopes = (torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 1.0]]),
+                  torch.tensor([[0.0, far]]))  # fmt: skip
+        for _ in range(2):
+            taken = balancer.take(losses_of(shared, *slopes), shared)
+            weights = balancer(heard, taken * heard[:, None] * heard)
+        found.append(weights)
+    assert torch.equal(*found) and found[0][0] != found[0][1]
 
 
 def test_given_one_batch_s_gram_that_batch_judges_itself() -> None:
