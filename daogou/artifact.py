@@ -330,8 +330,13 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text beside its place and rename it, so that it is there whole or not at all."""
+def write_whole(path: Path, text: str, *, secret: bool = False) -> None:
+    """Write a text beside its place and rename it, so that it is there whole or not at all.
+
+    A ``secret`` is to be read by its owner alone.
+    """
     partial = path.with_name(path.name + ".partial")
+    if secret:
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600))
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

@@ -121,7 +121,7 @@ def federate(
     open_folder(out, resume=resume)
     key = out / "key.txt"  # in one process nobody is kept from it
     if not key.exists():
-        artifact.write_whole(key, secrets.token_hex(32))
+        artifact.write_whole(key, secrets.token_hex(32), secret=True)
     secret = key.read_text("utf-8")
     (out / "shops").mkdir(exist_ok=True)
     silos = {

@@ -297,7 +297,7 @@ class Silo:
     def _secret(self) -> str:
         path = self.folder / "secret.txt"
         if not path.exists():
-            artifact.write_whole(path, secrets.token_hex(32))
+            artifact.write_whole(path, secrets.token_hex(32), secret=True)
         return path.read_text("utf-8")
 
     @property

@@ -116,6 +116,12 @@ def test_a_product_that_both_sell_has_one_row_and_every_other_its_own(whole: Pat
     assert east.transform.item_ids.counts[rows[0]["10"] - 1] == 2 * 4  # seen as often by each
 
 
+def test_what_nobody_else_may_know_nobody_else_may_read(whole: Path) -> None:
+    for path in (whole / "key.txt", *(whole / "shops").glob("*/secret.txt")):
+        assert path.stat().st_mode & 0o777 == 0o600, path
+    assert len([*(whole / "shops").glob("*/secret.txt")]) == 2
+
+
 def test_a_killed_server_goes_on_to_the_same_weights(
     whole: Path, parties: dict[str, Shop], tmp_path: Path
 ) -> None:
