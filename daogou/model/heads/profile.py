@@ -41,8 +41,8 @@ class Listed:
 class Choice:
     """What a column's straight path reads beside the counts of columns that have few values.
 
-    ``many`` are columns of more values (places among the items' marks); of what was taken and of
-    what was shown each, whether it is read and whether its factors are.
+    ``many`` are columns of more values (places among the items' marks), ``factors`` those of what
+    was taken; ``shown`` are shares of what was shown, which ``shown_factors`` stand beside.
     """
 
     many: tuple[int, ...] = ()
