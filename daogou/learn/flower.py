@@ -118,8 +118,7 @@ class Nodes:
             told, tensors = _read(reply.content)
             node = reply.metadata.src_node_id
             if "error" in told:
-                kind = getattr(errors, told["error"], DaogouError)
-                found[node] = kind(told["words"])
+                found[node] = error_of(str(told["error"]), str(told.get("words", "")))
             else:
                 found[node] = Reply(told, tensors)
         return found
@@ -140,6 +139,13 @@ def _answered(message: Any, context: Any) -> Any:
         told = {"error": type(error).__name__, "words": str(error)}
         content = _record(json.dumps(told), {})
     return _flower().app.Message(content, reply_to=message)
+
+
+def error_of(name: str, words: str) -> DaogouError:
+    """The error that a node tells of; whatever it calls it, it is one of ours."""
+    kind = getattr(errors, name, None)
+    is_ours = isinstance(kind, type) and issubclass(kind, DaogouError)
+    return kind(words) if is_ours else DaogouError(words)
 
 
 def _plain(document: Mapping[str, Any]) -> Any:

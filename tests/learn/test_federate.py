@@ -13,6 +13,7 @@ from daogou import artifact
 from daogou.errors import ArtifactError, ConfigError, DaogouError, DataError
 from daogou.learn.aggregate import Tensors
 from daogou.learn.federate import Here, federate, lead, read_federation
+from daogou.learn.flower import error_of
 from daogou.learn.silo import Reply, Silo, Terms, terms_of, travelling
 from daogou.metrics import epsilon
 from daogou.schema import Shop
@@ -252,6 +253,16 @@ def test_shops_that_do_not_have_the_same_tasks_are_named(
     other = write_shop(tmp_path / "odd", toml=ODD)
     with pytest.raises(ConfigError, match=r"odd: its tasks are \[.*\], those of east are"):
         federate({"east": parties["east"], "odd": other}, tmp_path / "run", ASKED)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("DataError", DataError), ("unknown", DaogouError), ("__doc__", DaogouError),
+     ("nonsense", DaogouError), ("SystemExit", DaogouError)],
+)  # fmt: skip
+def test_what_a_node_calls_its_error_stops_no_server(name: str, kind: type[DaogouError]) -> None:
+    found = error_of(name, "no rows")
+    assert type(found) is kind and str(found) == "no rows"
 
 
 ODD = (Path(__file__).parent.parent / "shops.py").read_text().split('"""\\\n')[1].split('"""')[0]
