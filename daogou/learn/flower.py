@@ -144,8 +144,9 @@ def _answered(message: Any, context: Any) -> Any:
 def error_of(name: str, words: str) -> DaogouError:
     """The error that a node tells of; whatever it calls it, it is one of ours."""
     kind = getattr(errors, name, None)
-    is_ours = isinstance(kind, type) and issubclass(kind, DaogouError)
-    return kind(words) if is_ours else DaogouError(words)
+    if isinstance(kind, type) and issubclass(kind, DaogouError):
+        return kind(words)
+    return DaogouError(words)
 
 
 def _plain(document: Mapping[str, Any]) -> Any:
