@@ -15,6 +15,7 @@ from daogou.config import read_shop
 from daogou.errors import ConfigError, DataError
 from daogou.features.store import open_store
 from daogou.learn import contenders
+from daogou.learn import fit as fit_module
 from daogou.learn import relate as relate_module
 from daogou.learn import tune as tune_module
 from daogou.learn.compare import compare
@@ -150,6 +151,23 @@ def test_left_anywhere_and_resumed_it_has_the_weights_of_a_fit_that_was_not(
     for name in ("events.jsonl", "refit.jsonl"):
         both = [artifact.read_records(folder / name) for folder in (run, tmp_path / "run")]
         assert [one["train"] for one in both[0]] == [one["train"] for one in both[1]]
+
+
+def test_a_tracker_hears_the_epochs_that_chose_and_one_end(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Any] = []
+
+    class Heard:
+        def epoch(self, record: Any) -> None:
+            heard.append(record["epoch"])
+
+        def end(self, answer: Any) -> None:
+            heard.append(answer["refit"]["epochs"])
+
+    monkeypatch.setattr(fit_module, "_tracker", lambda *given: Heard())
+    fit(read_shop(shop, [*SETS, "fit.epochs=1"]), tmp_path / "run")
+    assert heard == [1, 1]
 
 
 # ---- what is taken over -----------------------------------------------------------------
