@@ -39,6 +39,30 @@ def count(model: JointModel, store: Store, beside: Store | None = None) -> None:
         _count_rates(head.meet.rates, head, store, *others)
 
 
+@torch.no_grad()
+def find_scale(model: JointModel, store: Store) -> None:
+    """Find by what mean and spread a finished run standardised rates; all else stays as it is.
+
+    A run keeps what came of it alone. It is its training's own scale, unless the run began with the
+    weights of another, and was measured as that one.
+    """
+    kept = {name: each.clone() for name, each in model.state_dict().items()}
+    count(model, store)
+    rates = cast(FunnelHead, model.heads["funnel"]).meet.rates
+    if rates is not None:
+        then = kept["heads.funnel.meet.rates.known"].double()
+        now, (mean, spread) = rates.known.double(), rates.scale.double()
+        apart = now - now.mean(0)
+        share = (apart * (then - then.mean(0))).sum(0) / apart.square().sum(0)
+        theirs = spread / share
+        shift = mean + spread * now.mean(0) - theirs * then.mean(0)
+        known = share.isfinite() & (share > 0)
+        rates.scale = torch.where(
+            known, torch.stack([shift, theirs]), torch.stack([mean, spread])
+        ).float()  # fmt: skip
+    model.load_state_dict(kept)
+
+
 def _count_rates(rates: Rates, head: FunnelHead, store: Store, *others: Store) -> None:
     tables = counted(store, len(rates.known), head.columns, *others)
     first, last = store.ranges["train"]

@@ -91,12 +91,14 @@ def teach_straight(
     *,
     history_length: int,
     anew: bool = False,
+    held_out: bool = False,
 ) -> None:
     """Solve what was chosen once more, by the users who chose too.
 
     There is no choice left for their labels to make, and a path is better with more of them. What
     the validation split says about these columns from here on is not held out. A model that
-    nothing was chosen for looks ``anew`` at factors and at what is usual.
+    nothing was chosen for looks ``anew`` at factors and at what is usual. ``held_out`` is the way
+    back: those who teach solve alone, as when it was chosen, and those who chose are new to it.
     """
     if "profile" not in model.heads:
         return
@@ -107,13 +109,14 @@ def teach_straight(
         return
     teaches, chose = (_read(head, store, split, history_length) for split in MOST_USERS)
     assert teaches is not None
-    both = teaches.beside(chose)
+    both = teaches if held_out else teaches.beside(chose)
     if anew:
         head.compare_with(both.counted)
     for place, name in _names(model):
         if name in choices:
             chosen = choices[name]
-            reads = Choice(**{each.name: chosen[each.name] for each in fields(Choice)})
+            told = {each.name: chosen[each.name] for each in fields(Choice)}
+            reads = Choice(**told | {"many": tuple(told["many"])})  # a list in a manifest
             solver = _Solver(head, place, both.of(store, head, place))
             solver.keep(chosen["precision"], reads)
 

@@ -37,6 +37,7 @@ from daogou.learn.judge import Answers, answers_of, questions
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.onto import ADAPTERS, ALL, HEADS, SCALE, SPREAD, USUAL, Onto
 from daogou.learn.settings import settings_of
+from daogou.learn.straight import teach_straight
 from daogou.learn.variant import judged_by_validation, varied
 from daogou.metrics.paired import verdicts
 from daogou.model.axes import axes_of, carry, rates_axis, repeats_axis
@@ -57,6 +58,7 @@ _STEPS: Final = 16  # of an epoch, at least, while a step has `_LEAST_ROWS`
 _LEAST_ROWS: Final = 16
 _BY_DOMAIN: Final = ("pepnet", "star")
 _CHOICE: Final = "validation"
+_FOREIGN: Final = "\0"
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def transfer(
     holds something else.
     """
     wanted, run = wanted or Wanted(), Path(run)
-    giver = artifact.load(source, verify=False)
+    giver = artifact.load(source)
     # What the source leaves open is left open here too: its weights fit no other shape.
     open_here = dict.fromkeys(shop.document.get("model", {}))
     shop = varied(shop, model={**open_here, **giver.shop.document.get("model", {})})
@@ -179,9 +181,9 @@ class _Trial:
         self.progress = progress
         self.seeds = range(shop.seed, shop.seed + wanted.seeds)
         self.runs = Runs(folder, self.seeds, progress, 0)
-        self.axes = axes_of(giver.model, giver.transform)
-        # What the source's counts were measured by; a run does not keep it.
-        rates.count(giver.model, giver.store)
+        self.known = _known(giver.transform, wanted.same)
+        self.axes = axes_of(giver.model, self.known)
+        rates.find_scale(giver.model, giver.store)
         self.n_training = 0
         self.shared: Mapping[str, tuple[int, int]] = {}
 
@@ -203,7 +205,7 @@ class _Trial:
         transform, store, _ = compile_tables(self.shop, tables, progress=self.progress)
         first, last = store.ranges["train"]
         self.n_training = last - first
-        self.shared = shared(_known(self.giver.transform, self.wanted.same), transform)
+        self.shared = shared(self.known, transform)
 
     def count(self, n_sizes: int) -> None:
         """How many fits there will be."""
@@ -230,13 +232,12 @@ class _Trial:
         """Transform and store of the latest ``n`` training exposures, as a way reads them."""
         kind = "joint" if way == JOINT else "own" if way == SCRATCH else "merged"
         folder = self.folder / f"{kind}-{n}"
-        before = _known(self.giver.transform, self.wanted.same)
 
         def blended(engine: Engine, own: Transform) -> Transform:
             if kind == "joint":
-                return with_domain(merge(before, own))
+                return with_domain(merge(self.known, own))
             named = _named(engine, self.shop)
-            return merge(before, own, items=named["item"], users=named["user"])
+            return merge(self.known, own, items=named["item"], users=named["user"])
 
         compile_tables(
             self.shop,
@@ -264,12 +265,7 @@ class _Trial:
         tables = self.tables(JOINT, n)
         folder = tables / "source"
         if not (folder / "store.json").exists():
-            recode_store(
-                self.giver.store,
-                _known(self.giver.transform, self.wanted.same),
-                _opened(tables)[0],
-                folder,
-            )
+            recode_store(self.giver.store, self.known, _opened(tables)[0], folder)
         return folder
 
     def _start(self, way: str, n: int, seed: int, path: Path) -> None:
@@ -279,9 +275,9 @@ class _Trial:
         torch.manual_seed(seed)
         model = artifact.model_of(transform, store, shop, settings_of(shop)[1])
         weights = self.giver.model.state_dict()
-        before = _known(self.giver.transform, self.wanted.same)
-        carry(weights, axes_of(self.giver.model, before), model, axes_of(model, transform))
-        _match_rates(self.giver.model, model)
+        given = carry(weights, self.axes, model, axes_of(model, transform))
+        if "heads.funnel.out.bias" in given:  # one of the shop's own begins at its own rates
+            _match_rates(self.giver.model, model)
         found = {name: weight.detach().clone() for name, weight in model.named_parameters()}
         partial = path.with_name(path.name + ".partial")
         save_file(found | _measures(self.giver, model, transform), partial)
@@ -371,6 +367,11 @@ class _Trial:
     def _validated(self, way: str, n: int) -> dict[str, tuple[Worth, int]]:
         """What a way's answers to each task are worth on validation, and how many users tell."""
         made = [artifact.load(self.run(way, n, seed), verify=False) for seed in self.seeds]
+        for each in made:
+            teach_straight(
+                each.model, each.store, each.manifest["fit"]["straight"],
+                history_length=each.history_length, held_out=True,
+            )  # fmt: skip
         said = [_said(each, each.store, each.transform, _CHOICE) for each in made]
         found = {}
         for asked in questions(self.shop, made[0].store, made[0].transform, _CHOICE):
@@ -424,8 +425,8 @@ def _known(transform: Transform, same: Collection[str]) -> Transform:
     for table, name in kept.items():
         vocab: Vocab = getattr(transform, name)
         if table not in same:
-            # Rows stay where they are; no id of ours is called so.
-            nameless[name] = Vocab(tuple(f"@{word}" for word in vocab.words), vocab.counts)
+            # Rows stay where they are; no id that a shop can write is called so.
+            nameless[name] = Vocab(tuple(f"{_FOREIGN}{word}" for word in vocab.words), vocab.counts)
     return replace(transform, **cast(Any, nameless))
 
 

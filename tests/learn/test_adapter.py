@@ -12,6 +12,7 @@ from daogou.artifact import Artifact
 from daogou.learn.adapter import LowRank, adapt, freeze, settle
 from daogou.learn.loop import Learner
 from daogou.learn.onto import ADAPTERS, HEADS, SCALE, SPREAD, USUAL, Onto
+from daogou.learn.rates import find_scale
 from daogou.learn.settings import Settings
 from daogou.model.joint import JointModel
 
@@ -126,3 +127,17 @@ def test_counts_are_measured_as_where_the_weights_learnt(
     # Counts 1 and 3 by a mean of 1 and a spread of 2 are 0 and 1; the last stays as it was.
     assert rates.known[:, 0].tolist() == [0, 1]  # type: ignore[union-attr, index]
     assert rates.known[:, -1].tolist() == [-2, 2]  # type: ignore[union-attr, index]
+
+
+def test_a_run_that_was_measured_as_another_is_known_to_be(made: Artifact) -> None:
+    rates = made.model.heads["funnel"].meet.rates  # type: ignore[union-attr]
+    find_scale(made.model, made.store)
+    own = rates.scale.clone()  # type: ignore[union-attr, operator]
+    assert own[1].min() > 0
+    theirs = torch.stack([own[0] - 0.5, 3 * own[1]])
+    rates.measure_by(theirs)  # type: ignore[union-attr, operator]
+    rates.scale = torch.zeros_like(own)  # type: ignore[union-attr]
+    before = {name: each.clone() for name, each in made.model.state_dict().items()}
+    find_scale(made.model, made.store)
+    torch.testing.assert_close(rates.scale, theirs, rtol=1e-4, atol=1e-4)  # type: ignore[union-attr]
+    assert all(torch.equal(each, before[name]) for name, each in made.model.state_dict().items())

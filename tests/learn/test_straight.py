@@ -94,6 +94,18 @@ def test_labels_that_choose_do_not_teach_until_the_choice_is_made(loaded: Artifa
     assert torch.equal(before["paths"], after["paths"])
 
 
+def test_those_who_chose_are_held_out_again_where_that_is_asked(loaded: Artifact) -> None:
+    model = fresh(loaded)
+    found = choose_straight(model, loaded.store, history_length=LENGTH)
+    before = {name: each.clone() for name, each in buffers(model).items()}
+    told = artifact.plain(found)
+    teach_straight(model, loaded.store, told, history_length=LENGTH)
+    assert not torch.equal(buffers(model)["straight_0"], before["straight_0"])
+    teach_straight(model, loaded.store, told, history_length=LENGTH, held_out=True)
+    for name, weight in buffers(model).items():
+        assert torch.equal(weight, before[name]), name
+
+
 def test_a_model_that_nothing_was_chosen_for_is_solved_like_one_that_was(loaded: Artifact) -> None:
     model, other = fresh(loaded), fresh(loaded)
     found = choose_straight(model, loaded.store, history_length=LENGTH)

@@ -17,6 +17,9 @@ from daogou.features.merge import DOMAIN
 from daogou.guide import Guide
 from daogou.learn import transfer as module
 from daogou.learn.fit import fit
+from daogou.learn.judge import questions
+from daogou.learn.loop import quiet
+from daogou.learn.straight import choose_straight
 from daogou.learn.transfer import JOINT, SCRATCH, WAYS, Wanted, equivalence, helps, transfer
 from daogou.schema import Shop
 from daogou.tables.simulate import simulate
@@ -180,6 +183,25 @@ def test_one_that_is_done_is_not_done_again_and_one_that_was_killed_goes_on(
         transfer(source, shop, again, Wanted("frozen", same=("items",)), resume=True)
 
 
+def test_validation_s_users_have_not_taught_the_profiles_that_they_judge(
+    made_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished run's straight paths are solved by them too: those are solved without first."""
+    run, wanted = artifact.load(made_run, verify=False), Wanted("frozen", seeds=1, draws=2)
+    monkeypatch.setattr(module._Trial, "run", lambda *_: made_run)
+    trial = module._Trial.__new__(module._Trial)
+    trial.shop, trial.wanted, trial.seeds = run.shop, wanted, range(1)
+    found = trial._validated("frozen", 1)
+    choose_straight(run.model, run.store, history_length=run.history_length)
+    head = run.model.heads["profile"]
+    kept = artifact.load(made_run, verify=False).model.heads["profile"]
+    head.get_buffer("paths").copy_(kept.get_buffer("paths"))
+    said = module._said(run, run.store, run.transform, "validation", {"profile"})
+    for asked in questions(run.shop, run.store, run.transform, "validation"):
+        if asked.name.startswith("profile."):
+            assert found[asked.name][0].values[0] == asked.judge(said[asked.name]).value
+
+
 @pytest.mark.slow
 def test_auto_tries_all_ways_and_keeps_one_by_validation_alone(
     source: Path, shop: Shop, tmp_path: Path
@@ -229,6 +251,16 @@ def test_users_whose_ids_mean_something_else_are_all_new(
     assert torch.equal(made.model.user.ids.weight, stranger.expand_as(made.model.user.ids.weight))
 
 
+def test_an_id_that_means_something_else_is_nobody_s_whatever_it_is(
+    source: Path, shop: Shop, tmp_path: Path
+) -> None:
+    """Also of whoever is called as it, with a sign before; and where the source is judged again."""
+    trial = module._Trial(artifact.load(source), shop, tmp_path, Wanted(same=()), quiet)
+    words = artifact.load(source).transform.user_ids.words
+    ours = {("id", sign + word) for word in words for sign in ("", "@")}
+    assert not ours & set(trial.axes["user.ids.weight"].labels[0])
+
+
 # ---- messages ---------------------------------------------------------------------------------
 
 
@@ -251,3 +283,12 @@ def test_shops_without_a_common_stage_are_refused(source: Path, shop: Shop, tmp_
     }
     with pytest.raises(ConfigError, match="no stage of its funnel is a task of"):
         transfer(source, other, tmp_path / "run")
+
+
+def test_a_source_that_was_altered_is_refused(source: Path, shop: Shop, tmp_path: Path) -> None:
+    shutil.copytree(source, tmp_path / "source")
+    path = tmp_path / "source" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(ArtifactError, match="altered since the run was saved"):
+        transfer(tmp_path / "source", shop, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
