@@ -4,9 +4,9 @@ Two shops have tables of other sizes and layers of other inputs. What both have 
 an id's row, a category's, a word's, the inputs that a column makes, a stage's layers.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -118,6 +118,8 @@ def _funnel(model: JointModel, transform: Transform) -> dict[str, Axes]:
     found: dict[str, dict[int, Labels]] = {
         f"{at}wide": {0: stages, 1: read},
         f"{at}meet.context.table.weight": {0: _rows("field", fields_labels(transform.context))},
+        f"{at}own.rows.weight": {0: _own_rows(head, transform, stages)},
+        f"{at}position.bias.weight": {0: _places(transform, stages)},
         f"{at}hidden.weight": {1: stages},
         f"{at}hidden.bias": {0: stages},
         f"{at}out.weight": {1: stages},
@@ -130,8 +132,41 @@ def _funnel(model: JointModel, transform: Transform) -> dict[str, Axes]:
         # Experts and gates are told apart by the tasks' places: they are the same for the same.
         inputs = [dim for dim, size in enumerate(weight.shape) if size == len(read)]
         key = f"{at}{name} of {', '.join(stages)}"
-        axes[at + name] = Axes(key, {inputs[0]: read} if inputs else {})
+        labels: dict[int, Labels] = {inputs[0]: read} if inputs else {}
+        axes[at + name] = Axes(key, labels | _by_domain(name, transform))
     return axes
+
+
+def _own_rows(head: FunnelHead, transform: Transform, stages: Sequence[str]) -> Labels:
+    """The rows that belong to one stage each, as `daogou.model.own.OwnRows` puts them."""
+    if head.own is None:
+        return []
+    known: list[tuple[str, Hashable]] = []
+    if head.own.n_users:
+        known += [("user", each) for each in vocab_labels(transform.user_ids)]
+    if head.own.n_items:
+        known += [("item", each) for each in vocab_labels(transform.item_ids)]
+    known += [("field", each) for each in fields_labels(transform.context)]
+    owners = [stages[place] for place in head.owners.tolist()]
+    return [("own", *each, stage) for each in known for stage in owners]
+
+
+def _places(transform: Transform, stages: Sequence[str]) -> Labels:
+    """What places in a list add to each stage, as `daogou.model.position.Position` has them."""
+    context, name = transform.context, transform.position
+    of = [label for label in fields_labels(context) if cast(tuple[str, Any], label)[0] == name]
+    return [("place", label, stage) for label in of for stage in stages]
+
+
+def _by_domain(name: str, transform: Transform) -> dict[int, Labels]:
+    """The dimension of a mixer's weight that says whose it is, where a domain has its own."""
+    layer = name.removeprefix("mixer.").removeprefix("mixer.")  # that of a mixer some leave, too
+    if not layer.startswith(("domains", "factors.", "shifts.")):
+        return {}
+    domain = [label for label in fields_labels(transform.context)
+              if cast(tuple[str, Any], label)[0] == transform.domain]  # fmt: skip
+    rows = [("domain", label) for label in domain] or [("domain", (None, None))]
+    return {0: rows if layer == "domains" else rows[1:]}
 
 
 def _met(model: JointModel, head: FunnelHead, transform: Transform) -> list[Hashable]:
@@ -256,6 +291,9 @@ def _stand_in(label: Hashable) -> Hashable:
     if not isinstance(label, tuple):
         return _NOBODY
     kind, *rest = label
+    if kind == "own":
+        table, value, stage = rest
+        return (kind, table, (value[0], None) if table == "field" else None, stage)
     if kind == "id":
         return ("id", None)
     if kind == "field":

@@ -87,6 +87,55 @@ def test_an_input_that_was_never_read_says_nothing_at_first(compiled: Compiled) 
     assert torch.equal(wide[:, wide.abs().sum(0) > 0], before[:, before.abs().sum(0) > 0])
 
 
+def test_rows_that_belong_to_one_stage_are_found_by_whose_they_are(compiled: Compiled) -> None:
+    """Of shops with as many products each: a row is the same product's, or the unknown one's."""
+    before = compiled.transform
+    words = before.item_ids.words
+    turned = replace(before, item_ids=Vocab(("new", *words[:0:-1]), before.item_ids.counts))
+    one = model_of(compiled, before, 0, mixer="stem")
+    other = model_of(compiled, turned, 1, mixer="stem")
+    carry(one.state_dict(), axes_of(one, before), other, axes_of(other, turned))
+    name = "heads.funnel.own.rows.weight"
+    n_stages, first = len(one.heads["funnel"].given), before.user_ids.n_rows  # type: ignore[union-attr, arg-type]
+    old, new = (
+        each.get_parameter(name).view(-1, n_stages, each.get_parameter(name).shape[1])
+        for each in (one, other)
+    )
+    assert old.shape == new.shape
+    assert torch.equal(new[:first], old[:first])
+    assert torch.equal(new[first + 1], old[first])
+    n = len(words)
+    assert torch.equal(new[first + 2 : first + n + 1], old[first + 2 : first + n + 1].flip(0))
+    assert torch.equal(new[first + n + 1 :], old[first + n + 1 :])
+
+
+def test_places_and_domains_are_found_by_what_they_are_called(compiled: Compiled) -> None:
+    def with_words(*words: str) -> Transform:
+        context = compiled.transform.context
+        coder = Vocab(words, (1,) * len(words))
+        coders = [coder if name == "position" else each
+                  for name, each in zip(context.names, context.coders, strict=True)]  # fmt: skip
+        return replace(compiled.transform, context=replace(context, coders=tuple(coders)),
+                       position="position", domain="position")  # fmt: skip
+
+    for mixer, names in (
+        ("pepnet", ("position.bias.weight", "mixer.domains")),
+        ("star", ("mixer.factors.0", "mixer.shifts.1")),
+    ):
+        one, other = (model_of(compiled, with_words(*words), 0, mixer=mixer)
+                      for words in (("1", "2", "3"), ("3", "2", "1")))  # fmt: skip
+        for weight in one.parameters():
+            torch.nn.init.normal_(weight)
+        carry(one.state_dict(), axes_of(one, with_words("1", "2", "3")),
+              other, axes_of(other, with_words("3", "2", "1")))  # fmt: skip
+        for name in names:
+            old, new = (each.get_parameter(f"heads.funnel.{name}") for each in (one, other))
+            if name.startswith("position"):
+                old, new = (each.view(4, -1) for each in (old, new))
+            assert torch.equal(new[-3:], old[-3:].flip(0)), name
+            assert torch.equal(new[:-3], old[:-3]), name
+
+
 def test_a_stage_is_found_by_its_name(compiled: Compiled) -> None:
     tasks = tuple(task for task in compiled.shop.tasks if task.name in ("click", "cart"))
     counts = artifact.counts_of(compiled.transform, compiled.store, tasks)
