@@ -150,13 +150,13 @@ def told(what: str, done: int, total: int, words: str) -> None:
 def overlapping(bench: Bench) -> Part:
     """A made target whose taste is mostly the source's."""
     document = made(bench, 0.8)
-    return {"overlap": document}, [worth(document)], pages("overlap 0.8", document)
+    return document, [worth(document)], pages("overlap 0.8", document)
 
 
 def apart(bench: Bench) -> Part:
     """A made target that has no taste in common with the source."""
     document = made(bench, 0.0)
-    return {"apart": document}, [falls_back(document)], pages("overlap 0", document)
+    return document, [falls_back(document)], pages("overlap 0", document)
 
 
 def made(bench: Bench, overlap: float) -> Any:
@@ -287,7 +287,7 @@ def by_events(bench: Bench) -> Part:
         behind = best - told_of[FEW].values["model"]
         checks.append(Check(f"{FEW} events of a new {kind}: best other way less the model", behind,
                             f"<= {NOISE}", bool(behind <= NOISE)))  # fmt: skip
-    return {"cold": found}, checks, tables
+    return found, checks, tables
 
 
 def share(told_of: Told) -> float:
@@ -301,7 +301,8 @@ def share(told_of: Told) -> float:
 def by_weights(bench: Bench) -> Part:
     """Learned weights of two stages against static ones, of which validation takes the best."""
     shop = varied(made_shop(bench, "weights", 25_000, kappa=0.3),
-                  model={"mixer": "shared_bottom"})  # fmt: skip
+                  model={"mixer": "shared_bottom"},
+                  training={"rows_per_step": 512, "gram_every": 2})  # fmt: skip
     folder = bench.out / "weights"
     tables = folder / "tables"
     folder.mkdir(exist_ok=True)
@@ -337,7 +338,7 @@ def by_weights(bench: Bench) -> Part:
     ]  # fmt: skip
     heads = ("task", f"tuned static ({tuned[0]})", "bilevel", "difference", "verdict")
     found = {"scores": scores, "tuned": tuned[0], "compared": document}
-    return {"weights": found}, [], {"learned and static weights": (heads, rows)}
+    return found, [], {"learned and static weights": (heads, rows)}
 
 
 PARTS: Final[Mapping[str, Callable[[Bench], Part]]] = {

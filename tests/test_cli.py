@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import daogou.cli
 from daogou.cli import app, main
+from tests.report.test_transfer import DOCUMENT as TRANSFERRED
 from tests.shops import EVENTS, TOML, write_shop
 
 ROOT = Path(__file__).parent.parent
@@ -284,6 +285,23 @@ def test_relate_writes_a_page_in_the_language_asked_for_and_goes_on(
     assert document(again) == found
     assert 'lang="zh-Hans"' in (tmp_path / "out" / "relate.html").read_text("utf-8")
     assert "前瞻一步" in again[2]
+
+
+def test_transfer_names_what_it_cannot_be_asked(
+    call: Call, made_run: Path, shop_folder: Path, tmp_path: Path
+) -> None:
+    words = ("transfer", made_run, "--to", shop_folder, "--out", tmp_path / "out")
+    assert "did you mean 'full'" in refused(call(*words, "--how", "ful"), 2)
+    assert "--sizes 1e3: whole numbers" in refused(call(*words, "--sizes", "1e3"), 2)
+    assert "no 'shops' here" in refused(call(*words, "--same", "shops"), 2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_report_of_a_transfer_is_in_the_language_asked_for(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "transfer.json").write_text(json.dumps(TRANSFERRED), encoding="utf-8")
+    answer = call("report", tmp_path, "--lang", "zh")
+    assert document(answer)["kind"] == "transfer"
+    assert "验证集选择了 `full`" in answer[2]
 
 
 def test_compare_writes_a_receipt_in_the_language_asked_for_and_goes_on(

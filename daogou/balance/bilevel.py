@@ -15,10 +15,10 @@ class Bilevel(Balancer):
     for Hyperparameter Optimization and Meta-Learning", ICML 2018): the loss of held-out rows after
     a step along ``sum w_k g_k`` falls with ``w_k`` as ``g_k`` points along its gradient ``G'``,
     here that of all tasks. Unlike there no row is kept from training: each batch whose Gram is
-    taken is the held-out one of the batch before it, in whose step it had no part. Gradients are
-    those of a linear layer that stood at the mixer's input, ``x^T dL_k / dx``: they can be compared
-    between batches and cost no pass through the encoders. Given a Gram of one batch alone, that
-    batch judges itself. An epoch's first batch judges nothing. Weights sum to T while all tasks are
+    taken is the held-out one of the last such batch, in whose step it had no part; the first judges
+    nothing. Gradients are those of a linear layer that stood at the mixer's input,
+    ``x^T dL_k / dx``: they can be compared between batches and cost no pass through the encoders.
+    Given a Gram of one batch alone, that batch judges itself. Weights sum to T while all tasks are
     there; a batch without some task leaves its weight alone.
     """
 
@@ -35,7 +35,7 @@ class Bilevel(Balancer):
         """Inner products ``[T, T]`` of this batch's gradients (rows) with those of the last."""
         gradients = task_gradients(losses, shared)
         now = (shared.detach().T @ gradients).flatten(1)
-        before = torch.zeros_like(now) if self.before is None else self.before
+        before = torch.zeros_like(now) if self.before is None else self.before.to(now)
         self.before, self.pair = now, (now, before)
         return now @ before.T
 
@@ -62,14 +62,12 @@ class Bilevel(Balancer):
             self.weights = torch.where(known & grown.isfinite(), grown, self.weights)
         return torch.where(known, self.weights, 1.0).to(losses)
 
-    def end_epoch(self) -> None:
-        """The next epoch begins with a batch that judges nothing, as after a restart."""
-        self.before = None
-
     def state(self) -> dict[str, Tensor]:
-        """The weights."""
-        return {"weights": self.weights.clone()}
+        """The weights, and the gradients of the batch whose step is still to be judged."""
+        found = {"weights": self.weights.clone()}
+        return found if self.before is None else found | {"before": self.before.clone()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a `state`."""
         self.weights = state["weights"].clone()
+        self.before = state["before"].clone() if "before" in state else None
