@@ -81,18 +81,24 @@ def evaluate(run: Artifact, *, split: str = "test", data: Shop | None = None) ->
     """
     if split not in SPLITS:
         raise DataError(f"split: {unknown(split, SPLITS)}")
+    if split == "validation" and run.refit and (data is None or _tables(data) == _tables(run.shop)):
+        raise DataError(
+            f"{run.folder}: its validation rows taught it in the end (fit.refit), what they "
+            "said before is in its manifest's fit.validation: ask for --split test"
+        )
     if data is None:
-        if split == "validation" and run.refit:
-            raise DataError(
-                f"{run.folder}: its validation rows taught it in the end (fit.refit), what they "
-                "said before is in its manifest's fit.validation: ask for --split test"
-            )
         return _report(run, split)
     with tempfile.TemporaryDirectory(prefix="daogou-") as folder, Engine() as engine:
         prepare(engine, data)
         store = compile_store(engine, data, run.transform, Path(folder) / "store")
         store = replace(store, taught=run.store)
         return _report(replace(run, store=store, shop=data), split)
+
+
+def _tables(shop: Shop) -> list[Path | None]:
+    """Where a shop's tables lie."""
+    tables = (shop.items, shop.users, shop.events)
+    return [(shop.root / each.path).resolve() if each else None for each in tables]
 
 
 def _report(run: Artifact, split: str) -> dict[str, Any]:

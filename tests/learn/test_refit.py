@@ -223,6 +223,8 @@ def test_what_is_judged_by_validation_is_refused_or_not_refitted(
 ) -> None:
     with pytest.raises(DataError, match=r"its validation rows taught it .*ask for --split test"):
         evaluate(artifact.load(run), split="validation")
+    with pytest.raises(DataError, match=r"its validation rows taught it"):
+        evaluate(artifact.load(run), split="validation", data=read_shop(shop))
     assert evaluate(artifact.load(run))["split"] == "test"
     described = read_shop(shop, SETS)
     with pytest.raises(ConfigError, match=r"fit\.refit: a guarded run is judged by validation"):
