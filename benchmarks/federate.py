@@ -64,7 +64,7 @@ class Meddled(Here):
 
     def __init__(self, silos: Mapping[str, Silo], how: str, seed: int) -> None:
         super().__init__(silos)
-        self.how, self.random = how, np.random.default_rng(seed)
+        self.how, self.seed = how, seed
 
     def ask(
         self, what: str, number: int, document: Mapping[str, Any], sent: Tensors
@@ -73,7 +73,10 @@ class Meddled(Here):
         if what != "train":
             return heard
         if self.how == "failing":
-            away = [name for name in heard if self.random.random() < 0.2]
+            chances = np.random.default_rng([self.seed, number]).random(len(heard))
+            away = {
+                name for name, chance in zip(sorted(heard), chances, strict=True) if chance < 0.2
+            }
             return {name: reply for name, reply in heard.items() if name not in away}
         if self.how in ("poisoned", "robust"):
             liar = max(heard)
@@ -120,19 +123,21 @@ def federated(folder: Path, out: Path, name: str, seed: int) -> list[Line]:
     shops, asked = read_federation(folder, seed=seed)
     asked |= {"fit": FIT, "model": MODEL, "federate": {"rounds": ROUNDS, "patience": 9}}
     asked["federate"] |= FEDERATIONS[name]
-    shutil.rmtree(run, ignore_errors=True)
 
     def keep(what: str, done: int, total: int, words: str) -> None:
         if what == "agree" and done == total and not agreed.exists():
             shutil.copytree(run, agreed)
             (agreed / "started.json").unlink()
 
-    if not agreed.exists():
-        if name != "fedavg":
-            raise SystemExit(f"{name}: begins where the shops of fedavg agreed; run that first")
-        federate(shops, run, asked, progress=keep)
+    if (run / "federate.json").exists():
+        pass  # a try that was killed before its lines were written
+    elif name == "fedavg":
+        federate(shops, run, asked, resume=True, progress=keep)
+    elif not agreed.exists():
+        raise SystemExit(f"{name}: begins where the shops of fedavg agreed; run that first")
     else:
-        shutil.copytree(agreed, run)
+        if not run.exists():
+            shutil.copytree(agreed, run)
         key = (run / "key.txt").read_text()
         silos = {each: Silo(shop, run / "shops" / each, key=key) for each, shop in shops.items()}
         lead(Meddled(silos, name, seed), run, asked)

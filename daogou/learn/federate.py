@@ -152,11 +152,7 @@ def lead(
         append_record(journal, record)
         _keep(out, led)
         progress("round", led.standing.round, terms.rounds, _words(record))
-        if (
-            record["left_out"]
-            and set(record["left_out"].values()) == {SPENT}
-            and not record["rows"]
-        ):
+        if all(record["left_out"].get(name) == SPENT for name in shops.names):
             break
     return _finish(shops, out, led, terms, rows)
 

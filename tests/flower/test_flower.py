@@ -237,6 +237,7 @@ class Processes:
         for each in self.running:
             if each.poll() is None:
                 os.killpg(each.pid, 9)
+            each.wait()
 
 
 @pytest.fixture
