@@ -126,15 +126,41 @@ def _funnel(model: JointModel, transform: Transform) -> dict[str, Axes]:
         f"{at}out.bias": {0: stages},
     }
     axes = {name: Axes(name, labels) for name, labels in found.items()}
-    for name, weight in head.named_parameters():
-        if at + name in axes or name.startswith("meet."):
-            continue
+    sizes = {
+        name: list(weight.shape)
+        for name, weight in head.named_parameters()
+        if at + name not in axes and not name.startswith("meet.")
+    }
+    reads = {len(each): each for each in (read, [*read, *_own_inputs(head, transform)])}
+    # Inputs are told by how many there are, unless a layer has as many units.
+    alike = head.hidden.weight.shape[0] in reads or any(
+        each.count(n) > 1 for each in sizes.values() for n in reads
+    )
+    for name, each in sizes.items():
         # Experts and gates are told apart by the tasks' places: they are the same for the same.
-        inputs = [dim for dim, size in enumerate(weight.shape) if size == len(read)]
         key = f"{at}{name} of {', '.join(stages)}"
-        labels: dict[int, Labels] = {inputs[0]: read} if inputs else {}
+        if alike:
+            key = f"{key} with {read}"
+        known = reads
+        if name.endswith("mixer.enter.weight"):  # of PEPNet: the domain, then the inputs
+            known = {each[1]: [*_run("domain", each[1] - len(read)), *read]}
+        labels = {dim: known[n] for dim, n in enumerate(each) if n in known and not alike}
         axes[at + name] = Axes(key, labels | _by_domain(name, transform))
     return axes
+
+
+def _own_inputs(head: FunnelHead, transform: Transform) -> list[Hashable]:
+    """What a task's own rows give a mixer (`daogou.model.own.OwnRows`)."""
+    if head.own is None:
+        return []
+    ids = [name for name, n in (("user", head.own.n_users), ("item", head.own.n_items)) if n]
+    columns = [name for name in transform.context.names if name != transform.position]
+    width = head.own.rows.embedding_dim
+    found: list[Hashable] = []
+    for each in (*(["user item"] if len(ids) == 2 else []), *ids, *columns):
+        found += [(_INPUT, "own", each, place) for place in range(width)]
+    assert len(found) == head.own.n_outputs
+    return found
 
 
 def _own_rows(head: FunnelHead, transform: Transform, stages: Sequence[str]) -> Labels:

@@ -136,6 +136,55 @@ def test_places_and_domains_are_found_by_what_they_are_called(compiled: Compiled
             assert torch.equal(new[:-3], old[:-3]), name
 
 
+def test_a_layer_of_as_many_units_as_inputs_is_carried_only_to_the_same_inputs(
+    compiled: Compiled,
+) -> None:
+    """Units are not inputs: taken for them, they would change places with each other."""
+    n = compiled.model.get_parameter("heads.funnel.wide").shape[1]
+    items = compiled.transform.items
+    turned = replace(
+        compiled.transform,
+        items=replace(items, names=items.names[::-1], coders=items.coders[::-1]),
+    )
+    for widths in ((n, 8), (8, n)):
+        one = model_of(compiled, compiled.transform, 0, expert_widths=widths)
+        of = axes_of(one, compiled.transform)
+        for transform, some in ((compiled.transform, True), (turned, False)):
+            other = model_of(compiled, transform, 1, expert_widths=widths)
+            given = carry(one.state_dict(), of, other, axes_of(other, transform))
+            assert bool([name for name in given if ".mixer." in name]) is some
+
+
+def test_gates_that_read_more_than_the_inputs_find_them_behind_or_before(
+    compiled: Compiled,
+) -> None:
+    """Of the domain's prior and of a task's own rows, beside inputs in another order."""
+    items = compiled.transform.items
+    turned = replace(
+        compiled.transform,
+        items=replace(items, names=items.names[::-1], coders=items.coders[::-1]),
+    )
+    for mixer, name, dim, first in (
+        ("pepnet", "heads.funnel.mixer.enter.weight", 1, 16),
+        ("stem", "heads.funnel.mixer.own.layers.0.weight", 0, 0),
+    ):
+        one, other = (
+            model_of(compiled, transform, seed, mixer=mixer)
+            for seed, transform in enumerate((compiled.transform, turned))
+        )
+        wide = one.get_parameter("heads.funnel.wide")
+        n = wide.shape[1]
+        with torch.no_grad():
+            wide.copy_(torch.arange(n).expand_as(wide))
+        carry(one.state_dict(), axes_of(one, compiled.transform), other, axes_of(other, turned))
+        at = other.get_parameter("heads.funnel.wide")[0].long()
+        assert not torch.equal(at, torch.arange(n))
+        old, new = (each.get_parameter(name).movedim(dim, 0) for each in (one, other))
+        assert torch.equal(new[first : first + n], old[first + at])
+        assert torch.equal(new[:first], old[:first])
+        assert torch.equal(new[first + n :], old[first + n :])
+
+
 def test_a_stage_is_found_by_its_name(compiled: Compiled) -> None:
     tasks = tuple(task for task in compiled.shop.tasks if task.name in ("click", "cart"))
     counts = artifact.counts_of(compiled.transform, compiled.store, tasks)
