@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -151,6 +152,8 @@ def save(
         partial = folder / "model.safetensors.partial"
         weights = {name: weight.contiguous() for name, weight in model.state_dict().items()}
         save_file(weights, partial)
+        # safetensors lets the owner alone read; who may read the rest of a run may read this.
+        shutil.copymode(folder / "transform.json", partial)
         os.replace(partial, folder / "model.safetensors")
         store, length = open_store(folder / "store"), int(record["history_length"])
         document: dict[str, Any] = {

@@ -108,6 +108,11 @@ def test_nothing_partial_is_left(made: Made) -> None:
     assert names == ["manifest.json", "model.safetensors", "store", "transform.json"]
 
 
+def test_whoever_may_read_a_run_s_manifest_may_read_its_weights(made: Made) -> None:
+    modes = {(made.folder / name).stat().st_mode for name in ("manifest.json", "model.safetensors")}
+    assert len(modes) == 1
+
+
 def test_the_manifest_names_every_file_but_itself(made: Made) -> None:
     files = {str(path.relative_to(made.folder)) for path in made.folder.rglob("*")
              if path.is_file()}  # fmt: skip
