@@ -91,7 +91,8 @@ def _begin(model: JointModel, weights: Mapping[str, Tensor]) -> None:
         if name not in weights or weights[name].shape != weight.shape:
             raise ArtifactError(f"weights of another shape: {name}")
         weight.copy_(weights[name])
-    if USUAL in weights:
+    # A model of one family begins from all of them: it has no stage that reads what was counted.
+    if USUAL in weights and "funnel" in model.heads:
         meet = cast(FunnelHead, model.heads["funnel"]).meet
         for name, own in ((USUAL, meet.usual), (SPREAD, meet.spread)):
             own.copy_(torch.where(weights[name].isnan(), own.cpu(), weights[name]))
