@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from daogou.errors import DataError
 from daogou.guide.kept import NOWHERE, Kept
-from daogou.guide.near import Near, fit_near, near_arrays, near_of, recall_of
+from daogou.guide.near import Near, fit_near, n_true, near_arrays, near_of, recall_of
 
 MATCHED: Final = 500  # rows that a search is judged by
 _AS_MUCH: Final = 0.01  # by so much less may cells find that were kept
@@ -149,11 +148,6 @@ class Index:
                 f"index: queries {list(queries.shape)} do not fit vectors "
                 f"{list(self.vectors.shape)}; ask with [Q, {self.vectors.shape[1]}]"
             )
-
-
-def n_true(mask: Tensor) -> int:
-    """How many of a mask are true; torch's own sum takes twenty times as long."""
-    return int(np.count_nonzero(mask.numpy()))
 
 
 def best_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

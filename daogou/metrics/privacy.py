@@ -7,6 +7,7 @@ nobody can tell, but with small chance, whether the unit was there.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -47,6 +48,7 @@ def epsilon(
     return max(found, 0.0)
 
 
+@lru_cache(maxsize=4096)
 def divergence(noise: float, share: float, order: int) -> float:
     """The Rényi divergence of one step at an integer order of 2 or more.
 
