@@ -12,7 +12,7 @@ from daogou.features import gazetteer
 from daogou.features.numeric import Numeric, fit_numeric
 from daogou.features.text import TextVocab
 from daogou.features.transform import Fields, LogScale, Transform
-from daogou.features.vocab import Vocab, fit_vocab
+from daogou.features.vocab import Vocab, union
 
 _SAME: Final = (
     "text_columns", "attributes", "actions", "stages", "windows", "domain", "position",
@@ -56,7 +56,7 @@ def agree(shops: Mapping[str, Transform], rows: Mapping[str, int]) -> Transform:
     }
     return replace(
         first,
-        item_ids=_vocab([t.item_ids for t in transforms]),
+        item_ids=union(t.item_ids for t in transforms),
         text=_text([t.text for t in transforms if t.text is not None]),
         value=_scale([t.value for t in transforms], weights),
         **fields,
@@ -85,20 +85,12 @@ def _reading(text: TextVocab | None) -> Any:
     return None if text is None else (text.subwords.to_json() if text.subwords else "letters")
 
 
-def _vocab(vocabs: Sequence[Vocab]) -> Vocab:
-    counts: dict[str, int] = {}
-    for vocab in vocabs:
-        for word, count in zip(vocab.words, vocab.counts, strict=True):
-            counts[word] = counts.get(word, 0) + count
-    return fit_vocab(counts)
-
-
 def _fields(fields: Sequence[Fields], weights: Sequence[int]) -> Fields:
     coders: list[Vocab | Numeric] = []
     for column in zip(*(each.coders for each in fields), strict=True):
         words = [coder for coder in column if isinstance(coder, Vocab)]
         numbers = [coder for coder in column if isinstance(coder, Numeric)]
-        coders.append(_vocab(words) if words else _numeric(numbers, weights))
+        coders.append(union(words) if words else _numeric(numbers, weights))
     return Fields(fields[0].names, tuple(coders))
 
 

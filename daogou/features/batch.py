@@ -219,14 +219,20 @@ def queries_of(store: Store, exposures: Rows) -> tuple[Queries, Rows]:
     return queries, place
 
 
+def user_rows(store: Store, exposures: Rows) -> Rows:
+    """The user row of each exposure, ``[n]``, 0 of nobody's."""
+    query = np.asarray(store["exposures/query"])[exposures]
+    user = np.zeros(len(query), dtype=np.int64)
+    user[query >= 0] = store["queries/user"][query[query >= 0]]
+    return user
+
+
 def folds_of(store: Store, exposures: Rows) -> Rows:
     """The fold of each exposure's user, ``[n]`` from 0; of nobody's exposures that of the row.
 
     Counts of labels that a training row reads are those of the other folds.
     """
-    query = np.asarray(store["exposures/query"])[exposures]
-    user = np.zeros(len(query), dtype=np.int64)
-    user[query >= 0] = store["queries/user"][query[query >= 0]]
+    user = user_rows(store, exposures)
     return np.where(user > 0, user, exposures) % FOLDS
 
 

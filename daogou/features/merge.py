@@ -13,7 +13,7 @@ from daogou.features.numeric import Numeric
 from daogou.features.store import NO_SPLIT, Store, rewrite_store
 from daogou.features.text import CHANNELS, PADDING, UNKNOWN, TextVocab
 from daogou.features.transform import Fields, Transform
-from daogou.features.vocab import Vocab, fit_vocab
+from daogou.features.vocab import Vocab, fit_vocab, union
 
 Array = NDArray[Any]
 DOMAIN: Final = "@domain"  # no column of a shop begins so
@@ -61,11 +61,11 @@ def with_domain(transform: Transform) -> Transform:
 
 
 def _both(source: Vocab, own: Vocab, kept: Collection[str] | None = None) -> Vocab:
-    counts = dict(zip(own.words, own.counts, strict=True))
-    for word, count in zip(source.words, source.counts, strict=True):
-        if word in counts or kept is None or word in kept:
-            counts[word] = counts.get(word, 0) + count
-    return fit_vocab(counts)
+    if kept is not None:
+        known = {*own.words, *kept}
+        pairs = zip(source.words, source.counts, strict=True)
+        source = fit_vocab({word: count for word, count in pairs if word in known})
+    return union([own, source])
 
 
 def _fields(source: Fields, own: Fields) -> Fields:

@@ -66,6 +66,19 @@ class Vocab:
         return Vocab(tuple(document["words"]), tuple(document["counts"]), document.get("key", ""))
 
 
+def union(vocabs: Iterable[Vocab]) -> Vocab:
+    """The words of all of them, each with how often all have seen it.
+
+    >>> union([Vocab(("boot",), (1,)), Vocab(("clog", "boot"), (3, 1))])
+    Vocab(words=('clog', 'boot'), counts=(3, 2), key='')
+    """
+    counts: dict[str, int] = {}
+    for vocab in vocabs:
+        for word, count in zip(vocab.words, vocab.counts, strict=True):
+            counts[word] = counts.get(word, 0) + count
+    return fit_vocab(counts)
+
+
 def digest(word: str, key: str) -> str:
     """A word as nobody without the key can name it: keyed BLAKE2b (RFC 7693) in hex, 128 bits.
 

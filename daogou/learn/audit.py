@@ -6,22 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daogou.features.batch import Epoch, Queries
+from daogou.features.batch import Epoch, Queries, user_rows
 from daogou.features.store import Store
 from daogou.metrics import membership
 from daogou.model import predict
 from daogou.model.joint import JointModel
 
-Rows = NDArray[np.int64]
 Held = NDArray[np.bool_]
-
-
-def users_of_rows(store: Store, rows: Rows) -> Rows:
-    """The user row of each exposure, ``[n]``, 0 of nobody's."""
-    query = np.asarray(store["exposures/query"])[rows]
-    user = np.zeros(len(rows), dtype=np.int64)
-    user[query >= 0] = store["queries/user"][query[query >= 0]]
-    return user
 
 
 def without(plan: Epoch, store: Store, held: Held) -> Epoch:
@@ -31,7 +22,7 @@ def without(plan: Epoch, store: Store, held: Held) -> Epoch:
     """
     if not held.any():
         return plan
-    rows = [each[~held[users_of_rows(store, each)]] for each in plan.exposures]
+    rows = [each[~held[user_rows(store, each)]] for each in plan.exposures]
     kept = [step for step, each in enumerate(rows) if len(each)]
     taught = Queries.joined(plan.taught)
     taught = taught[~held[taught.user]]
@@ -61,7 +52,7 @@ def audit(
     said = predict.funnel_scores(model, asked, "train", history_length=history_length)
     p = said.chances[:, 0].astype(np.float64).clip(1e-7, 1 - 1e-7)
     label = np.asarray(store["exposures/labels"][first:last, 0])
-    user = users_of_rows(store, np.arange(first, last))
+    user = user_rows(store, np.arange(first, last))
     known = (label >= 0) & (user > 0)
     nats = -np.where(label == 1, np.log(p), np.log1p(-p))[known]
     many = np.bincount(user[known], minlength=len(held))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from daogou.artifact import MOST_VALUES
 from daogou.errors import DataError, MissingExtra
-from daogou.features.batch import FOLDS, folds_of
+from daogou.features.batch import FOLDS, folds_of, user_rows
 from daogou.features.store import SPLITS, Store
 from daogou.features.transform import Fields, Transform, as_numbers
 from daogou.features.vocab import Vocab
@@ -101,7 +101,7 @@ def inputs_of(  # noqa: C901 - one branch per kind of input
 
     query = np.asarray(store["exposures/query"])
     item = np.asarray(store["exposures/item"])
-    user = _users(store, query)
+    user = user_rows(store, np.arange(len(query)))
     for name, codes in _codes(transform.context, store["exposures/fields"]).items():
         add(f"context {name}", codes, True)
     for name, numbers in raw.context.items():
@@ -336,13 +336,6 @@ def _codes(fields: Fields, rows: Array, only: Sequence[str] = ()) -> dict[str, A
         for j, (name, coder, offset) in places
         if isinstance(coder, Vocab) and (not only or name in only)
     }
-
-
-def _users(store: Store, query: Array) -> Rows:
-    """The user row of each exposure; 0 in a shop without users."""
-    user = np.zeros(len(query), dtype=np.int64)
-    user[query >= 0] = store["queries/user"][query[query >= 0]]
-    return user
 
 
 def _numeric(names: Sequence[str], coders: Sequence[Any]) -> list[str]:

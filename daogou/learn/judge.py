@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from daogou.features.batch import user_rows
 from daogou.features.store import SPLITS, Store
 from daogou.features.text import spans_of
 from daogou.features.tokens import Span, tokenise
@@ -157,9 +158,6 @@ def _funnel(asked: _Asked, tasks: Sequence[Task]) -> Iterator[Question]:
     first, last = store.ranges[asked.split]
     keys = store.exposure_keys(asked.split)
     labels = np.asarray(store["exposures/labels"][first:last])
-    query = np.asarray(store["exposures/query"][first:last])
-    user = np.zeros(last - first, dtype=np.int64)
-    user[query >= 0] = store["queries/user"][query[query >= 0]]
     whole = Question(
         "", "", "auc", "auc",
         at=np.arange(last - first),
@@ -167,7 +165,7 @@ def _funnel(asked: _Asked, tasks: Sequence[Task]) -> Iterator[Question]:
         groups=groups_of(keys["user"].to_pylist(), last - first),
         weight=np.asarray(store["exposures/weight"][first:last], dtype=np.float64),
         target=labels[:, :0],
-        user=user,
+        user=user_rows(store, np.arange(first, last)),
         item=np.asarray(store["exposures/item"][first:last], dtype=np.int64),
         domain=_domains(asked, first, last),
     )  # fmt: skip

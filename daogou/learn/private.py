@@ -18,10 +18,9 @@ from torch import Tensor
 from daogou.artifact import tastes_of
 from daogou.config import make
 from daogou.errors import ConfigError, unknown
-from daogou.features.batch import NO_ROWS, Batch, make_batch, teaching_queries
+from daogou.features.batch import NO_ROWS, Batch, make_batch, teaching_queries, user_rows
 from daogou.features.store import Store
 from daogou.features.transform import Transform
-from daogou.learn.audit import users_of_rows
 from daogou.learn.loop import Learner
 from daogou.learn.optimise import distinct_rows
 from daogou.learn.step import backward
@@ -90,7 +89,7 @@ def units_of(store: Store, unit: str, held: NDArray[np.bool_] | None = None) -> 
     Users whose row is ``held`` are left out.
     """
     rows = np.arange(*store.ranges["train"])
-    user = users_of_rows(store, rows)
+    user = user_rows(store, rows)
     if held is not None:
         rows, user = rows[~held[user]], user[~held[user]]
     whose = np.where(user > 0, user, store.n_users + 1 + np.arange(len(rows)))

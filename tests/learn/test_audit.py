@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from daogou.features.batch import plan_epoch
+from daogou.features.batch import plan_epoch, user_rows
 from daogou.features.store import Store
 from daogou.features.transform import Transform
-from daogou.learn.audit import audit, users_of_rows, without
+from daogou.learn.audit import audit, without
 from daogou.learn.private import uncounted, units_of
 from daogou.learn.settings import settings_of
 from daogou.learn.variant import varied
@@ -31,7 +31,7 @@ def model_of(made: Made) -> JointModel:
 
 
 def test_rows_are_their_users(made: Made) -> None:
-    assert users_of_rows(made[2], np.arange(5)).tolist() == [1, 1, 2, 2, 1]
+    assert user_rows(made[2], np.arange(5)).tolist() == [1, 1, 2, 2, 1]
 
 
 def test_who_is_held_is_in_no_step_and_no_step_is_empty(made: Made) -> None:
