@@ -18,6 +18,7 @@ from typing import Any, Final
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from daogou.config import make, shop_of
 from daogou.errors import ArtifactError, DaogouError
@@ -305,6 +306,15 @@ def legal_name(text: str) -> str:
     """
     refused = '/\\:*?"<>|%'
     return "".join(c if c.isprintable() and c not in refused else f"%{ord(c):02x}" for c in text)
+
+
+def sha256_of(tensors: Mapping[str, Tensor]) -> str:
+    """Hash of tensors: their bytes, names, types and shapes."""
+    found = hashlib.sha256()
+    for name, each in sorted(tensors.items()):
+        found.update(f"{name} {each.dtype} {tuple(each.shape)} ".encode())
+        found.update(each.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:

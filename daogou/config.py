@@ -47,19 +47,25 @@ def read_shop(path: Path | str, overrides: Iterable[str] = ()) -> Shop:
     if path.is_dir():
         path = path / "shop.toml"
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        document = read_toml(path)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; `daogou new DIR` writes one") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for override in overrides:
         apply(document, override)
     try:
         return shop_of(document, path.parent)
     except ConfigError as error:
         raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).split("\n"))) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says. Raises ConfigError where it is not UTF-8, or no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
 def shop_of(document: Mapping[str, Any], root: Path) -> Shop:

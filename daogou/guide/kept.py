@@ -3,7 +3,6 @@
 ``RUN/kept/`` may be deleted at any time, and where it cannot be written nothing is kept.
 """
 
-import hashlib
 import logging
 import uuid
 from collections.abc import Callable, Mapping
@@ -11,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from daogou.artifact import Artifact
+from daogou.artifact import Artifact, sha256_of
 
 LEAST: Final = 10_000  # products; of fewer everything is made sooner than a disk is asked
 FOLDER: Final = "kept"
@@ -64,7 +62,7 @@ class Kept:
             if told.get("run") != self.run:
                 return None
             found = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118
-        return found if told.get("sha256") == _sha256(found) else None
+        return found if told.get("sha256") == sha256_of(found) else None
 
     def _keep(self, arrays: Arrays, file: Path) -> None:
         # A name of its own: several processes that begin at once make the same.
@@ -73,21 +71,12 @@ class Kept:
         try:
             file.parent.mkdir(exist_ok=True)
             try:
-                save_file(whole, partial, {"run": self.run, "sha256": _sha256(whole)})
+                save_file(whole, partial, {"run": self.run, "sha256": sha256_of(whole)})
                 partial.replace(file)
             finally:
                 partial.unlink(missing_ok=True)
         except (OSError, SafetensorError) as error:
             log.warning("%s: not kept (%s); it is made anew each time", file, error)
-
-
-def _sha256(arrays: Arrays) -> str:
-    """Hash of the arrays' bytes, names, types and shapes."""
-    found = hashlib.sha256()
-    for name, each in sorted(arrays.items()):
-        found.update(f"{name} {each.dtype} {tuple(each.shape)} ".encode())
-        found.update(each.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
 
 
 NOWHERE: Final = Kept()

@@ -1,7 +1,7 @@
 """The changes that several shops made to shared weights to one change: rules of aggregation."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -136,4 +136,3 @@ class Adam:
 
 RULES: Final = ("fedavg", "fedadam", "trimmed_mean")
 SEES_EACH: Final = ("trimmed_mean",)  # rules that must see each shop's own update
-Rule = Callable[[Sequence[Update]], dict[str, Tensor]]

@@ -7,7 +7,6 @@ with products under digests, then weights that all share. Who carries them is a 
 import json
 import math
 import secrets
-import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from daogou import artifact
-from daogou.config import apply, read_shop
+from daogou.config import apply, read_shop, read_toml
 from daogou.errors import ArtifactError, ConfigError, DaogouError, DataError, unknown
 from daogou.features.agree import agree
 from daogou.features.transform import Transform
@@ -370,13 +369,8 @@ def read_federation(
 
     ``overrides`` are ``key.sub=value``, for all shops. A federation needs two shops.
     """
-    asked: dict[str, Any] = {}
     path = folder / "federate.toml"
-    if path.exists():
-        try:
-            asked = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    asked = read_toml(path) if path.exists() else {}
     for override in overrides:
         apply(asked, override)
     if seed is not None:

@@ -1,4 +1,4 @@
-"""A federation as Flower apps: the same questions and answers, over gRPC, to shops elsewhere.
+"""A federation as Flower apps: the same questions and answers, over TLS, to shops elsewhere.
 
 Flower (`pip install 'daogou[federated]'`) carries messages between a server and the shops' nodes,
 with TLS and through firewalls that let shops call out; who is asked what, and what becomes of the
@@ -8,7 +8,6 @@ answers, is `daogou.learn.federate.lead`. ``examples/flower`` is an app that use
 import json
 import os
 import time
-import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,8 @@ import torch
 from torch import Tensor
 
 from daogou import errors
-from daogou.config import read_shop
+from daogou.artifact import plain
+from daogou.config import read_shop, read_toml
 from daogou.errors import DaogouError, MissingExtra
 from daogou.learn.aggregate import Tensors
 from daogou.learn.federate import lead
@@ -40,7 +40,7 @@ def server_app() -> Any:
     def main(grid: Any, context: Any) -> None:
         said = context.run_config
         terms = Path(str(said["terms"])) if said["terms"] else None
-        asked = tomllib.loads(terms.read_text("utf-8")) if terms else {}
+        asked = read_toml(terms) if terms else {}
         names = [name.strip() for name in str(said["shops"]).split(",") if name.strip()]
         out = Path(str(said["out"]))
         out.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def _answered(message: Any, context: Any) -> Any:
             key = Path(node["key"]).read_text("utf-8").strip()
             silo = Silo(read_shop(Path(node["shop"])), Path(node["out"]), key=key)
             reply = silo.answer(what, number, document, sent)
-        content = _record(json.dumps(_plain(reply.document)), reply.tensors)
+        content = _record(json.dumps(plain(reply.document)), reply.tensors)
     except DaogouError as error:
         told = {"error": type(error).__name__, "words": str(error)}
         content = _record(json.dumps(told), {})
@@ -147,12 +147,6 @@ def error_of(name: str, words: str) -> DaogouError:
     if isinstance(kind, type) and issubclass(kind, DaogouError):
         return kind(words)
     return DaogouError(words)
-
-
-def _plain(document: Mapping[str, Any]) -> Any:
-    from daogou.artifact import plain
-
-    return plain(document)
 
 
 def _record(words: str, tensors: Tensors) -> Any:

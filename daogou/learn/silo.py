@@ -1,6 +1,5 @@
 """One shop's side of a federation: its tables, its users' rows and its optimisers stay with it."""
 
-import hashlib
 import json
 import secrets
 import shutil
@@ -148,7 +147,7 @@ class Silo:
         if not (self.folder / "mine.json").exists():
             transform, rows = fit_tables(shop, self.folder)
             _write(self.folder / "mine.json", {"transform": transform.to_json(), "rows": rows})
-        mine = json.loads((self.folder / "mine.json").read_text("utf-8"))
+        mine = self._mine
         transform = told(Transform.from_json(mine["transform"]), self.key)
         return Reply(
             {
@@ -161,9 +160,8 @@ class Silo:
 
     def agree(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
         """Compile the tables by the transform that all agreed on."""
-        mine = json.loads((self.folder / "mine.json").read_text("utf-8"))
         agreed = Transform.from_json(document["transform"])
-        used = own(agreed, Transform.from_json(mine["transform"]), self.key)
+        used = own(agreed, Transform.from_json(self._mine["transform"]), self.key)
         compile_tables(
             self.shop, self.folder, blend=lambda _engine, _fitted: used, progress=self.progress
         )
@@ -216,7 +214,7 @@ class Silo:
         units = units_of(store, privacy.unit, self._held(store))
         ledger = self._ledger
         given: dict[str, int] = artifact.read_document(ledger) or {}
-        place = f"{number}:{_digest(state_of(learner))}"
+        place = f"{number}:{artifact.sha256_of(state_of(learner))}"
         others = sum(steps for at, steps in given.items() if at != place)
         given[place] = given.get(place) or steps_left(privacy, len(units), others)
         if not given[place]:
@@ -312,10 +310,9 @@ class Silo:
 
     @property
     def _told(self) -> Mapping[str, Any]:
-        path = self.folder / "terms.json"
-        if not path.exists():
+        found: Mapping[str, Any] | None = artifact.read_document(self.folder / "terms.json")
+        if found is None:
             raise DaogouError(f"{self.folder}: was asked before it was told the terms")
-        found: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
         return found
 
     def _shop_of(self, document: Mapping[str, Any]) -> Shop:
@@ -336,9 +333,14 @@ class Silo:
         return shop
 
     @property
+    def _mine(self) -> Mapping[str, Any]:
+        """What the shop's own tables fitted, and the rows behind it."""
+        mine: Mapping[str, Any] = artifact.read_document(self.folder / "mine.json")
+        return mine
+
+    @property
     def _rows(self) -> int:
-        rows: int = json.loads((self.folder / "mine.json").read_text("utf-8"))["rows"]
-        return rows
+        return int(self._mine["rows"])
 
     def _compiled(self) -> Tables:
         return compile_tables(self.shop, self.folder)
@@ -349,8 +351,7 @@ class Silo:
         Shops that miss rounds go on from the last that they took part in, and one that is asked
         for a round again, by a server that died in it, does it again the same.
         """
-        done = sorted(int(path.stem) for path in self._states.glob("*.safetensors"))
-        newest = max((number for number in done if number < before), default=-1)
+        newest = max(self._done(before), default=-1)
         if self._learner is None or newest != self._stands:
             self._learner = self._new()
             if newest >= 0:
@@ -406,9 +407,7 @@ class Silo:
     def _shared(self, model: JointModel) -> dict[str, Tensor]:
         weights = dict(model.named_parameters())
         return {
-            name: weights[name].detach()[first:].clone()
-            if first
-            else weights[name].detach().clone()
+            name: _from(weights[name].detach(), first).clone()
             for name, first in travelling(model, self.terms).items()
         }
 
@@ -472,15 +471,6 @@ def _untaught(terms: Terms) -> tuple[str, ...]:
         return ()
     titles = ("heads.extract.",)
     return titles if privacy_of(terms.privacy).unit == "user" else (*titles, "heads.profile.")
-
-
-def _digest(tensors: Tensors) -> str:
-    """A short name of weights, by their bytes."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
