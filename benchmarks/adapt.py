@@ -32,8 +32,8 @@ from record import about, between, show
 
 from daogou import artifact
 from daogou.config import read_shop
-from daogou.learn.contenders import Runs, joint_score_of, read_answers
-from daogou.learn.differences import SINGLE, Asked, Contender, document_of
+from daogou.learn.contenders import Runs, contender, joint_score_of
+from daogou.learn.differences import SINGLE, Asked, document_of
 from daogou.learn.fit import compile_tables, fit
 from daogou.learn.transfer import Wanted, transfer
 from daogou.learn.variant import varied
@@ -321,10 +321,6 @@ def by_weights(bench: Bench) -> Part:
     scores = {name: float(np.mean([joint_score_of(run) for run in made]))
               for name, made in [*static, bilevel]}  # fmt: skip
     tuned = min(static, key=lambda each: scores[each[0]])
-
-    def contender(name: str, kind: str, made: Sequence[Path]) -> Contender:
-        answers = [read_answers(run, "joint/") for run in made]
-        return Contender(name, kind, answers, validation=[joint_score_of(run) for run in made])
 
     base = artifact.load(tuned[1][0], verify=False)
     both = [contender(SINGLE, "single", tuned[1]), contender("bilevel", "multi", bilevel[1])]

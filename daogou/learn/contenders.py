@@ -4,7 +4,7 @@ import math
 import shutil
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +104,20 @@ def multi(runs: Runs, candidates: Mapping[str, Shop], base: Artifact) -> Iterato
     """The candidates: every task learnt together."""
     for name, shop in candidates.items():
         made = [runs.judged(name, shop, seed, like=base.folder) for seed in runs.seeds]
-        yield Contender(
-            name,
-            "multi",
-            [read_answers(run, "joint/") for run in made],
-            [read_answers(run, "best/") for run in made],
-            **measured([made]),
-            validation=[joint_score_of(run) for run in made],
+        yield replace(
+            contender(name, "multi", made), best=[read_answers(run, "best/") for run in made]
         )
+
+
+def contender(name: str, kind: str, made: Sequence[Path]) -> Contender:
+    """A contender by a run a seed of all tasks, with the answers of their joint epochs."""
+    return Contender(
+        name,
+        kind,
+        [read_answers(run, "joint/") for run in made],
+        **measured([made]),
+        validation=[joint_score_of(run) for run in made],
+    )
 
 
 def twins(

@@ -8,7 +8,6 @@ from typing import Any, Final, cast
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from daogou import artifact
@@ -21,7 +20,7 @@ from daogou.features.transform import Transform
 from daogou.features.vocab import Vocab
 from daogou.learn import rates
 from daogou.learn.adopt import adopt
-from daogou.learn.contenders import Runs, joint_score_of, measured, read_answers
+from daogou.learn.contenders import Runs, contender, joint_score_of
 from daogou.learn.differences import (
     DRAWS,
     MARGIN,
@@ -32,7 +31,7 @@ from daogou.learn.differences import (
     document_of,
     worth_of,
 )
-from daogou.learn.fit import claim, compile_tables
+from daogou.learn.fit import claim, compile_tables, save_tensors
 from daogou.learn.judge import Answers, answers_of, questions
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.onto import ADAPTERS, ALL, HEADS, SCALE, SPREAD, USUAL, Onto
@@ -278,10 +277,9 @@ class _Trial:
         given = carry(weights, self.axes, model, axes_of(model, transform))
         if "heads.funnel.out.bias" in given:  # one of the shop's own begins at its own rates
             _match_rates(self.giver.model, model)
-        found = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-        partial = path.with_name(path.name + ".partial")
-        save_file(found | _measures(self.giver, model, transform), partial)
-        partial.replace(path)
+        save_tensors(
+            {**dict(model.named_parameters()), **_measures(self.giver, model, transform)}, path
+        )
 
     def run(self, way: str, n: int, seed: int) -> Path:
         """The finished run of a way on so many exposures, with its answers beside it."""
@@ -295,17 +293,8 @@ class _Trial:
         contenders = []
         for way in self.wanted.ways:
             made = [self.run(way, n, seed) for seed in self.seeds]
-            scores = [joint_score_of(run) for run in made]
-            answers = [read_answers(run, "joint/") for run in made]
-            contenders.append(
-                Contender(
-                    SINGLE if way == SCRATCH else way,
-                    "single" if way == SCRATCH else "multi",
-                    answers,
-                    **measured([made]),
-                    validation=scores,
-                )
-            )
+            who = (SINGLE, "single") if way == SCRATCH else (way, "multi")
+            contenders.append(contender(*who, made))
         base = artifact.load(self.run(SCRATCH, n, self.seeds[0]), verify=False)
         asked = Asked(
             seeds=len(self.seeds), rivals=(), margin=self.wanted.margin, draws=self.wanted.draws

@@ -40,7 +40,6 @@ WORDS: Final[Mapping[str, Words]] = {
         "curves": "By how much there is to learn from",
         "curves_note": "The latest so many training exposures, and no history from before them, as "
         "if the shop had opened later. Mean over seeds, of the test split.",
-        "curve_of": "{name}",
         "x": "log10 of training exposures",
         "numbers": "The numbers",
         "numbers_note": "Differences are to scratch, paired by seed and by user; intervals of 95 "
@@ -84,7 +83,6 @@ WORDS: Final[Mapping[str, Words]] = {
         "curves": "随训练数据量的变化",
         "curves_note": "只用最近的若干条训练曝光，也没有更早的历史，就像店铺更晚开张。"
         "种子平均，测试集。",
-        "curve_of": "{name}",
         "x": "训练曝光数（log10）",
         "numbers": "数值",
         "numbers_note": "差值相对于从零训练，按种子和用户配对；95% 区间。样本："
@@ -221,7 +219,7 @@ def _curves(document: Document, words: Words) -> str:
             (each[name]["metric"] for each in document["sizes"][sizes[-1]]["against"].values()
              if name in each), ""
         )  # fmt: skip
-        frame = Frame(words["curve_of"].format(name=name), words["curves_note"], words["x"], metric)
+        frame = Frame(name, words["curves_note"], words["x"], metric)
         plots.append(line_chart(frame, series))
     return section(words["curves"], paragraph(words["curves_note"], note=True), grid(plots))
 

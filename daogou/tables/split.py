@@ -286,13 +286,11 @@ def keep_latest(engine: Engine, n: int) -> None:
         " - 1)::BIGINT AS exposure) FROM exposures WHERE split IS DISTINCT FROM 'train' "
         f"OR exposure >= {oldest or 0} ORDER BY exposure"
     )
-    engine.run("DROP TABLE exposures")
-    engine.run("ALTER TABLE placed RENAME TO exposures")
+    _put(engine, "placed", "exposures")
     if start is not None:
         cut = f"CAST({quoted(str(start))} AS TIMESTAMP)"
         engine.run(f"CREATE OR REPLACE TABLE later AS SELECT * FROM history WHERE time >= {cut}")
-        engine.run("DROP TABLE history")
-        engine.run("ALTER TABLE later RENAME TO history")
+        _put(engine, "later", "history")
 
 
 def _rewrite(engine: Engine, split: str) -> int:
@@ -306,8 +304,7 @@ def _rewrite(engine: Engine, split: str) -> int:
     )
     dropped = int(engine.value("SELECT count(*) FROM placed WHERE split IS NULL"))
     if not dropped:  # the numbers stand; sorting again would cost as much as the funnel did
-        engine.run("DROP TABLE exposures")
-        engine.run("ALTER TABLE placed RENAME TO exposures")
+        _put(engine, "placed", "exposures")
         return 0
     engine.run(
         "CREATE OR REPLACE TABLE exposures AS SELECT row_number() OVER (ORDER BY exposure) - 1 "
@@ -316,6 +313,12 @@ def _rewrite(engine: Engine, split: str) -> int:
     )
     engine.run("DROP TABLE placed")
     return dropped
+
+
+def _put(engine: Engine, table: str, place: str) -> None:
+    """Put a table in the place of another."""
+    engine.run(f"DROP TABLE {place}")
+    engine.run(f"ALTER TABLE {table} RENAME TO {place}")
 
 
 def _check_words(engine: Engine, relation: str, column: str, setting: str) -> None:
