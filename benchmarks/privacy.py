@@ -31,6 +31,7 @@ SHOWN: Final = 100  # impressions that teach, of each user; as many judge
 BIAS, SCALE, CLIP, RATE, LOCAL = -1.5, 0.35, 0.15, 0.06, 8
 ROUNDS: Final = {1000: (100, 120), 4000: (400, 120), 30000: (1000, 150)}  # users -> sampled, rounds
 NOISES: Final = (0.0, 1.0, 2.0, 4.0)
+MORE: Final = (8.0, 16.0)  # of the few, whom it takes more to hide
 FEW, FEW_SAMPLED, FEW_ROUNDS = 120, 40, 300  # the world that is learnt by heart
 
 
@@ -142,6 +143,11 @@ def quality(world: World, shared: Floats, users: Rows) -> tuple[float, float]:
     return auc(p.ravel(), clicks), auc(oracle.ravel(), clicks)
 
 
+def noises_of(n: int) -> tuple[float, ...]:
+    """The noises that so many users are trained with."""
+    return NOISES + MORE if n == FEW else NOISES
+
+
 def line_of(n: int, noise: float, seed: int) -> Line:
     few = n == FEW
     sampled, rounds = (FEW_SAMPLED, FEW_ROUNDS) if few else ROUNDS[n]
@@ -162,7 +168,7 @@ def table(lines: list[Line]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for n in sorted({line.users for line in lines}):
         free = _mean(lines, n, 0.0, "auc")
-        for noise in NOISES:
+        for noise in noises_of(n):
             spent = _mean(lines, n, noise, "epsilon")
             value = _mean(lines, n, noise, "auc")
             rows.append(
@@ -193,7 +199,7 @@ def main() -> None:
     lines = kept_lines(path, Line)
     for seed in range(asked.seeds):
         for n in (FEW, *asked.users):
-            for noise in NOISES:
+            for noise in noises_of(n):
                 if any((one.seed, one.users, one.noise) == (seed, n, noise) for one in lines):
                     continue
                 lines.append(line_of(n, noise, seed))
