@@ -343,13 +343,31 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def write_whole(path: Path, text: str, *, secret: bool = False) -> None:
+def write_whole(path: Path, text: str, *, secret: bool = False, synced: bool = False) -> None:
     """Write a text beside its place and rename it, so that it is there whole or not at all.
 
-    A ``secret`` is to be read by its owner alone.
+    A ``secret`` is to be read by its owner alone. What is ``synced`` outlasts a power cut once
+    this returns.
     """
     partial = path.with_name(path.name + ".partial")
     if secret:
         os.close(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600))
-    partial.write_text(text, encoding="utf-8")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        if synced:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(partial, path)
+    if synced:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the disk hold a folder's names; Windows, whose renames last, opens no folder."""
+    if os.name == "nt":
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -219,7 +219,8 @@ class Silo:
         given[place] = given.get(place) or steps_left(privacy, len(units), others)
         if not given[place]:
             raise DataError(SPENT)
-        _write(ledger, given)
+        # Were it lost to a power cut, what is given below would be given again as if it were new.
+        _write(ledger, given, synced=True)
         names = travelling(learner.model, self.terms)
         for step in range(given[place]):
             random = generator(self._secret, place, step)
@@ -295,7 +296,7 @@ class Silo:
     def _secret(self) -> str:
         path = self.folder / "secret.txt"
         if not path.exists():
-            artifact.write_whole(path, secrets.token_hex(32), secret=True)
+            artifact.write_whole(path, secrets.token_hex(32), secret=True, synced=True)
         return path.read_text("utf-8")
 
     @property
@@ -473,5 +474,5 @@ def _untaught(terms: Terms) -> tuple[str, ...]:
     return titles if privacy_of(terms.privacy).unit == "user" else (*titles, "heads.profile.")
 
 
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    artifact.write_whole(path, json.dumps(document, ensure_ascii=False))
+def _write(path: Path, document: Mapping[str, Any], *, synced: bool = False) -> None:
+    artifact.write_whole(path, json.dumps(document, ensure_ascii=False), synced=synced)

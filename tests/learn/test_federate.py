@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -355,6 +356,34 @@ def test_a_round_that_is_asked_again_with_other_weights_is_counted_again(
     silo.answer("tell", 0, {**said, "terms": {**said["terms"], **terms, "keep": ()}}, {})
     with pytest.raises(ConfigError, match=r"gave by other terms; take a new folder"):
         silo.answer("tell", 0, {**said, "terms": {**said["terms"], **terms, "rounds": 9}}, {})
+
+
+def test_what_is_given_is_on_the_disk_before_it_is_made(
+    whole: Path, parties: dict[str, Shop], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(whole.with_name("agreed"), tmp_path / "run")
+    folder = tmp_path / "run" / "shops" / "east"
+    silo = Silo(parties["east"], folder, key=(tmp_path / "run" / "key.txt").read_text())
+    said = json.loads((folder / "terms.json").read_text())
+    silo.answer("tell", 0, {**said, "terms": {**said["terms"], "privacy": {"steps": 2}}}, {})
+    begun = silo.answer("begin", 0, {}, {}).tensors
+    synced: set[int] = set()
+    seen: list[list[bool]] = []
+    fsync = os.fsync
+
+    def sync(opened: int) -> None:
+        synced.add(os.fstat(opened).st_ino)
+        fsync(opened)
+
+    def step(*_: Any) -> int:
+        places = (folder / "privacy.json", folder / "secret.txt", folder)
+        seen.append([place.stat().st_ino in synced for place in places])
+        return 0
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr("daogou.learn.silo.private_step", step)
+    silo.answer("train", 0, {}, begun)
+    assert seen == [[True, True, True]] * 2
 
 
 def test_a_round_that_broke_off_is_learnt_from_where_it_began(
