@@ -61,14 +61,28 @@ def mean(updates: Sequence[Update]) -> dict[str, Tensor]:
     The mean of a row is over the shops that changed it: a product that one of five shops sells
     would otherwise learn at a fifth of its rate.
     """
-    rows = torch.tensor([update.rows for update in updates], dtype=torch.float64)
-    found = {}
-    for name in updates[0].change:
-        changes = torch.stack([update.change[name] for update in updates]).double()
-        weights = touched(changes) * _beside(rows, changes)
-        total = weights.sum(0).clamp(min=torch.finfo(torch.float64).tiny)
-        found[name] = ((weights * changes).sum(0) / total).float()
-    return found
+    parts = [weighed(update.change, update.rows) for update in updates]
+    changes, rows = zip(*parts, strict=True)
+    return {name: over(_sum(changes, name), _sum(rows, name)) for name in updates[0].change}
+
+
+def _sum(parts: Sequence[Tensors], name: str) -> Tensor:
+    return torch.stack([part[name] for part in parts]).sum(0)
+
+
+def weighed(change: Tensors, rows: float) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Of each weight the change times ``rows``, and ``rows`` where it changed, float64.
+
+    The sums of both over shops are what `mean` needs: none of a single shop.
+    """
+    wide = {name: each.double() for name, each in change.items()}
+    beside = {name: touched(each[None])[0].double() * rows for name, each in wide.items()}
+    return {name: each * rows for name, each in wide.items()}, beside
+
+
+def over(total: Tensor, rows: Tensor) -> Tensor:
+    """A sum of changes times rows by the sum of the rows, float32; 0 where there are none."""
+    return (total / rows.clamp(min=torch.finfo(torch.float64).tiny)).float()
 
 
 def trimmed_mean(updates: Sequence[Update], trim: float) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from daogou.config import apply, read_shop, read_toml
 from daogou.errors import ArtifactError, ConfigError, DaogouError, DataError, unknown
 from daogou.features.agree import agree
 from daogou.features.transform import Transform
+from daogou.learn import secure
 from daogou.learn.aggregate import (
     SEES_EACH,
     Adam,
@@ -116,6 +118,11 @@ def federate(
     ``fit`` and ``seed``. Started again with ``resume`` after a kill it gives the same weights.
     Raises ConfigError where shops cannot learn together, and DataError where none answers.
     """
+    if terms_of((asked or {}).get("federate", {})).secure:
+        raise ConfigError(
+            "federate.secure: in one process nothing is hidden from anybody; it is for shops on "
+            "nodes of Flower's (docs/adapt.md), here leave it out"
+        )
     out = Path(out)
     open_folder(out, resume=resume)
     key = out / "key.txt"  # in one process nobody is kept from it
@@ -158,6 +165,8 @@ def lead(
 
 def _words(record: Mapping[str, Any]) -> str:
     words = f"score {record['score']:.4f}"
+    if record.get("void"):
+        words += f", no sum: {record['void']}"
     most = max(record["epsilon"].values(), default=None)
     return words if most is None else f"{words}, epsilon {most:.2f}"
 
@@ -210,13 +219,9 @@ def _same(what: str, told: Mapping[str, Any]) -> None:
 def _round(shops: Shops, led: Lead, terms: Terms) -> dict[str, Any]:
     """One exchange: shops learn, what they learnt becomes the shared weights, shops judge them."""
     standing = led.standing
-    said = {"best": standing.best_round}
-    heard = shops.ask("train", standing.round, said, led.weights)
-    updates, left_out = _sound(shops, heard, led.weights)
-    used = len(updates) >= terms.least
-    if used:
-        moved = combine(updates, terms, led.adam)
-        led.weights = {name: each + moved[name] for name, each in led.weights.items()}
+    learnt = (_summed if terms.secure else _combined)(shops, led, terms)
+    if learnt.moved is not None:
+        led.weights = {name: each + learnt.moved[name] for name, each in led.weights.items()}
     judged = {
         name: reply.document
         for name, reply in shops.ask("judge", standing.round, {}, led.weights).items()
@@ -231,38 +236,103 @@ def _round(shops: Shops, led: Lead, terms: Terms) -> dict[str, Any]:
     return {
         "round": standing.round,
         "score": score,
-        "used": used,
-        "rows": {update.shop: update.rows for update in updates},
-        "length": {update.shop: update.norm for update in updates},
-        "left_out": left_out,
+        "used": learnt.moved is not None,
+        **learnt.told,
+        "left_out": learnt.left_out,
         "epsilon": {
-            name: reply.document["privacy"]["epsilon"]
-            for name, reply in heard.items()
-            if isinstance(reply, Reply) and "privacy" in reply.document
+            name: document["privacy"]["epsilon"]
+            for name, document in learnt.documents.items()
+            if "privacy" in document
         },
         "validation": {name: document["validation"] for name, document in judged.items()},
     }
 
 
-def _sound(
-    shops: Shops, heard: Mapping[str, Reply | DaogouError], weights: Tensors
-) -> tuple[list[Update], dict[str, str]]:
-    """The updates that can be used, and why those of other shops cannot."""
-    updates: list[Update] = []
-    left_out: dict[str, str] = {}
+@dataclass
+class Learnt:
+    """What came of a round's training."""
+
+    moved: Tensors | None = None  # what to add to the shared weights
+    documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # shop -> its answer
+    left_out: dict[str, str] = field(default_factory=dict)  # shop -> why
+    told: dict[str, Any] = field(default_factory=dict)  # what a record has of it
+
+
+def _asked(
+    shops: Shops, led: Lead, left_out: dict[str, str], what: str, document: Mapping[str, Any],
+    sent: Tensors,
+) -> dict[str, Reply]:  # fmt: skip
+    """The answers of the shops not ``left_out`` yet; those without one are, with the reason."""
+    heard = shops.ask(what, led.standing.round, document, sent)
+    found: dict[str, Reply] = {}
     for name in shops.names:
         reply = heard.get(name)
-        if reply is None:
-            left_out[name] = "no answer"
-        elif isinstance(reply, DaogouError):
-            left_out[name] = str(reply)
+        if isinstance(reply, Reply):
+            found[name] = reply
         else:
-            update = Update(name, int(reply.document.get("rows", 0)), reply.tensors)
-            if fits(update, weights):
-                updates.append(update)
-            else:
-                left_out[name] = "not finite, or not of the shared weights"
-    return updates, left_out
+            left_out.setdefault(name, "no answer" if reply is None else str(reply))
+    return {name: reply for name, reply in found.items() if name not in left_out}
+
+
+def _combined(shops: Shops, led: Lead, terms: Terms) -> Learnt:
+    """What the sound updates of the shops come to."""
+    left_out: dict[str, str] = {}
+    said = {"best": led.standing.best_round}
+    heard = _asked(shops, led, left_out, "train", said, led.weights)
+    updates = []
+    for name, reply in heard.items():
+        update = Update(name, int(reply.document.get("rows", 0)), reply.tensors)
+        if fits(update, led.weights):
+            updates.append(update)
+        else:
+            left_out[name] = "not finite, or not of the shared weights"
+    return Learnt(
+        combine(updates, terms, led.adam) if len(updates) >= terms.least else None,
+        {name: reply.document for name, reply in heard.items()},
+        left_out,
+        {
+            "rows": {update.shop: update.rows for update in updates},
+            "length": {update.shop: update.norm for update in updates},
+        },
+    )
+
+
+def _summed(shops: Shops, led: Lead, terms: Terms) -> Learnt:
+    """What the sum of the shops' masked updates says, or why it says nothing."""
+    left_out: dict[str, str] = {}
+
+    def asked(what: str, document: Mapping[str, Any], sent: Tensors) -> dict[str, Reply]:
+        return _asked(shops, led, left_out, what, document, sent)
+
+    keys = {name: reply.document for name, reply in asked("keys", {}, {}).items()}
+    shares = {name: r.document for name, r in asked("shares", {"keys": keys}, {}).items()}
+    said = {"best": led.standing.best_round, "shares": shares}
+    heard = asked("train", said, led.weights)
+    length = len(secure.encode(Update("", 1, led.weights)))
+    vectors = {}
+    for name, reply in heard.items():
+        vector = reply.tensors.get(secure.MASKED)
+        if vector is None or vector.dtype != torch.int64 or vector.shape != (length,):
+            left_out[name] = "not of the shared weights"
+        else:
+            vectors[name] = vector
+    learnt = Learnt(None, {n: r.document for n, r in heard.items()}, left_out)
+    learnt.told = {"summed": sorted(vectors), "void": None}
+    needed = secure.enough(len(keys), terms.least)
+    try:
+        if len(vectors) < needed:
+            raise DataError(f"{len(vectors)} shops are in the sum, {needed} are needed")
+        whose = {"summed": sorted(vectors), "away": sorted(set(shares) - set(vectors))}
+        told = [reply.document for reply in asked("unmask", whose, {}).values()]
+        if len(told) < needed:
+            raise DataError(f"{len(told)} shops help to take masks off, {needed} are needed")
+        total = secure.unmasked(vectors, {name: keys[name] for name in shares}, told)
+        moved = secure.decode(total, led.weights)
+    except DataError as error:
+        learnt.told["void"] = str(error)
+    else:
+        learnt.moved = led.adam(moved) if terms.rule == "fedadam" else moved
+    return learnt
 
 
 def combine(updates: list[Update], terms: Terms, adam: Adam) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ answers, is `daogou.learn.federate.lead`. ``examples/flower`` is an app that use
 
 import json
 import os
+import sys
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -18,10 +19,11 @@ from torch import Tensor
 from daogou import errors
 from daogou.artifact import plain
 from daogou.config import read_shop, read_toml
-from daogou.errors import DaogouError, MissingExtra
+from daogou.errors import ConfigError, DaogouError, MissingExtra, unknown
 from daogou.learn.aggregate import Tensors
 from daogou.learn.federate import lead
-from daogou.learn.silo import Reply, Silo
+from daogou.learn.loop import Progress, quiet
+from daogou.learn.silo import Reply, Silo, terms_of
 
 _ASKED: Final = "asked"  # the record of a message that says what is asked and answered
 _SENT: Final = "sent"  # and the one that holds weights
@@ -44,17 +46,19 @@ def server_app() -> Any:
         names = [name.strip() for name in str(said["shops"]).split(",") if name.strip()]
         out = Path(str(said["out"]))
         out.mkdir(parents=True, exist_ok=True)
-        lead(Nodes(grid, names, float(said["timeout"])), out, asked)
+        nodes = Nodes(grid, names, float(said["timeout"]), _printed)
+        lead(nodes, out, asked, progress=_printed)
 
     app.main()(main)
     return app
 
 
 def client_app() -> Any:
-    """A shop's app. Its node config names ``name``, ``shop``, ``out`` and ``key``.
+    """A shop's app. Its node config names ``name``, ``shop``, ``out``, ``key`` and ``secure``.
 
     ``shop`` is the shop's folder, ``out`` where its run is to be, ``key`` a file with the secret
-    that the shops share; it stays with them.
+    that the shops share; it stays with them. With ``secure`` (which may be missing) it takes no
+    terms that would let the server see its updates.
     """
     app = _flower().clientapp.ClientApp()
     app.query()(_answered)
@@ -65,11 +69,15 @@ class Nodes:
     """Shops on Flower's nodes, known by the names that they give themselves.
 
     A question waits ``timeout`` seconds for its answers; a shop whose node is not connected has
-    none. The first one waits so long for all of them to connect.
+    none. The first one waits so long for all of them to connect. Two nodes of one name are asked
+    nothing, and the answer is a ConfigError; a node of another name is told to ``progress``.
     """
 
-    def __init__(self, grid: Any, names: Collection[str], timeout: float) -> None:
+    def __init__(
+        self, grid: Any, names: Collection[str], timeout: float, progress: Progress = quiet
+    ) -> None:
         self.grid, self._names, self.timeout = grid, tuple(names), timeout
+        self.progress = progress
         self._known: dict[int, str] = {}  # node -> name
         self._waited = False
 
@@ -82,23 +90,32 @@ class Nodes:
         self, what: str, number: int, document: Mapping[str, Any], sent: Tensors
     ) -> Mapping[str, Reply | DaogouError]:
         """The answers of the shops that answered in time."""
-        nodes = self._connected()
+        shops = self._connected()
         until = time.monotonic() + self.timeout
-        while not self._waited and len(nodes) < len(self._names) and time.monotonic() < until:
+        while not self._waited and len(shops) < len(self._names) and time.monotonic() < until:
             time.sleep(_PAUSE)
-            nodes = self._connected()
+            shops = self._connected()
         self._waited = True
-        replies = self._send(nodes, what, number, document, sent)
-        return {self._known[node]: reply for node, reply in replies.items()}
+        names = {nodes[0]: name for name, nodes in shops.items() if len(nodes) == 1}
+        replies = self._send(names, what, number, document, sent)
+        answers = {names[node]: reply for node, reply in replies.items()}
+        return answers | {name: _doubled(name) for name in shops if name not in names.values()}
 
-    def _connected(self) -> list[int]:
-        """The nodes of the shops that are there; new ones are asked their names."""
+    def _connected(self) -> dict[str, list[int]]:
+        """The nodes of each shop that is there; new ones are asked their names."""
         there = list(self.grid.get_node_ids())
         new = [node for node in there if node not in self._known]
         for node, reply in (self._send(new, _NAME, 0, {}, {}) if new else {}).items():
             if isinstance(reply, Reply):
-                self._known[node] = str(reply.document[_NAME])
-        return [node for node in there if self._known.get(node) in self._names]
+                self._known[node] = name = str(reply.document[_NAME])
+                if name not in self._names:
+                    words = f"a node calls itself {name!r}: {unknown(name, self._names)}"
+                    self.progress("nodes", len(self._known), len(self._names), words)
+        found: dict[str, list[int]] = {}
+        for node in there:
+            if self._known.get(node) in self._names:
+                found.setdefault(self._known[node], []).append(node)
+        return found
 
     def _send(
         self,
@@ -124,6 +141,13 @@ class Nodes:
         return found
 
 
+def _doubled(name: str) -> ConfigError:
+    return ConfigError(
+        f"two nodes call themselves {name!r}, and neither is asked; give each shop's node a name "
+        "of its own, or wait until the node that is gone is found missing"
+    )
+
+
 def _answered(message: Any, context: Any) -> Any:
     """A shop's answer to a message; an error that it can name is an answer too."""
     (what, number, document), sent = _read(message.content)
@@ -132,6 +156,8 @@ def _answered(message: Any, context: Any) -> Any:
         reply = Reply({_NAME: node["name"]})
         if what != _NAME:
             key = Path(node["key"]).read_text("utf-8").strip()
+            if what == "tell" and node.get("secure") and not terms_of(document["terms"]).secure:
+                raise ConfigError("the shop asks for secure = true in [federate]")
             silo = Silo(read_shop(Path(node["shop"])), Path(node["out"]), key=key)
             reply = silo.answer(what, number, document, sent)
         content = _record(json.dumps(plain(reply.document)), reply.tensors)
@@ -147,6 +173,11 @@ def error_of(name: str, words: str) -> DaogouError:
     if isinstance(kind, type) and issubclass(kind, DaogouError):
         return kind(words)
     return DaogouError(words)
+
+
+def _printed(what: str, done: int, total: int, words: str) -> None:
+    """Progress as lines of the server's log."""
+    print(f"{what} {done}/{total} {words}", file=sys.stderr, flush=True)
 
 
 def _record(words: str, tensors: Tensors) -> Any:

@@ -19,8 +19,8 @@ from daogou.errors import ConfigError, DaogouError, DataError, unknown
 from daogou.features.agree import own, told
 from daogou.features.store import Store
 from daogou.features.transform import Transform
-from daogou.learn import rates, tally
-from daogou.learn.aggregate import RULES, Tensors
+from daogou.learn import rates, secure, tally
+from daogou.learn.aggregate import RULES, SEES_EACH, Tensors, Update
 from daogou.learn.audit import audit, without
 from daogou.learn.finish import finish
 from daogou.learn.fit import (
@@ -79,6 +79,7 @@ class Terms:
     least: int = 1  # sound updates without which a round changes nothing
     privacy: Mapping[str, Any] | None = None  # what leaves a shop is private: `Privacy`
     audit: float = 0.0  # share of each shop's users who teach nothing, to ask who was in it
+    secure: bool = False  # the server learns the sum of the shops' updates, and none of them
 
 
 def terms_of(table: Any) -> Terms:
@@ -95,6 +96,12 @@ def terms_of(table: Any) -> Terms:
         problems.append(f"federate.trim: {terms.trim}; less than half can go at either end")
     if terms.audit >= 1:
         problems.append(f"federate.audit: {terms.audit}; somebody has to teach, give less than 1")
+    sees = f"the rule {terms.rule!r}" if terms.rule in SEES_EACH else "norm_bound"
+    if terms.secure and (terms.rule in SEES_EACH or terms.norm_bound):
+        problems.append(
+            f"federate.secure: {sees} has to see each shop's update, which it hides; take "
+            "rule = 'fedavg' or 'fedadam' and no norm_bound, or leave secure out"
+        )
     if terms.privacy is not None:
         try:
             privacy_of(terms.privacy)
@@ -173,12 +180,29 @@ class Silo:
 
     # ---- what is asked in a round -----------------------------------------------------------
 
+    def give_keys(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
+        """New public keys for the round's sum."""
+        return Reply(secure.give_keys(self.folder, number, self.key))
+
+    def give_shares(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
+        """For each of the other shops, enciphered, its part in taking the masks off the sum."""
+        keys, least = document["keys"], self.terms.least
+        return Reply(secure.give_shares(self.folder, number, keys, self.key, least))
+
+    def give_way(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
+        """The shop's parts in taking the masks off the sum of those who sent an update."""
+        return Reply(secure.give_way(self.folder, number, document["summed"], document["away"]))
+
     def train(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
         """Learn from the shop's own rows, beginning with ``sent``; what that changed of it."""
         learner, terms = self._stand(number), self.terms
+        masks = None
+        if terms.secure:
+            asked = artifact.sha256_of(sent)
+            masks = secure.join(self.folder, number, document.get("shares", {}), asked)
         self._stands = _NOWHERE  # until what is learnt is kept
         self._take(learner.model, sent)
-        answer: dict[str, Any] = {"rows": self._rows}
+        answer: dict[str, Any] = {}
         if terms.privacy is not None:
             answer["privacy"] = self._train_privately(learner, number)
         else:
@@ -188,7 +212,10 @@ class Silo:
             name: after - sent[name].to(after.device)
             for name, after in self._shared(learner.model).items()
         }
-        return Reply(answer, {name: each.cpu() for name, each in change.items()})
+        update = Update("", self._rows, {name: each.cpu() for name, each in change.items()})
+        if masks is not None:
+            return Reply(answer, {secure.MASKED: secure.masked(masks, update)})
+        return Reply({**answer, "rows": update.rows}, update.change)
 
     def _train(self, learner: Learner, number: int, sent: Tensors) -> None:
         terms, seed = self.terms, self.shop.seed
@@ -439,6 +466,7 @@ def _from(weight: Tensor, first: int) -> Tensor:
 _ANSWERS: Final = {
     "tell": Silo.tell, "agree": Silo.agree, "begin": Silo.begin,
     "train": Silo.train, "judge": Silo.judge, "finish": Silo.finish,
+    "keys": Silo.give_keys, "shares": Silo.give_shares, "unmask": Silo.give_way,
 }  # fmt: skip
 
 

@@ -205,10 +205,10 @@ class Processes:
             "--disable-runtime-dependency-installation",
         )  # fmt: skip
 
-    def shop(self, name: str, folder: Path) -> subprocess.Popen[bytes]:
+    def shop(self, name: str, folder: Path, **more: str) -> subprocess.Popen[bytes]:
         told = {
             "name": name, "shop": folder, "out": self.folder / "runs" / name,
-            "key": self.folder / "key.txt",
+            "key": self.folder / "key.txt", **more,
         }  # fmt: skip
         return self.start(
             f"node-{name}", "flower-supernode", "--superlink", f"127.0.0.1:{self.port}",
@@ -255,12 +255,14 @@ def toml_of(asked: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.parametrize("secure", [False, True])
 def test_shops_in_other_processes_learn_over_tls_what_they_learn_in_one(
-    processes: Processes, tmp_path: Path
+    processes: Processes, tmp_path: Path, secure: bool
 ) -> None:
     shops = write_parties(tmp_path / "shops")
     asked = {**QUICK, "federate": {"rounds": 1}}
-    (tmp_path / "federate.toml").write_text(toml_of(asked))
+    summed = {**QUICK, "federate": {"rounds": 1, "secure": True}}
+    (tmp_path / "federate.toml").write_text(toml_of(summed if secure else asked))
     here = tmp_path / "here"
     here.mkdir()
     for place in (here, tmp_path):
@@ -269,7 +271,7 @@ def test_shops_in_other_processes_learn_over_tls_what_they_learn_in_one(
 
     processes.server()
     for name, shop in shops.items():
-        processes.shop(name, shop.root)
+        processes.shop(name, shop.root, **{"secure": "yes"} if secure else {})
     time.sleep(10)
     with pytest.raises(OSError), socket.create_connection(("127.0.0.1", processes.port)) as plain:
         ssl.create_default_context().wrap_socket(plain, server_hostname="localhost")
@@ -278,6 +280,9 @@ def test_shops_in_other_processes_learn_over_tls_what_they_learn_in_one(
 
     one, other = (load_file(place / "last.safetensors") for place in (here, tmp_path / "server"))
     assert one.keys() == other.keys()
+    if secure:
+        assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+        return
     assert all(torch.equal(one[name], other[name]) for name in one)
     runs = [load_file(tmp_path / "runs" / name / "model.safetensors") for name in shops]
     kept = [load_file(here / "shops" / name / "model.safetensors") for name in shops]
@@ -289,13 +294,17 @@ def test_shops_in_other_processes_learn_over_tls_what_they_learn_in_one(
 
 
 class Grid:
-    """Two nodes that answer at once, of which one may be gone or fail."""
+    """Nodes that answer at once, of which some may be gone or fail."""
 
-    def __init__(self, gone: Sequence[int] = (), failing: Sequence[int] = ()) -> None:
+    def __init__(
+        self, gone: Sequence[int] = (), failing: Sequence[int] = (), **named: Sequence[int]
+    ) -> None:
         self.gone, self.failing = set(gone), set(failing)
+        named = named or {"east": [11], "west": [22], "other": [33]}
+        self.name_of = {node: name for name, nodes in named.items() for node in nodes}
 
     def get_node_ids(self) -> list[int]:
-        return [node for node in (11, 22, 33) if node not in self.gone]
+        return [node for node in self.name_of if node not in self.gone]
 
     def send_and_receive(self, messages: Any, *, timeout: float) -> list[Any]:
         from flwr.app import Error, Message
@@ -306,7 +315,7 @@ class Grid:
         for message in messages:
             node = message.metadata.dst_node_id
             (what, _, _), sent = _read(message.content)
-            told: dict[str, Any] = {"name": {11: "east", 22: "west", 33: "other"}[node]}
+            told: dict[str, Any] = {"name": self.name_of[node]}
             if what != "name" and node in self.failing:
                 found.append(Message(Error(code=0, reason="died"), reply_to=message))
                 continue
@@ -338,3 +347,52 @@ def test_an_error_of_a_shop_s_own_is_told_as_what_it_is() -> None:
     heard = Nodes(Grid(), ["east"], timeout=1).ask("wrong", 0, {}, {})
     assert isinstance(heard["east"], ConfigError)
     assert str(heard["east"]) == "no such thing"
+
+
+def test_two_nodes_of_one_name_are_refused_by_it_until_one_is_gone() -> None:
+    from daogou.errors import ConfigError
+
+    nodes = Nodes(Grid(east=[11, 44], west=[22]), ["east", "west"], timeout=1)
+    heard = nodes.ask("train", 0, {}, {})
+    assert isinstance(heard["west"], Reply)
+    assert isinstance(heard["east"], ConfigError)
+    assert str(heard["east"]).startswith("two nodes call themselves 'east', and neither is asked")
+    nodes.grid.gone = {11}
+    assert isinstance(nodes.ask("train", 1, {}, {})["east"], Reply)
+
+
+def test_a_node_of_a_name_that_nobody_waits_for_is_told_once() -> None:
+    told: list[str] = []
+
+    def progress(what: str, done: int, total: int, words: str) -> None:
+        told.append(words)
+
+    nodes = Nodes(Grid(east=[11], wset=[22]), ["east", "west"], 0, progress)
+    for number in (0, 1):
+        assert list(nodes.ask("train", number, {}, {})) == ["east"]
+    assert told == [
+        "a node calls itself 'wset': no 'wset' here (did you mean 'west'?); known: east, west"
+    ]
+
+
+def test_a_shop_that_asks_for_secure_sums_takes_no_other_terms(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from flwr.app import Message
+
+    from daogou.learn.flower import _answered, _read, _record
+
+    (tmp_path / "key.txt").write_text("a secret of the shops")
+    shop = write_parties(tmp_path)["east"]
+    node = {
+        "name": "east", "shop": str(shop.root), "out": str(tmp_path / "run"),
+        "key": str(tmp_path / "key.txt"), "secure": True,
+    }  # fmt: skip
+    asked = _record(json.dumps(["tell", 0, {"terms": {}}]), {})
+    message = Message(asked, dst_node_id=1, message_type="query")
+    answer = _answered(message, SimpleNamespace(node_config=node))
+    told, _ = _read(answer.content)
+    assert told == {
+        "error": "ConfigError",
+        "words": "the shop asks for secure = true in [federate]",
+    }

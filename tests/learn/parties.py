@@ -1,5 +1,6 @@
-"""Two shops small enough to train in a moment, which sell one product in common."""
+"""Shops small enough to train in a moment, which sell one product in common."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,9 +14,9 @@ QUICK: Final = {
 }
 
 
-def write_parties(folder: Path) -> dict[str, Shop]:
-    """The shops, each in a folder of its name; those of west are known by 100 more."""
-    return {name: _written(folder / name, place) for place, name in enumerate(NAMES)}
+def write_parties(folder: Path, names: Sequence[str] = NAMES) -> dict[str, Shop]:
+    """The shops, each in a folder of its name; those of each next are known by 100 more."""
+    return {name: _written(folder / name, place) for place, name in enumerate(names)}
 
 
 def _written(folder: Path, place: int) -> Shop:

@@ -278,6 +278,8 @@ ODD = ODD.replace('funnel = ["shown", "click", "buy"]', 'funnel = ["shown", "cli
         ({"rule": "fedav"}, "federate.rule: no 'fedav' here .did you mean 'fedavg'"),
         ({"items": "all"}, "federate.items: no 'all' here"),
         ({"trim": 0.5}, "federate.trim: 0.5; less than half"),
+        ({"secure": True, "rule": "trimmed_mean"}, "secure: the rule 'trimmed_mean' has to see"),
+        ({"secure": True, "norm_bound": 2.0}, "federate.secure: norm_bound has to see each shop's"),
         ({"rounds": 0}, "federate.rounds: 0; give 1 or more"),
         ({"prox": -1.0}, "federate.prox: -1.0; give 0 or more"),
         ({"round": 3}, "federate.round: no 'round' here .did you mean 'rounds'"),
@@ -286,6 +288,12 @@ ODD = ODD.replace('funnel = ["shown", "click", "buy"]', 'funnel = ["shown", "cli
 def test_a_wrong_term_is_named(table: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         terms_of(table)
+
+
+def test_in_one_process_nothing_is_hidden(parties: dict[str, Shop], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="in one process nothing is hidden"):
+        federate(parties, tmp_path / "run", {"federate": {"secure": True}})
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_weight_that_is_to_stay_and_is_not_there_is_named(
