@@ -55,8 +55,8 @@ class Line:
     parameters: int
 
 
-def prepared(shops: Path, name: str, out: Path) -> Path:
-    """The shop's folder; of completejourney a smaller one is made."""
+def prepared(shops: Path, name: str, out: Path, households: int = HOUSEHOLDS) -> Path:
+    """The shop's folder; of completejourney one of every so many households is taken."""
     if name != "completejourney":
         return shops / name
     folder = out / "completejourney"
@@ -70,7 +70,7 @@ def prepared(shops: Path, name: str, out: Path) -> Path:
         # The closing event names no household and marks the end of the log.
         engine.run(
             f"COPY (SELECT * FROM {source} WHERE household_id IS NULL OR "
-            f"household_id % {HOUSEHOLDS} = 0 ORDER BY time) TO {target}"
+            f"household_id % {households} = 0 ORDER BY time) TO {target}"
         )
     shutil.copy(shops / name / "shop.toml", folder)
     return folder

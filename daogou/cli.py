@@ -147,6 +147,28 @@ def _shop(
     return read_shop(path, given)
 
 
+def _with_sets(
+    document: Mapping[str, Any],
+    sets: list[str] | None,
+    seed: int | None,
+    waive: list[str] | None,
+) -> dict[str, Any]:
+    """What a run's shop.toml said, with other settings."""
+    import copy
+
+    from daogou.config import apply
+
+    changed = copy.deepcopy(dict(document))
+    for override in sets or ():
+        apply(changed, override)
+    if seed is not None:
+        changed["seed"] = seed
+    if waive:
+        named = changed.setdefault("fit", {}).get("waive", ())
+        changed["fit"]["waive"] = list(dict.fromkeys([*named, *waive]))
+    return changed
+
+
 # ---- tables -------------------------------------------------------------------------------
 
 
@@ -267,27 +289,49 @@ def check(shop: ShopFile, waive: Waive = None, sets: Sets = None, lang: Lang = "
 
 
 @app.command()
-def fit(
-    shop: ShopFile,
+def fit(  # noqa: PLR0913 - one parameter per flag of the contract
     out: Out,
+    shop: Annotated[
+        Path | None,
+        typer.Argument(
+            help="shop.toml, or its folder; with --from, the run's.", show_default=False
+        ),
+    ] = None,
     guard: Annotated[
         bool, typer.Option("--guard", help="Give stages that sharing hurts layers of their own.")
     ] = False,
     margin: Annotated[
         float, typer.Option(help="AUC that a guarded stage may be below its twin's.")
     ] = 0.005,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="A run to go on from, with what came since.")
+    ] = None,
+    events: Annotated[
+        str | None, typer.Option(help="With --from: a file, glob or folder of later events.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
     waive: Waive = None,
     sets: Sets = None,
     seed: Seed = None,
+    lang: Lang = "en",
 ) -> None:
-    """Train all tasks jointly into a run folder.
+    """Train all tasks jointly into a run folder, anew or on from a run.
 
     Example: daogou fit shops/easy/shop.toml --out runs/easy --set fit.epochs=5
     """
     from daogou.learn.fit import fit as train
     from daogou.learn.guard import guard as train_guarded
 
+    if source is not None:
+        if guard:
+            raise ConfigError("--guard: a fit that goes on keeps the tasks' layers; fit anew")
+        later = _later(source, shop, (events, sets, seed, waive))
+        _go_on(source, later, out, events, resume, _language(lang))
+        return
+    if events is not None:
+        raise ConfigError("--events: later events are of a run; name it with --from")
+    if shop is None:
+        raise ConfigError("fit: give a shop.toml, or a run with --from")
     described = _shop(shop, sets, seed, waive)
     with watched() as progress:
         if guard:
@@ -296,6 +340,87 @@ def fit(
             )
         else:
             document = train(described, out, resume=resume, progress=progress)
+    answer(document)
+
+
+def _later(
+    run: Path,
+    shop: Path | None,
+    given: tuple[str | None, list[str] | None, int | None, list[str] | None],
+) -> Any:
+    """The shop of a run, or that of a shop.toml, with all its events."""
+    from daogou import artifact
+    from daogou.learn.onward import later
+
+    events, sets, seed, waive = given
+    described = None if shop is None else _shop(shop, sets, seed, waive)
+    document = artifact.read_manifest(run)
+    if shop is None:
+        document["shop"] = _with_sets(document["shop"], sets, seed, waive)
+    return later(document, described, _files_of(events))
+
+
+def _files_of(events: str | None) -> tuple[str, ...]:
+    """The later files as any folder names them."""
+    return () if events is None else (str(Path(events).absolute()),)
+
+
+def _go_on(source: Path, shop: Any, out: Path, events: str | None, resume: bool, lang: str) -> None:
+    from daogou import artifact
+    from daogou.learn.onward import fit_onward
+    from daogou.report.drift import drift_page
+
+    with watched() as progress:
+        document = fit_onward(
+            source, shop, out, events=_files_of(events), resume=resume, progress=progress
+        )
+    page = out / "drift.html"
+    artifact.write_whole(page, drift_page(document["drift"], lang=lang))
+    _show_drift(document["drift"], lang)
+    _note(str(page))
+    answer(document)
+
+
+def _show_drift(document: Mapping[str, Any], lang: str) -> None:
+    from daogou.report import terminal
+    from daogou.report.drift import sentences
+
+    terminal.show(console, terminal.drifts(document, lang=lang))
+    for sentence in sentences(document, lang=lang):
+        _note(sentence)
+
+
+@app.command()
+def drift(
+    run: Run,
+    events: Annotated[
+        str | None, typer.Option(help="A file, glob or folder of later events.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The shop.toml as it is now, if not as in the run.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="HTML file to write.", show_default=False)
+    ] = None,
+    waive: Waive = None,
+    sets: Sets = None,
+    lang: Lang = "en",
+) -> None:
+    """Say what has changed since a run, and whether going on from it is enough.
+
+    Example: daogou drift runs/easy --events 'new/*.parquet' --out drift.html
+    """
+    from daogou import artifact
+    from daogou.learn.onward import drift_since
+    from daogou.report.drift import drift_page
+
+    language = _language(lang)
+    shop = _later(run, data, (events, sets, None, waive))
+    document = artifact.plain(drift_since(artifact.load(run), shop, _files_of(events)))
+    _show_drift(document, language)
+    if out is not None:
+        artifact.write_whole(out, drift_page(document, lang=language))
+        _note(str(out))
     answer(document)
 
 

@@ -99,6 +99,7 @@ class Events:
     weight: str | None = None  # inverse of the chance that a row was kept
     split: str | None = None  # overrides the split by time
     query: str | None = None  # what gives the rows, where path is the URL of a database
+    more: tuple[str, ...] = ()  # further files, as path: those that came later
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -448,6 +449,8 @@ def check_guide(guide: GuideSetting, items: Items | None, events: Events | None)
 
 def _check_events(events: Events) -> list[str]:
     problems: list[str] = []
+    if events.more and "://" in events.path:
+        problems.append("events.more: events.path is a database; put the events there")
     if events.funnel and events.labels:
         problems.append("events: give funnel (a log) or labels (a wide table), not both")
     if not events.funnel and not events.labels:

@@ -94,9 +94,9 @@ def test_each_command_explains_itself_with_an_example(command: str) -> None:
 
 def test_the_commands_are_those_of_this_release() -> None:
     assert list(COMMANDS.commands) == [
-        "simulate", "import", "new", "check", "fit", "evaluate", "relate", "tune", "federate",
-        "compare", "transfer", "report", "recommend", "match", "similar", "profile", "extract",
-        "explain",
+        "simulate", "import", "new", "check", "fit", "drift", "evaluate", "relate", "tune",
+        "federate", "compare", "transfer", "report", "recommend", "match", "similar", "profile",
+        "extract", "explain",
         "search", "guide", "serve", "keys", "demo", "doctor",
     ]  # fmt: skip
 
@@ -146,6 +146,9 @@ def test_a_wrong_call_is_exit_2(call: Call, words: list[str]) -> None:
         (["evaluate", "run", "--lang", "de"], "--lang: no 'de' here"),
         (["recommend", "run"], "give either --user or --users"),
         (["recommend", "run", "--user", "1", "--users", "f"], "give either --user or --users"),
+        (["fit", "--out", "r"], "fit: give a shop.toml, or a run with --from"),
+        (["fit", "s", "--out", "r", "--events", "e"], "later events are of a run; name it"),
+        (["fit", "--from", "r", "--guard", "--out", "s"], "--guard: a fit that goes on keeps"),
         (["extract", "run"], "give one of --text, --in and --fill"),
         (["extract", "run", "--text", "a", "--in", "b"], "give one of --text, --in and --fill"),
         (["extract", "run", "--fill", "a"], "--fill and --out go together"),

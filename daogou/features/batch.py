@@ -11,10 +11,9 @@ from torch import Tensor
 
 from daogou.features.columns import Columns
 from daogou.features.repeats import MOST_EVENTS, N_PER_MARK, repeats
-from daogou.features.store import NO_SPLIT, SPLITS, Store, first_from
+from daogou.features.store import FOLDS, NO_SPLIT, SPLITS, Store, first_from
 
 N_AGES: Final = 12  # buckets of an event's age, each about three times older than the one before
-FOLDS: Final = 5  # of users, for what is counted of labels
 MOST_SHOWN: Final = 2048  # products that were shown, of which profiles count the latest
 _TITLE_SHARE: Final = 8  # exposures of a step for each of its titles, at least
 _HOUR_US: Final = 3_600_000_000

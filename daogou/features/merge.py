@@ -1,13 +1,14 @@
 """Two fitted transforms to one: a shop's own, and what a source's training knew beside it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from daogou.errors import ConfigError
 from daogou.features.labels import NOTHING, fields_labels, places, text_labels, vocab_labels
 from daogou.features.numeric import Numeric
 from daogou.features.store import NO_SPLIT, Store, rewrite_store
@@ -95,6 +96,91 @@ def _text(source: TextVocab | None, own: TextVocab | None) -> TextVocab | None:
         pairs=tuple(sorted({*own.pairs, *source.pairs})),
         affixes=tuple(sorted({*own.affixes, *source.affixes})),
     )
+
+
+# ---- a shop's transform, a while later -------------------------------------------------------
+
+_INPUTS: Final = ("items", "users", "context", "profile", "many", "traits")
+_KEPT: Final = (
+    "text_columns", "attributes", "actions", "stages", "windows", "domain", "position",
+)  # fmt: skip
+
+
+def grow(before: Transform, now: Transform) -> Transform:
+    """The transform of a shop as it was ``before``, with what it has ``now`` beside that.
+
+    New ids, values and words get rows after the old ones, which keep theirs; how often each was
+    seen is what ``now`` says. Quantiles, scales and the length of titles stay, so that an old
+    weight means what it meant; lists of values in titles are those of now. Raises `ConfigError`,
+    with their names, where columns, kinds, stages or attributes are not the same.
+    """
+    changed = list(_changes(before, now))
+    if changed:
+        raise ConfigError(
+            "\n".join(f"{each}; go on with what the run has, or fit anew" for each in changed)
+        )
+    fields = {kind: _grown(getattr(before, kind), getattr(now, kind)) for kind in _INPUTS}
+    classes = _grown(before.values, now.values, names=now.values.names)
+    return replace(
+        before,
+        item_ids=_longer(before.item_ids, now.item_ids),
+        user_ids=_longer(before.user_ids, now.user_ids),
+        text=_read_on(before.text, now.text),
+        **cast(Any, fields | {"values": classes}),
+    )
+
+
+def _changes(before: Transform, now: Transform) -> Iterator[str]:
+    for kind in _INPUTS:
+        old, new = (
+            dict(zip(each.names, each.coders, strict=True))
+            for each in (getattr(before, kind), getattr(now, kind))
+        )
+        where = "events.context" if kind == "context" else kind
+        yield from (f"{where}: {name!r} is gone" for name in old if name not in new)
+        yield from (f"{where}: {name!r} is new" for name in new if name not in old)
+        yield from (
+            f"{where}: {name!r} was {_KIND[type(old[name])]} and is {_KIND[type(new[name])]}"
+            for name in old
+            if name in new and type(old[name]) is not type(new[name])
+        )
+    for kind in _KEPT:
+        one, other = getattr(before, kind), getattr(now, kind)
+        if one != other:
+            yield f"{kind.replace('_', ' ')}: were {one!r} and are {other!r}"
+    if (before.value is None) != (now.value is None):
+        yield "events.value: is " + ("new" if before.value is None else "gone")
+    one, other = (None if t.text is None else t.text.subwords for t in (before, now))
+    if (one and one.to_json()) != (other and other.to_json()):
+        yield "text.encoder: is another"
+
+
+_KIND: Final[Mapping[type, str]] = {Vocab: "a category", Numeric: "a number"}
+
+
+def _grown(before: Fields, now: Fields, names: tuple[str, ...] | None = None) -> Fields:
+    old, new = (dict(zip(each.names, each.coders, strict=True)) for each in (before, now))
+    names = before.names if names is None else names
+    coders: list[Vocab | Numeric] = []
+    for name in names:
+        one, other = old.get(name), new[name]
+        both = isinstance(one, Vocab) and isinstance(other, Vocab)
+        coders.append(_longer(one, other) if both else one or other)  # type: ignore[arg-type]
+    return Fields(names, tuple(coders))
+
+
+def _longer(before: Vocab, now: Vocab) -> Vocab:
+    counts = dict(zip(now.words, now.counts, strict=True))
+    words = tuple(dict.fromkeys([*before.words, *now.words]))
+    return Vocab(words, tuple(counts.get(word, 0) for word in words), before.key)
+
+
+def _read_on(before: TextVocab | None, now: TextVocab | None) -> TextVocab | None:
+    if before is None or now is None:
+        return now
+    both = _text(now, before)
+    assert both is not None
+    return replace(both, gazetteer=now.gazetteer)
 
 
 # ---- the source's rows, as a merged transform has them ------------------------------------

@@ -14,6 +14,8 @@ gold; row 0 of items, users and texts is the unknown one)::
     exposures/ item [n]  query [n]  time [n]  weight [n]  fields [n, C]  numbers [n, K]
                labels [n, S]  value [n], NaN missing, if the shop names one
                delay_h [n, S]  watched_h [n, S], NaN missing, if a task's loss asks for them
+    earlier/   item [e]  fold [e]  labels [e, S]  mass [e, 4]   exposures before those of the log,
+               alike ones together, if the shop goes on after a run (see `MASSES`)
     keys/      items.parquet  users.parquet  exposures.parquet  titles.parquet
                the shop's own names for the rows, and the gold spans of the titles
 """
@@ -55,6 +57,10 @@ _KEY_FILES: Final = ("items.parquet", "users.parquet", "titles.parquet", "exposu
 LEAST_SHARE: Final = 0.5  # of the titles in which a value stood, those that it was meant in
 _UNSEEN: Final = Entry(hits=1)  # a value that no training title has is taken at its word
 _TEXTS: Final = 65_536  # texts encoded at a time
+FOLDS: Final = 5  # of users, for what is counted of labels
+HALF_LIVES_DAYS: Final = (14.0, 3.0)  # of "taken lately" and "taken just now"
+# What earlier exposures come to at training's end: weighed and faded, faded, and in each half-life.
+MASSES: Final = ("weight", "worth", *HALF_LIVES_DAYS)
 _KEY, _TEXT, _SPLIT = "@key", "@text", "@split"  # ours, beside columns that a shop names freely
 Array = NDArray[Any]
 
@@ -180,6 +186,7 @@ def compile_store(engine: Engine, shop: Shop, transform: Transform, folder: Path
         if transform.profile.names or transform.many.names:
             _write_shown(engine, writer)
         ranges = _write_exposures(engine, shop, transform, writer)
+        _write_earlier(engine, transform, writer)
         writer.finish()
         document = {"arrays": writer.arrays, "ranges": ranges}
         (writer.folder / "store.json").write_text(json.dumps(document, indent=1))
@@ -298,7 +305,8 @@ def _number_rows(engine: Engine, shop: Shop) -> None:
         known = f"SELECT {name_of(table.key)} AS {kind}, 0 AS late FROM {kind}s" if table else None
         from_log = (
             f"SELECT DISTINCT {kind}, 1 AS late FROM "
-            f"(SELECT {kind} FROM exposures UNION ALL SELECT {kind} FROM history) "
+            f"(SELECT {kind} FROM exposures UNION ALL SELECT {kind} FROM history UNION ALL "
+            f"SELECT {kind} FROM earlier) "
             f"WHERE {kind} IS NOT NULL"
         )
         if known and table:
@@ -544,7 +552,8 @@ def _write_history(engine: Engine, transform: Transform, writer: _Writer) -> Non
 
 def _write_shown(engine: Engine, writer: _Writer) -> None:
     """What each user was shown, whatever came of it; of a log without times nothing."""
-    shown = "FROM exposures e JOIN item_rows i ON i.item = e.item"
+    every = "SELECT user, item, time FROM exposures UNION ALL SELECT user, item, time FROM earlier"
+    shown = f"FROM ({every}) e JOIN item_rows i ON i.item = e.item"
     known = "WHERE e.time IS NOT NULL AND e.user IS NOT NULL"
     for name, dtype in (("item", np.int32), ("time", np.int64)):
         writer.append(f"shown/{name}", np.zeros(0, dtype=dtype))
@@ -615,6 +624,35 @@ def _write_exposures(
             told = [batch[name] for name in ("id", "user_key", "item_key", "request")]
             parquet.write_batch(pa.record_batch(told, schema=keys))
     return ranges
+
+
+def _write_earlier(engine: Engine, transform: Transform, writer: _Writer) -> None:
+    """What taught before this log's exposures, if any do: products, folds of users and labels."""
+    taught = "(SELECT count(*) FROM exposures WHERE split = 'train')"
+    if not engine.value(f"SELECT count(*) * {taught} FROM earlier"):
+        return
+    labels = ", ".join(f"e.{name_of('label_' + stage)}" for stage in transform.stages)
+    end = "(SELECT max(time) FROM exposures WHERE split = 'train')"
+    age = f"((epoch_us({end}) - epoch_us(e.time)) / 86400000000)"
+    each = ["e.weight * e.worth", "e.worth"]
+    each += [f"pow(0.5, {age} / {half})" for half in HALF_LIVES_DAYS]
+    # Of decimals, whose sum is the same in any order.
+    masses = ", ".join(
+        f"sum(({one})::DECIMAL(30, 9))::DOUBLE AS mass_{place}" for place, one in enumerate(each)
+    )
+    sql = (
+        "SELECT coalesce(i.row, 0)::INTEGER AS item, "
+        f"(coalesce(u.row, e.rowid) % {FOLDS})::TINYINT AS fold, {labels}, {masses} "
+        "FROM earlier e LEFT JOIN item_rows i ON i.item = e.item "
+        "LEFT JOIN user_rows u ON u.user = e.user GROUP BY ALL ORDER BY ALL"
+    )
+    for batch in engine.batches(sql):
+        writer.append("earlier/item", batch["item"].to_numpy())
+        writer.append("earlier/fold", batch["fold"].to_numpy())
+        known = [batch["label_" + stage].fill_null(-1).to_numpy() for stage in transform.stages]
+        writer.append("earlier/labels", np.stack(known, axis=1).astype(np.int8))
+        mass = [batch[f"mass_{place}"].to_numpy() for place in range(len(MASSES))]
+        writer.append("earlier/mass", np.stack(mass, axis=1).astype(np.float32))
 
 
 def _placed(engine: Engine, timed: bool) -> tuple[str, dict[str, tuple[int, int]]]:

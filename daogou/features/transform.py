@@ -235,10 +235,11 @@ def fit_transform(
 ) -> Transform:
     """Fit every column on the training split of the prepared relations, and on nothing else.
 
-    Ids, columns and titles are those of items and users with a training exposure; a shop
-    whose exposures name no item takes the items whose title is in the training split. Profile
-    classes come from users whose labels may teach. Raises `ConfigError` where a column is to be
-    learnt in an order that nothing tells.
+    Ids, columns and titles are those of items and users with a training exposure, also an
+    ``earlier`` one, which counts for what it is still worth; a shop whose exposures name no item
+    takes the items whose title is in the training split. Profile classes come from users whose
+    labels may teach. Raises `ConfigError` where a column is to be learnt in an order that nothing
+    tells.
     """
     _keep_seen(engine, shop)
     items_seen, users_seen = "SELECT item FROM seen_items", "SELECT user FROM seen_users"
@@ -320,14 +321,18 @@ def as_numbers(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float64]:
 def _keep_seen(engine: Engine, shop: Shop) -> None:
     """Tables of the items and users that training may look at, with how often each was seen."""
     until = "(SELECT max(time) FROM exposures WHERE split = 'train')"
-    engine.run(
-        "CREATE OR REPLACE TABLE seen_items AS SELECT item, count(*) AS n FROM ("
-        "SELECT item FROM exposures WHERE split = 'train' UNION ALL "
-        f"SELECT item FROM history WHERE time <= {until}) WHERE item IS NOT NULL GROUP BY item"
+    taught = (
+        "SELECT user, item, 1 AS worth FROM exposures WHERE split = 'train' "
+        "UNION ALL SELECT user, item, worth FROM earlier"
     )
     engine.run(
-        "CREATE OR REPLACE TABLE seen_users AS SELECT user, count(*) AS n FROM exposures "
-        "WHERE split = 'train' AND user IS NOT NULL GROUP BY user"
+        "CREATE OR REPLACE TABLE seen_items AS SELECT item, ceil(sum(worth)) AS n FROM ("
+        f"SELECT item, worth FROM ({taught}) UNION ALL "
+        f"SELECT item, 1 FROM history WHERE time <= {until}) WHERE item IS NOT NULL GROUP BY item"
+    )
+    engine.run(
+        f"CREATE OR REPLACE TABLE seen_users AS SELECT user, ceil(sum(worth)) AS n FROM ({taught}) "
+        "WHERE user IS NOT NULL GROUP BY user"
     )
     if shop.items and not (shop.events and shop.events.item):
         engine.run("INSERT INTO seen_items SELECT item, 1 FROM title_split WHERE split = 'train'")

@@ -42,7 +42,7 @@ from daogou.learn.track import Followed, Tracker, tracker_of
 from daogou.learn.validate import TaskLoss, joint_score, validation_losses
 from daogou.model.joint import JointModel
 from daogou.schema import Shop, Task
-from daogou.tables import Counts, prepare
+from daogou.tables import Counts, Seam, prepare
 from daogou.tables.check import Finding, check
 from daogou.tables.engine import Engine
 
@@ -174,7 +174,8 @@ def fit(
         "seconds": round(state.seconds, 1),
         "refit": again,
     }
-    record = {"returning": None if returning is None else asdict(returning)}
+    record: dict[str, Any] = {"returning": None if returning is None else asdict(returning)}
+    record |= onto.told if onto is not None else {}
     answer = save_run(run, shop, model, tables, done, trained, record)
     tracker.end(answer)
     return answer
@@ -231,15 +232,17 @@ def compile_tables(
     progress: Progress = quiet,
     cut: Callable[[Engine], None] | None = None,
     blend: Callable[[Engine, Transform], Transform] | None = None,
+    seam: Seam | None = None,
 ) -> Tables:
     """Transform and store of a shop's tables, for the ``like`` of many runs; and their counts.
 
     One that is there whole is left as it is, one that a kill cut short is made anew. ``cut`` takes
     rows out of the prepared tables, ``blend`` makes the transform that is kept of the fitted one.
+    With a ``seam`` the tables are of what came since.
     """
     settings, _ = settings_of(shop)
     folder.mkdir(exist_ok=True)
-    return _compiled(shop, settings, folder, progress, cut=cut, blend=blend)
+    return _compiled(shop, settings, folder, progress, cut=cut, blend=blend, seam=seam)
 
 
 def fit_tables(shop: Shop, folder: Path) -> tuple[Transform, int]:
@@ -321,6 +324,7 @@ def _compiled(
     validation_teaches: bool = False,
     cut: Callable[[Engine], None] | None = None,
     blend: Callable[[Engine, Transform], Transform] | None = None,
+    seam: Seam | None = None,
 ) -> Tables:
     """Transform and store of the shop's tables; those of an earlier try where it got so far."""
     done = run / "transform.json"
@@ -329,7 +333,7 @@ def _compiled(
         prepared = json.loads((run / "prepared.json").read_text("utf-8"))
         return Tables(Transform.from_json(document), open_store(run / "store"), prepared)
     progress("prepare", 0, 3, "reading tables")
-    with _prepared(shop, settings, run, validation_teaches) as (engine, counts):
+    with _prepared(shop, settings, run, validation_teaches, seam) as (engine, counts):
         if cut is not None:
             cut(engine)
         progress("prepare", 1, 3, "fitting the transform")
@@ -347,14 +351,18 @@ def _compiled(
 
 @contextmanager
 def _prepared(
-    shop: Shop, settings: Settings, run: Path, validation_teaches: bool = False
+    shop: Shop,
+    settings: Settings,
+    run: Path,
+    validation_teaches: bool = False,
+    seam: Seam | None = None,
 ) -> Iterator[tuple[Engine, Counts]]:
     """The shop's relations, checked, while the block runs; what does not fit memory is in run."""
     spill = run / "spill"
     shutil.rmtree(spill, ignore_errors=True)  # of a try that was killed
     spill.mkdir()
     with Engine(memory_limit=settings.memory_limit, spill=spill) as engine:
-        counts: Counts = prepare(engine, shop, validation_teaches=validation_teaches)
+        counts: Counts = prepare(engine, shop, validation_teaches=validation_teaches, seam=seam)
         _sound(check(engine, shop, counts), settings.waive)
         yield engine, counts
     spill.rmdir()
@@ -439,6 +447,12 @@ def _train(
     folder.mkdir(exist_ok=True)
     state = restore_state(folder / "last.safetensors", learner)
     keep_records(course.journal, lambda told: bool(told["epoch"] <= state.epoch))
+    if learner.may_stay and not state.epoch:
+        losses = validation_losses(
+            model, store, "validation", history_length=settings.history_length
+        )
+        state.best_score = _watched(losses, settings.watch, shop.tasks)
+        save_tensors(model.state_dict(), folder / "best.safetensors")
     while state.epoch < course.epochs and state.since_best < max(settings.patience, 1):
         started = time.perf_counter()
         stopped = stopped_of(state.standings)

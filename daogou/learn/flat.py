@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from daogou.artifact import MOST_VALUES
 from daogou.errors import DataError, MissingExtra
-from daogou.features.batch import FOLDS, folds_of, user_rows
-from daogou.features.store import SPLITS, Store
+from daogou.features.batch import folds_of, user_rows
+from daogou.features.store import FOLDS, SPLITS, Store
 from daogou.features.transform import Fields, Transform, as_numbers
 from daogou.features.vocab import Vocab
 from daogou.schema import Shop

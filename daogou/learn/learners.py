@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from daogou.features.batch import FOLDS
+from daogou.features.store import FOLDS
 from daogou.learn.flat import Inputs, library
 from daogou.metrics import log_loss
 

@@ -61,12 +61,15 @@ class Learner:
         self.model, self.settings, self.observe = model, settings, observe
         self.device = model.device
         self.held = [] if onto is None else hold(model, onto)
+        self.may_stay = onto is not None and onto.may_stay
+        pace = onto.pace if onto is not None else 1.0
         self.dense = dense_of(model)
         self.rows = RowAdagrad(
-            row_groups(model, l2=settings.row_l2), learning_rate=settings.row_learning_rate
+            row_groups(model, l2=settings.row_l2), learning_rate=pace * settings.row_learning_rate
         )
+        dense_rates = (pace * settings.learning_rate, pace * settings.encoder_learning_rate)
         self.adam = torch.optim.AdamW(
-            dense_groups(model, settings.learning_rate, settings.encoder_learning_rate),
+            dense_groups(model, *dense_rates),
             weight_decay=settings.weight_decay,
             fused=True,
         )

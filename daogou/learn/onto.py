@@ -1,9 +1,9 @@
 """A finished run to the start of another: all of it learns on, or a single stage is taught anew."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import torch
 from safetensors.torch import load_file
@@ -27,7 +27,9 @@ class Onto:
     Without a stage weights learn on: ``learns`` says which, `ALL` or, of the encoders, none
     (`HEADS`) or changes of low rank (`ADAPTERS`). ``pull`` draws dense weights back to the start,
     by ``rate * pull`` of the way at each step. ``beside`` is a store of the same transform, whose
-    exposures are taught too: a step of them after each step.
+    exposures are taught too: a step of them after each step. ``pace`` is a share of the learning
+    rates. If it ``may_stay`` the start is judged as an epoch that taught nothing. ``told`` is
+    what the new run's manifest says beside or instead of the own.
     """
 
     run: Path
@@ -35,6 +37,9 @@ class Onto:
     learns: str = ALL
     pull: float = 0.0
     beside: Path | None = None
+    pace: float = 1.0
+    may_stay: bool = False
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

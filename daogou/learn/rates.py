@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from daogou.features.batch import folds_of, make_batch
-from daogou.features.store import Store
+from daogou.features.store import MASSES, Store
 from daogou.learn.flat import cross_fitted
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import JointModel
@@ -80,9 +80,12 @@ def counted(store: Store, n_ids: int, stages: Sequence[int], *others: Store) -> 
     stage over all exposures where it is known, smoothed, in units of the rate of all products: that
     of all but a fold would tell the fold how many positives are its own. The unknown product is
     many products, of which nothing is said: it has no mass and the rate of all. ``others`` are
-    stores of the same ids, whose exposures count too.
+    stores of the same ids, whose exposures count too; so do those that taught before the store's.
     """
-    told = zip(*(_told(each, stages) for each in (store, *others)), strict=True)
+    told_of = [_told(each, stages) for each in (store, *others)]
+    if "earlier/item" in store.arrays:
+        told_of.append(_told_before(store, stages))
+    told = zip(*told_of, strict=True)
     ids, labels, weight, folds = (np.concatenate(each) for each in told)
     # One id more, which nobody saw: what the unknown one is told.
     mass, rates = cross_fitted(ids, labels, weight, folds, n_ids + 1)
@@ -98,3 +101,10 @@ def _told(store: Store, stages: Sequence[int]) -> tuple[Array, Array, Array, Arr
     ids = np.asarray(store["items/id"])[store["exposures/item"][at]]
     weight = np.asarray(store["exposures/weight"][at], dtype=np.float64)
     return ids, store["exposures/labels"][at][:, stages], weight, folds_of(store, at)
+
+
+def _told_before(store: Store, stages: Sequence[int]) -> tuple[Array, Array, Array, Array]:
+    """The same of what taught before, alike exposures as one of their weight."""
+    ids = np.asarray(store["items/id"])[store["earlier/item"]]
+    weight = np.asarray(store["earlier/mass"], dtype=np.float64)[:, MASSES.index("weight")]
+    return ids, store["earlier/labels"][:, stages], weight, np.asarray(store["earlier/fold"])

@@ -49,6 +49,9 @@ class Settings:
     calibration: str = "platt"  # by the validation split, when trained: none, platt or isotonic
     watch: str = "joint"  # "joint", or a task's name: whose validation loss picks the epoch
     refit: bool | None = None  # teach the validation rows too once they have chosen; None = auto
+    onward_pace: float = 0.25  # of the learning rates, where a fit goes on from a run
+    onward_half_life_days: float = 0.0  # what earlier exposures count for halves; 0 = never
+    onward_replay: float = 0.0  # share of the days before that teach once more
     min_count: int = 1  # an id or category seen less often in training is unknown
     buckets: int = 32  # quantiles of a number
     text_length: int = 0  # tokens of a title; 0 = what 99 % of the training titles need
@@ -161,7 +164,7 @@ _FROM_ONE: Final = frozenset(
         "tower",
     ]
 )
-_SHARES: Final = frozenset(("dropout", "id_dropout", "event_dropout"))
+_SHARES: Final = frozenset(("dropout", "id_dropout", "event_dropout", "onward_replay"))
 
 
 def _out_of_range(where: str, given: Settings | Shape) -> list[str]:

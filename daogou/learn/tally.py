@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from daogou.features.batch import Queries
-from daogou.features.store import Store
+from daogou.features.store import HALF_LIVES_DAYS, MASSES, Store
 from daogou.features.transform import Transform
 from daogou.model import predict
 from daogou.model.heads.match import MatchHead
@@ -20,7 +20,6 @@ from daogou.model.joint import JointModel
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
 DAY_US: Final = 86_400_000_000
-HALF_LIVES_DAYS: Final = (14.0, 3.0)  # of "taken lately" and "taken just now"
 UNTAKEN: Final = 0.1  # times that a product counts as taken before it is
 MOST_QUERIES: Final = 512  # that weigh
 MOST_IN_ALL: Final = 2**28  # scores of theirs, all of which are computed at each step
@@ -44,8 +43,9 @@ def count(model: JointModel, transform: Transform, store: Store) -> None:
 def counts_of(store: Store, transform: Transform) -> Tensor:
     """What training counted of each id row, ``[n_ids, 5]`` as `COUNTS` has them.
 
-    An event's weight halves in a half-life, counted back from the last training exposure. The
-    first four are centred logarithms of shares.
+    An event's weight halves in a half-life, counted back from the last training exposure. What
+    taught before counts too, for what it is still worth. The first four are centred logarithms of
+    shares.
     """
     first, last = store.ranges["train"]
     n_ids = transform.item_ids.n_rows
@@ -62,6 +62,11 @@ def counts_of(store: Store, transform: Transform) -> Tensor:
         *(np.bincount(item, 0.5 ** (age / half), n_ids) for half in HALF_LIVES_DAYS),
         np.bincount(ids[store["history/item"][early]], minlength=n_ids),
     ]
+    if "earlier/item" in store.arrays and labels.shape[1]:
+        before = np.asarray(store["earlier/labels"])[:, 0] == 1
+        item, mass = ids[store["earlier/item"][before]], store["earlier/mass"][before]
+        for place, name in enumerate(("worth", *HALF_LIVES_DAYS)):
+            times[place] = times[place] + np.bincount(item, mass[:, MASSES.index(name)], n_ids)
     columns = []
     for counted in times:
         log = np.log(counted.astype(np.float64) + UNTAKEN)

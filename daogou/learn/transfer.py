@@ -278,7 +278,7 @@ class _Trial:
         if "heads.funnel.out.bias" in given:  # one of the shop's own begins at its own rates
             _match_rates(self.giver.model, model)
         save_tensors(
-            {**dict(model.named_parameters()), **_measures(self.giver, model, transform)}, path
+            {**dict(model.named_parameters()), **measures(self.giver, model, transform)}, path
         )
 
     def run(self, way: str, n: int, seed: int) -> Path:
@@ -452,7 +452,7 @@ def _logit(share: float) -> float:
     return math.log(share) - math.log1p(-share)
 
 
-def _measures(giver: Artifact, model: JointModel, transform: Transform) -> dict[str, Tensor]:
+def measures(giver: Artifact, model: JointModel, transform: Transform) -> dict[str, Tensor]:
     """What the source measured its counts by, where the model counts the same; NaN elsewhere."""
     theirs, ours = (
         cast(FunnelHead, each.heads["funnel"]).meet for each in (giver.model, model)

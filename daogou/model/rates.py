@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from daogou.features.batch import FOLDS
+from daogou.features.store import FOLDS
 from daogou.model.embed import forget
 
 

@@ -10,6 +10,7 @@ from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
+from daogou.report.drift import numbers as drift_numbers
 from daogou.report.receipt import WORDS as RECEIPT_WORDS
 from daogou.report.receipt import beside_rows
 from daogou.report.relate import AFFINITY, TRANSFER
@@ -260,6 +261,16 @@ def transfers(document: Document, *, lang: str = "en") -> Table:
     table = _table(heads, numbers_from=3)
     for cells in rows:
         _row(table, *cells)
+    return table
+
+
+def drifts(document: Document, *, lang: str = "en") -> Table:
+    """One row for each thing that may have changed since a run."""
+    heads, rows = drift_numbers(document, lang=lang)
+    table = _table(heads, numbers_from=2)
+    for line, cells in zip(document["lines"], rows, strict=True):
+        _row(table, *cells)
+        table.rows[-1].style = {"far": "red", "moved": "yellow"}.get(line["verdict"])
     return table
 
 

@@ -63,6 +63,19 @@ def _orphans(engine: Engine, shop: Shop, counts: Counts, table: str) -> Iterable
         )
 
 
+def _late_events(engine: Engine, shop: Shop, counts: Counts) -> Iterable[Finding]:
+    if counts.late:
+        yield Finding(
+            "late_events",
+            "FAIL",
+            counts.late,
+            (),
+            f"{counts.late} events of the later files are older than the log of the run that the "
+            "fit goes on from; if they are in that log too they would count twice: give what came "
+            "after it, or waive this check to take them as history and labels",
+        )
+
+
 def _orphan_users(engine: Engine, shop: Shop, counts: Counts) -> Iterable[Finding]:
     return _orphans(engine, shop, counts, "users")
 
@@ -525,6 +538,7 @@ CHECKS: Final[dict[str, Check]] = {
     "orphan_users": _orphan_users,
     "orphan_items": _orphan_items,
     "duplicate_events": _duplicate_events,
+    "late_events": _late_events,
     "untimed_events": _untimed_events,
     "time_order": _time_order,
     "future_times": _future_times,

@@ -193,7 +193,7 @@ def _open(engine: Engine, shop: Shop, table: str, notes: list[str]) -> _Source:
         query = getattr(shop, table).query or f"SELECT * FROM {table}"
         types = _stage_rows(engine, relation, batches(f"{table}.path", shop.root, path, query))
     else:
-        files, form = _files(shop.root, table, path)
+        files, form = _files(shop.root, table, path, *getattr(getattr(shop, table), "more", ()))
         if form == "parquet":
             types = _view_parquet(engine, relation, table, files)
         else:
@@ -223,20 +223,25 @@ def _stage_rows(engine: Engine, relation: str, pieces: Iterator[pa.RecordBatch])
     return engine.columns(relation)
 
 
-def _files(root: Path, table: str, path: str) -> tuple[list[Path], str]:
-    """The files that a path, a glob or a folder names, sorted, and their common form."""
-    where = root / path
-    if where.is_dir():
-        found = sorted(each for each in where.rglob("*") if each.is_file() and form_of(each))
-    elif where.exists():
-        found = [where]
-    else:
-        found = sorted(Path(each) for each in glob(str(where), recursive=True))
-    if not found:
-        raise DataError(
-            f"{table}.path: no file at {where}; give a path, a glob or a folder, "
-            "relative to shop.toml"
-        )
+def _files(root: Path, table: str, *paths: str) -> tuple[list[Path], str]:
+    """The files that paths, globs or folders name, each once and sorted; and their common form."""
+    named: dict[Path, Path] = {}
+    for path in paths:
+        where = root / path
+        if where.is_dir():
+            found = sorted(each for each in where.rglob("*") if each.is_file() and form_of(each))
+        elif where.exists():
+            found = [where]
+        else:
+            found = sorted(Path(each) for each in glob(str(where), recursive=True))
+        if not found:
+            raise DataError(
+                f"{table}.{'path' if path == paths[0] else 'more'}: no file at {where}; give a "
+                "path, a glob or a folder, relative to shop.toml"
+            )
+        for each in found:
+            named.setdefault(each.resolve(), each)
+    found = list(named.values())
     forms = {form_of(each) for each in found}
     if None in forms or len(forms) > 1:
         odd = next((each for each in found if not form_of(each)), found[0])

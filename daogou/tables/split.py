@@ -36,7 +36,14 @@ class Divided:
     notes: tuple[str, ...]
 
 
-def split(engine: Engine, shop: Shop, *, validation_teaches: bool = False) -> Divided:
+def split(
+    engine: Engine,
+    shop: Shop,
+    *,
+    validation_teaches: bool = False,
+    since: str | None = None,
+    judged: bool = False,
+) -> Divided:
     """Add ``split`` to ``exposures``; make ``user_split`` and ``title_split``.
 
     By time, whole timestamps and requests together, so that the last train exposure is before the
@@ -44,7 +51,8 @@ def split(engine: Engine, shop: Shop, *, validation_teaches: bool = False) -> Di
     time. Users go by a hash of their key, items by a hash of their normalised title. A split
     column of the shop's own wins. A label whose window closes after the end of its split becomes
     missing. Where ``validation_teaches``, what is validation otherwise is train, and test is the
-    same to the row.
+    same to the row. ``since`` is a time in UTC: shares are of the exposures after it. Where all
+    are ``judged``, all are test.
 
     Raises `ConfigError` where ``[split]`` does not leave three splits, and `DataError` where a
     split column holds another word or a split has no exposure.
@@ -56,15 +64,17 @@ def split(engine: Engine, shop: Shop, *, validation_teaches: bool = False) -> Di
     censored: Mapping[str, Mapping[str, int]] = {}
     if shop.events is None:
         engine.run("ALTER TABLE exposures ADD COLUMN IF NOT EXISTS split VARCHAR")
+    elif judged:
+        _rewrite(engine, quoted("test"))
     else:
         if shop.events.split:
             dropped = _by_column(engine, shop, notes)
         elif shop.events.time:
-            cuts = _cuts(engine, shop.split)
+            cuts = _cuts(engine, shop.split, since)
             dropped = _by_time(engine, cuts)
         else:
             key = "coalesce(request, id)"
-            _rewrite(engine, _by_share(_bucket("exposure", key), shop.split))
+            _rewrite(engine, _by_share(bucket("exposure", key), shop.split))
         _check_filled(engine, shop.split)
         if validation_teaches:
             _teach_validation(engine, "exposures")
@@ -120,18 +130,21 @@ def _utc(setting: str, text: str) -> str:
     return time.isoformat(sep=" ")
 
 
-def _cuts(engine: Engine, split: Split) -> tuple[str | None, str | None]:
+def _cuts(engine: Engine, split: Split, since: str | None) -> tuple[str | None, str | None]:
     """The first moments of validation and of test; None where that split is not wanted."""
-    n = int(engine.value("SELECT count(*) FROM exposures"))
+    later = f" WHERE time > CAST({quoted(since)} AS TIMESTAMP)" if since else ""
+    n, total = engine.rows(
+        f"SELECT (SELECT count(*) FROM exposures{later}), count(*) FROM exposures"
+    )[0]
     test: str | None
     if split.test_from:
         test = _utc("test_from", split.test_from)
     else:
-        test = _cut(engine, n, split.test, before=None) if split.test else None
+        test = _cut(engine, total, split.test * n, before=None) if split.test else None
     if split.validation_from:
         validation = _utc("validation_from", split.validation_from)
     elif split.validation:
-        validation = _cut(engine, n, split.validation, before=test)
+        validation = _cut(engine, total, split.validation * n, before=test)
     else:
         validation = None
     if validation and test and validation >= test:
@@ -142,8 +155,8 @@ def _cuts(engine: Engine, split: Split) -> tuple[str | None, str | None]:
     return validation, test
 
 
-def _cut(engine: Engine, n: int, share: float, *, before: str | None) -> str:
-    """The timestamp from which about ``share`` of all ``n`` exposures lie, up to ``before``.
+def _cut(engine: Engine, n: int, wanted: float, *, before: str | None) -> str:
+    """The timestamp from which about ``wanted`` of all ``n`` exposures lie, up to ``before``.
 
     Exposures are numbered by time, so the number says how many are earlier.
     """
@@ -154,15 +167,15 @@ def _cut(engine: Engine, n: int, share: float, *, before: str | None) -> str:
                 f"SELECT count(*) FROM exposures WHERE time < CAST({quoted(before)} AS TIMESTAMP)"
             )
         )
-    wanted = end - share * n
+    start = end - wanted
     # A timestamp goes to one split as a whole: the nearest of the two borders around the share.
     starts = engine.rows(
         "SELECT min(exposure), CAST(time AS VARCHAR) FROM exposures WHERE time IN ("
-        f"SELECT time FROM exposures WHERE exposure = {min(max(int(wanted), 0), n - 1)} UNION ALL "
+        f"SELECT time FROM exposures WHERE exposure = {min(max(int(start), 0), n - 1)} UNION ALL "
         "SELECT min(time) FROM exposures WHERE time > (SELECT time FROM exposures "
-        f"WHERE exposure = {min(max(int(wanted), 0), n - 1)})) GROUP BY time ORDER BY time"
+        f"WHERE exposure = {min(max(int(start), 0), n - 1)})) GROUP BY time ORDER BY time"
     )
-    fit = [(abs(first - wanted), time) for first, time in starts if 0 < first < end]
+    fit = [(abs(first - start), time) for first, time in starts if 0 < first < end]
     if not fit:
         raise DataError(
             "split: the exposures have too few different times for train, validation and test; "
@@ -223,7 +236,7 @@ def _by_column(engine: Engine, shop: Shop, notes: list[str]) -> dict[str, int]:
             value = _whole(side, "split = 'train'")
             notes.append(f"events.split names no validation: train from {cut} on is taken")
         else:
-            carved = f"{_bucket('exposure', 'coalesce(request, id)')} < {_BUCKETS // _CARVED}"
+            carved = f"{bucket('exposure', 'coalesce(request, id)')} < {_BUCKETS // _CARVED}"
             value = f"CASE WHEN split = 'train' AND {carved} THEN 'validation' ELSE split END"
             notes.append("events.split names no validation: a tenth of train is taken by hash")
     empty = int(engine.value("SELECT count(*) FROM exposures WHERE split IS NULL"))
@@ -255,16 +268,16 @@ def _ordered_cuts(engine: Engine, notes: list[str]) -> tuple[str | None, str | N
     return first.get("validation"), first.get("test")
 
 
-def _by_share(bucket: str, split: Split) -> str:
+def _by_share(number: str, split: Split) -> str:
     test = round(split.test * _BUCKETS)
     validation = test + round(split.validation * _BUCKETS)
     return (
-        f"CASE WHEN {bucket} < {test} THEN 'test' "
-        f"WHEN {bucket} < {validation} THEN 'validation' ELSE 'train' END"
+        f"CASE WHEN {number} < {test} THEN 'test' "
+        f"WHEN {number} < {validation} THEN 'validation' ELSE 'train' END"
     )
 
 
-def _bucket(salt: str, text: str, buckets: int = _BUCKETS) -> str:
+def bucket(salt: str, text: str, buckets: int = _BUCKETS) -> str:
     """A number below ``buckets`` from a text; md5, because DuckDB's own hash changes by version."""
     return f"md5_number_lower({quoted(salt + ':')} || CAST({text} AS VARCHAR)) % {buckets}::UBIGINT"
 
@@ -281,16 +294,20 @@ def keep_latest(engine: Engine, n: int) -> None:
     start = engine.value(
         f"SELECT CAST(time AS VARCHAR) FROM exposures WHERE exposure = {oldest or 0}"
     )
-    engine.run(
-        "CREATE OR REPLACE TABLE placed AS SELECT * REPLACE ((row_number() OVER (ORDER BY exposure)"
-        " - 1)::BIGINT AS exposure) FROM exposures WHERE split IS DISTINCT FROM 'train' "
-        f"OR exposure >= {oldest or 0} ORDER BY exposure"
-    )
-    _put(engine, "placed", "exposures")
+    leave(engine, f"split IS DISTINCT FROM 'train' OR exposure >= {oldest or 0}")
     if start is not None:
         cut = f"CAST({quoted(str(start))} AS TIMESTAMP)"
         engine.run(f"CREATE OR REPLACE TABLE later AS SELECT * FROM history WHERE time >= {cut}")
         _put(engine, "later", "history")
+
+
+def leave(engine: Engine, where: str) -> None:
+    """Leave the exposures for which the SQL condition holds, numbered anew in their order."""
+    engine.run(
+        "CREATE OR REPLACE TABLE placed AS SELECT * REPLACE ((row_number() OVER (ORDER BY exposure)"
+        f" - 1)::BIGINT AS exposure) FROM exposures WHERE {where} ORDER BY exposure"
+    )
+    _put(engine, "placed", "exposures")
 
 
 def _rewrite(engine: Engine, split: str) -> int:
@@ -432,9 +449,9 @@ def _override(
     salt, text = hashed
     if column is None:
         folds, fold = shop.split.folds, shop.split.fold
-        bucket = _bucket(salt, text, folds)
+        number = bucket(salt, text, folds)
         return (
-            f"CASE {bucket} WHEN {fold} THEN 'test' WHEN {(fold + 1) % folds} THEN 'validation' "
+            f"CASE {number} WHEN {fold} THEN 'test' WHEN {(fold + 1) % folds} THEN 'validation' "
             "ELSE 'train' END"
         )
     setting, name = f"{table}.split", name_of(column)
@@ -442,5 +459,5 @@ def _override(
     if engine.value(f"SELECT count(*) FROM {table} WHERE {name} = 'validation'"):
         return name
     notes.append(f"{setting} names no validation: a tenth of train is taken by hash of the {salt}")
-    bucket = _bucket(salt, text, _CARVED)
-    return f"CASE WHEN {name} = 'train' AND {bucket} = 0 THEN 'validation' ELSE {name} END"
+    number = bucket(salt, text, _CARVED)
+    return f"CASE WHEN {name} = 'train' AND {number} = 0 THEN 'validation' ELSE {name} END"

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from daogou.errors import ConfigError
 from daogou.features.labels import fields_labels, places, text_labels, vocab_labels
-from daogou.features.merge import DOMAIN, merge, recode_store, shared, with_domain
+from daogou.features.merge import DOMAIN, grow, merge, recode_store, shared, with_domain
 from daogou.features.numeric import Numeric
 from daogou.features.store import Store
 from daogou.features.text import CHANNELS, UNKNOWN
-from daogou.features.transform import Transform
+from daogou.features.transform import Fields, LogScale, Transform
 from daogou.features.vocab import Vocab
 from tests.shops import ITEMS, N_EXPOSURES, compile_shop, item, write_shop
 
@@ -139,3 +140,47 @@ def test_a_domain_that_is_there_already_stays(source: Fitted) -> None:
     told = replace(source[0], domain="device")
     assert with_domain(told) is told
     assert places([DOMAIN], with_domain(source[0]).context.names).tolist() == [2]
+
+
+# ---- a shop a while later -----------------------------------------------------------------
+
+
+def test_old_values_keep_their_rows_and_new_ones_come_after(source: Fitted, own: Fitted) -> None:
+    grown = grow(source[0], own[0])
+    category = grown.items.coders[0]
+    assert isinstance(category, Vocab)
+    assert category.words == ("shoes", "hats", "coats")
+    assert category.counts == (1, 1, 1)  # as often as they are seen now
+    assert grown.items.coders[1] == source[0].items.coders[1]  # a price means what it meant
+    assert grown.item_ids.words == source[0].item_ids.words
+    assert grown.text is not None
+    assert source[0].text is not None
+    n = len(source[0].text.words)
+    assert list(grown.text.words)[:n] == list(source[0].text.words)
+    assert list(grown.text.words)[n:] == ["coat"]
+    assert grown.text.words["coat"] == n + 2
+    assert grow(source[0], source[0]) == source[0]
+
+
+def test_a_word_that_is_seen_no_more_keeps_its_row_and_counts_for_nothing(source: Fitted) -> None:
+    now = replace(source[0], user_ids=Vocab(("3", "2"), (5, 1)))
+    assert grow(source[0], now).user_ids == Vocab(("1", "2", "3"), (0, 1, 5))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"users": Fields((), ())}, "users: 'city' is gone; go on with what the run has"),
+        ({"users": Fields(("city", "age"), (Vocab(("a",), (1,)), Vocab((), ())))},
+         "users: 'age' is new"),
+        ({"users": Fields(("city",), (Numeric((), ()),))},
+         "users: 'city' was a category and is a number"),
+        ({"windows": (4.0, 48.0)}, r"windows: were \(4.0, 24.0\) and are \(4.0, 48.0\)"),
+        ({"value": LogScale(0.0, 1.0, 0.0, 0.0)}, "events.value: is new"),
+    ],
+)  # fmt: skip
+def test_what_is_not_the_same_shop_is_refused_by_name(
+    source: Fitted, changed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        grow(source[0], replace(source[0], **changed))

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from daogou.features.batch import FOLDS, Batch
+from daogou.features.batch import Batch
 from daogou.features.columns import Columns
+from daogou.features.store import FOLDS
 from daogou.model.embed import Fields
 from daogou.model.encoded import Encoded
 from daogou.model.group import grid_of

@@ -2,7 +2,7 @@
 
 import torch
 
-from daogou.features.batch import FOLDS
+from daogou.features.store import FOLDS
 from daogou.model.rates import Rates
 
 
