@@ -4,14 +4,17 @@
 
 Contenders take equal passes over equal rows: `central` is one fit of all tables, `alone` a fit of
 each shop, the others are federations: `fedavg`, `failing` (a shop does not answer with a chance of
-.2 each time), `poisoned` (the last shop tells ten times the opposite of what it learnt) and
-`robust` (the same with `trimmed_mean` and a bound on lengths). The test split's AUC of a stage is
-taken in each shop over the same exposures for all, and averaged over shops. OUT keeps shops, runs
-and lines, and gets ``federate.md``.
+.2 each time), `poisoned` (the last shop tells ten times the opposite of what it learnt) and three
+with `geometric_median` and a bound on lengths: `careful` (nobody lies), `robust` (the lie of
+`poisoned`) and `subtle` (the opposite at its honest length). The test split's AUC of a stage is
+taken in each shop over the same exposures for all, and averaged over shops; beside a mean over
+seeds stands the standard deviation over them. OUT keeps shops, runs and lines, and gets
+``federate.md``.
 """
 
 import argparse
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from parted import part
 from record import about, keep_line, kept_lines, show
 
@@ -38,12 +42,16 @@ FIT: Final = {
     "rows_per_step": 512, "history_length": 20, "extra_items": 64, "epochs": ROUNDS, "patience": 9,
 }  # fmt: skip
 MODEL: Final = {"text_width": 16, "text_layers": 1}
+ROBUST: Final = {"rule": "geometric_median", "norm_bound": 2.0}
 FEDERATIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     "fedavg": {},
     "failing": {},
     "poisoned": {},
-    "robust": {"rule": "trimmed_mean", "norm_bound": 2.0},
+    "careful": ROBUST,
+    "robust": ROBUST,
+    "subtle": ROBUST,
 }
+LIES: Final = {"poisoned": -10.0, "robust": -10.0, "subtle": -1.0}  # times what was learnt
 CONTENDERS: Final = ("central", "alone", *FEDERATIONS)
 
 
@@ -78,11 +86,11 @@ class Meddled(Here):
                 name for name, chance in zip(sorted(heard), chances, strict=True) if chance < 0.2
             }
             return {name: reply for name, reply in heard.items() if name not in away}
-        if self.how in ("poisoned", "robust"):
+        if self.how in LIES:
             liar = max(heard)
             reply = heard[liar]
             assert isinstance(reply, Reply)
-            lie = {name: -10 * each for name, each in reply.tensors.items()}
+            lie = {name: LIES[self.how] * each for name, each in reply.tensors.items()}
             heard[liar] = Reply(reply.document, lie)
         return heard
 
@@ -192,24 +200,38 @@ def _users(folder: Path) -> list[int]:
 
 
 def table(lines: list[Line]) -> tuple[list[str], list[list[str]]]:
-    """Mean AUC over shops and seeds of each contender, and its difference to central and fedavg."""
-    means: dict[tuple[str, str], float] = {}
-    for name in CONTENDERS:
-        for stage in STAGES:
-            own = [line.auc for line in lines if (line.contender, line.stage) == (name, stage)]
-            means[name, stage] = float(np.nanmean(own)) if own else float("nan")
+    """AUC of each contender, mean of shops and seeds, and less that of central and of fedavg."""
+    seeds = sorted({line.seed for line in lines})
+
+    def of(name: str, stage: str) -> NDArray[np.float64]:
+        return np.array([_mean(lines, (seed, name, stage)) for seed in seeds])
+
     rows = []
     for name in CONTENDERS:
         row = [name]
         for stage in STAGES:
-            value = means[name, stage]
-            row += [f"{value:.4f}"]
-            row += [f"{value - means[other, stage]:+.4f}" for other in ("central", "fedavg")]
+            row.append(_spread(of(name, stage), ".4f"))
+            row += [
+                _spread(of(name, stage) - of(other, stage), "+.4f")
+                for other in ("central", "fedavg")
+            ]
         rows.append(row)
     heading = ["contender"]
     for stage in STAGES:
         heading += [stage, "to central", "to fedavg"]
     return heading, rows
+
+
+def _mean(lines: list[Line], of: tuple[int, str, str]) -> float:
+    own = [line.auc for line in lines if (line.seed, line.contender, line.stage) == of]
+    return float(np.nanmean(own)) if own else float("nan")
+
+
+def _spread(by_seed: NDArray[np.float64], form: str) -> str:
+    known = by_seed[~np.isnan(by_seed)]
+    if not len(known):
+        return "-"
+    return f"{known.mean():{form}}" + (f" ± {known.std(ddof=1):.4f}" if len(known) > 1 else "")
 
 
 def main() -> None:
@@ -238,8 +260,8 @@ def main() -> None:
             for line in found:
                 keep_line(path, line)
             lines += found
-            title = f"{about('federate.py', [str(asked.out)])['command']}, seed {seed}"
-            show(asked.out / "federate.md", {title: table(lines)}, 120)
+            title = about("federate.py", sys.argv[1:])["command"]
+            show(asked.out / "federate.md", {title: table(lines)}, 160)
 
 
 if __name__ == "__main__":

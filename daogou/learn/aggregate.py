@@ -1,7 +1,7 @@
 """The changes that several shops made to shared weights to one change: rules of aggregation."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
+
+_WEISZFELD: Final = 100  # iterations; they are of a number a shop
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,12 @@ def mean(updates: Sequence[Update]) -> dict[str, Tensor]:
     The mean of a row is over the shops that changed it: a product that one of five shops sells
     would otherwise learn at a fifth of its rate.
     """
-    parts = [weighed(update.change, update.rows) for update in updates]
-    changes, rows = zip(*parts, strict=True)
+    return _average(updates, [update.rows for update in updates])
+
+
+def _average(updates: Sequence[Update], weights: Sequence[float]) -> dict[str, Tensor]:
+    pairs = zip(updates, weights, strict=True)
+    changes, rows = zip(*(weighed(update.change, w) for update, w in pairs), strict=True)
     return {name: over(_sum(changes, name), _sum(rows, name)) for name in updates[0].change}
 
 
@@ -102,6 +108,37 @@ def trimmed_mean(updates: Sequence[Update], trim: float) -> dict[str, Tensor]:
         kept = (place >= cut) & (place < many - cut)
         total = torch.where(kept, ordered, 0.0).sum(0)
         found[name] = total / kept.sum(0).clamp(min=1)
+    return found
+
+
+def geometric_median(updates: Sequence[Update]) -> dict[str, Tensor]:
+    """The mean change in which a shop counts the less the farther its own is from it.
+
+    Pillutla et al., "Robust Aggregation for Federated Learning", IEEE Transactions on Signal
+    Processing 2022: Weiszfeld's iterations to the point with the least sum of distances, to which
+    a far update pulls no harder than a near one. Distances weigh by rows, but by no more than the
+    round's median, since a shop that lies may lie about them. As in `mean`, a row is of the shops
+    that changed it.
+    """
+    rows = torch.tensor([update.rows for update in updates], dtype=torch.float64)
+    rows = rows.clamp(max=float(rows.quantile(0.5)))
+    gram = _gram(updates)
+    near = 1e-6 * float(gram.diagonal().sqrt().median()) + torch.finfo(torch.float32).tiny
+    weights = rows / rows.sum()
+    for _ in range(_WEISZFELD):
+        across = gram @ weights
+        square = gram.diagonal() - 2 * across + weights @ across
+        weights = rows / square.clamp(min=near**2).sqrt()
+        weights = weights / weights.sum()
+    return _average(updates, weights.tolist())
+
+
+def _gram(updates: Sequence[Update]) -> Tensor:
+    """Inner products of the updates, float64 ``[K, K]``: all that their distances need."""
+    found = torch.zeros(len(updates), len(updates), dtype=torch.float64)
+    for name in updates[0].change:
+        flat = torch.stack([update.change[name].flatten() for update in updates]).double()
+        found += flat @ flat.T
     return found
 
 
@@ -148,5 +185,11 @@ class Adam:
         return moves
 
 
-RULES: Final = ("fedavg", "fedadam", "trimmed_mean")
-SEES_EACH: Final = ("trimmed_mean",)  # rules that must see each shop's own update
+Rule = Callable[[Sequence[Update], float], dict[str, Tensor]]  # of updates, and `trim`
+RULES: Final[Mapping[str, Rule]] = {
+    "fedavg": lambda updates, trim: mean(updates),
+    "fedadam": lambda updates, trim: mean(updates),  # a gradient for `Adam`
+    "trimmed_mean": trimmed_mean,
+    "geometric_median": lambda updates, trim: geometric_median(updates),
+}
+SEES_EACH: Final = ("trimmed_mean", "geometric_median")  # must see each shop's own update

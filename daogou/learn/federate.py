@@ -23,14 +23,12 @@ from daogou.features.agree import agree
 from daogou.features.transform import Transform
 from daogou.learn import secure
 from daogou.learn.aggregate import (
-    SEES_EACH,
+    RULES,
     Adam,
     Tensors,
     Update,
     bounded,
     fits,
-    mean,
-    trimmed_mean,
 )
 from daogou.learn.fit import metadata_of, open_folder, save_tensors
 from daogou.learn.journal import append_record, keep_records
@@ -339,7 +337,7 @@ def combine(updates: list[Update], terms: Terms, adam: Adam) -> dict[str, Tensor
     """What to add to the shared weights for these updates."""
     if terms.norm_bound:
         updates = bounded(updates, terms.norm_bound)
-    moved = trimmed_mean(updates, terms.trim) if terms.rule in SEES_EACH else mean(updates)
+    moved = RULES[terms.rule](updates, terms.trim)
     return adam(moved) if terms.rule == "fedadam" else moved
 
 

@@ -2,7 +2,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from daogou.learn.aggregate import Adam, Update, bounded, fits, mean, trimmed_mean
+from daogou.learn.aggregate import (
+    RULES,
+    Adam,
+    Update,
+    bounded,
+    fits,
+    geometric_median,
+    mean,
+    trimmed_mean,
+)
 
 
 def updates(*changes: list[list[float]], rows: tuple[int, ...] = ()) -> list[Update]:
@@ -36,12 +45,61 @@ def test_a_trimmed_mean_of_a_row_counts_the_shops_that_changed_it() -> None:
     assert trimmed_mean(three, 0.4)["w"].tolist() == [[2.0], [8.0]]  # 2 shops of 3: none trimmed
 
 
+def test_a_geometric_median_has_the_least_sum_of_distances() -> None:
+    """Of the corners of a triangle that is the point from which each pair is 120 degrees apart."""
+    found = geometric_median(updates([[1.0, 1.0]], [[4.0, 1.0]], [[1.0, 5.0]]))["w"][0].double()
+    corners = torch.tensor([[1.0, 1.0], [4.0, 1.0], [1.0, 5.0]], dtype=torch.float64)
+    away = torch.nn.functional.normalize(corners - found, dim=1)
+    assert (away @ away.T)[[0, 0, 1], [1, 2, 2]].tolist() == pytest.approx([-0.5] * 3, abs=1e-5)
+
+
+def test_a_geometric_median_on_a_line_is_the_one_in_the_middle_however_far_the_last() -> None:
+    for far in (9.0, 9e6):
+        found = geometric_median(updates([[1.0]], [[2.0]], [[far]], rows=(1, 1, 1_000_000)))
+        assert found["w"].tolist() == [[pytest.approx(2.0, abs=1e-3)]]
+
+
+def test_a_geometric_median_weighs_by_rows_up_to_the_median_of_them() -> None:
+    found = geometric_median(updates([[1.0]], [[2.0]], [[3.0]], [[4.0]], rows=(10, 10, 30, 30)))
+    assert found["w"].tolist() == [[pytest.approx(3.0, abs=1e-3)]]  # 10 and 10 before it, 20 behind
+
+
+def test_distances_of_a_geometric_median_are_over_all_weights() -> None:
+    whole = [[1.0, 5.0], [2.0, -1.0], [9.0, 3.0], [4.0, 4.0]]
+    cut = [
+        Update(str(place), 1, {"a": torch.tensor([a]), "b": torch.tensor([b])})
+        for place, (a, b) in enumerate(whole)
+    ]
+    found = geometric_median(cut)
+    one = geometric_median([Update("", 1, {"w": torch.tensor(each)}) for each in whole])["w"]
+    assert torch.allclose(torch.cat([found["a"], found["b"]]), one)
+
+
+def test_a_geometric_median_of_a_row_is_of_the_shops_that_changed_it() -> None:
+    found = geometric_median(updates([[3.0], [0.0], [0.0]], [[5.0], [8.0], [0.0]]))
+    assert found["w"].tolist() == [[4.0], [8.0], [0.0]]
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+def test_the_order_of_shops_is_nothing_to_a_rule_and_where_none_differs_it_is_their_mean(
+    rule: str,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    five = [Update(str(n), n + 1, {"w": torch.randn(4, 3, generator=generator)}) for n in range(5)]
+    one, other = RULES[rule](five, 0.2)["w"], RULES[rule](five[::-1], 0.2)["w"]
+    assert torch.allclose(one, other, atol=1e-6)
+    alike = [Update(str(n), n + 1, five[0].change) for n in range(5)]
+    assert torch.allclose(RULES[rule](alike, 0.2)["w"], five[0].change["w"], atol=1e-6)
+    still = [Update(str(n), 1, {"w": torch.zeros(4, 3)}) for n in range(5)]
+    assert not RULES[rule](still, 0.2)["w"].any()
+
+
 def test_a_scalar_and_a_vector_are_weights_too() -> None:
     pair = [
         Update(str(n), 1, {"a": torch.tensor(float(n)), "b": torch.tensor([float(n), 0.0])})
         for n in (1, 3)
     ]
-    for found in (mean(pair), trimmed_mean(pair, 0.2)):
+    for found in (mean(pair), trimmed_mean(pair, 0.2), geometric_median(pair)):
         assert float(found["a"]) == 2.0
         assert found["b"].tolist() == [2.0, 0.0]
 
@@ -64,8 +122,10 @@ def test_one_liar_moves_a_robust_rule_little_and_a_mean_much() -> None:
     told = mean([*honest, liar])["w"]
     trimmed = trimmed_mean([*honest, liar], 0.2)["w"]
     cut = mean(bounded([*honest, liar], 1.0))["w"]
+    middle = geometric_median([*honest, liar])["w"]
     assert float(told.mean()) < -100
     assert float(trimmed.mean()) == pytest.approx(1.0, abs=0.15)
+    assert float(middle.mean()) == pytest.approx(1.0, abs=0.1)
     assert float(cut.mean()) == pytest.approx(0.6, abs=0.1)  # four at 1, one cut to -1
 
 
