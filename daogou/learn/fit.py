@@ -245,11 +245,18 @@ def compile_tables(
     return _compiled(shop, settings, folder, progress, cut=cut, blend=blend, seam=seam)
 
 
-def fit_tables(shop: Shop, folder: Path) -> tuple[Transform, int]:
-    """The transform that a shop's training split fits, and the rows of that split."""
+def fit_tables(
+    shop: Shop, folder: Path, *, cut: Callable[[Engine], None] | None = None
+) -> tuple[Transform, int]:
+    """The transform that a shop's training split fits, and the rows of that split.
+
+    ``cut`` takes rows out of the prepared tables first.
+    """
     settings, _ = settings_of(shop)
     folder.mkdir(exist_ok=True)
     with _prepared(shop, settings, folder) as (engine, _):
+        if cut is not None:
+            cut(engine)
         transform = _fitted(engine, shop, settings)
         counted = "SELECT count(*) FROM {} WHERE split = 'train'"
         exposures, titles = (

@@ -7,7 +7,7 @@ once for a whole batch, as training does otherwise, would mix what must be clipp
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -29,7 +29,7 @@ from daogou.model.build import Counts, Shape, build
 from daogou.model.joint import JointModel
 from daogou.schema import Task
 
-UNITS: Final = ("user", "example")
+UNITS: Final = ("user", "example", "label")
 Rows = NDArray[np.int64]
 
 
@@ -37,7 +37,7 @@ Rows = NDArray[np.int64]
 class Privacy:
     """What ``[federate.privacy]`` may say. What leaves a shop is private for each unit of it."""
 
-    unit: str = "user"  # who cannot be told: a user with all their rows, or one exposure
+    unit: str = "user"  # what cannot be told: a user with all their rows, an exposure, or a label
     noise: float = 1.0  # standard deviation, in units of clip
     clip: float = 1.0  # longest gradient of a unit
     share: float = 0.05  # chance of a unit to be in a step
@@ -46,6 +46,17 @@ class Privacy:
     budget: float = 0.0  # epsilon after which a shop gives nothing more; 0 = no bound
     learning_rate: float = 0.005  # Adam, all weights that travel
     most_rows: int = 64  # exposures that are read of a user in a step
+    epsilon: float = 0.0  # of labels, which are told by chance; the other units add it up
+
+    @property
+    def of_labels(self) -> bool:
+        """Whether it is in the labels that the noise is, and not in the steps."""
+        return self.unit == "label"
+
+    @property
+    def reads_past(self) -> bool:
+        """Whether histories may be read: what stands in a user's past are labels of theirs."""
+        return self.unit == "user"
 
 
 def privacy_of(table: Any) -> Privacy:
@@ -57,15 +68,32 @@ def privacy_of(table: Any) -> Privacy:
     for name, value in vars(asked).items():
         if isinstance(value, int | float) and not 0 <= value < math.inf:
             problems.append(f"federate.privacy.{name}: {value}; give 0 or more")
-    for name in ("clip", "steps", "most_rows"):
+    above = ["clip", "steps", "most_rows", *(["epsilon"] if asked.of_labels else [])]
+    for name in above:
         if getattr(asked, name) == 0:
             problems.append(f"federate.privacy.{name}: 0; give more than that")
+    problems += _idle(asked)
     for name, top in (("share", 1.0), ("delta", 1.0)):
         if getattr(asked, name) > top:
             problems.append(f"federate.privacy.{name}: {getattr(asked, name)}; give 1 or less")
     if problems:
         raise ConfigError("\n".join(problems))
     return asked
+
+
+def _idle(asked: Privacy) -> list[str]:
+    """What is given and says nothing beside the unit."""
+    if not asked.of_labels:
+        return [] if not asked.epsilon else [
+            f"federate.privacy.epsilon: {asked.epsilon}; is the promise of labels alone, of other "
+            "units it follows from noise, share and steps: give a budget"
+        ]  # fmt: skip
+    given = [each for each in fields(asked) if getattr(asked, each.name) != each.default]
+    return [
+        f'federate.privacy.{each.name}: says nothing where unit is "label"; leave it out'
+        for each in given
+        if each.name not in ("unit", "epsilon")
+    ]
 
 
 @dataclass(frozen=True)
@@ -93,7 +121,7 @@ def units_of(store: Store, unit: str, held: NDArray[np.bool_] | None = None) -> 
     if held is not None:
         rows, user = rows[~held[user]], user[~held[user]]
     whose = np.where(user > 0, user, store.n_users + 1 + np.arange(len(rows)))
-    if unit == "example":
+    if unit != "user":
         whose = np.arange(len(rows))
     order = np.argsort(whose, kind="stable")
     first = np.flatnonzero(np.diff(whose[order], prepend=-1))
@@ -101,7 +129,12 @@ def units_of(store: Store, unit: str, held: NDArray[np.bool_] | None = None) -> 
 
 
 def spent(privacy: Privacy, n_units: int, steps: int) -> dict[str, Any]:
-    """What so many steps have given away of each unit, as records have it."""
+    """What so many steps have given away of each unit, as records have it.
+
+    Labels are told by chance once, whatever is then made of them.
+    """
+    if privacy.of_labels:
+        return {"unit": privacy.unit, "units": n_units, "delta": 0.0, "epsilon": privacy.epsilon}
     delta = privacy.delta or 1 / max(n_units, 2)
     return {
         "unit": privacy.unit,

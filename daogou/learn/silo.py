@@ -4,7 +4,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,7 @@ from daogou.learn.journal import append_record, keep_records
 from daogou.learn.loop import Learner, Progress, quiet
 from daogou.learn.machine import device_of
 from daogou.learn.private import (
+    Privacy,
     generator,
     optimiser,
     privacy_of,
@@ -49,6 +50,7 @@ from daogou.learn.private import (
     uncounted,
     units_of,
 )
+from daogou.learn.randomised import hear, lines_of, randomised
 from daogou.learn.returning import fit_returning
 from daogou.learn.settings import settings_of
 from daogou.learn.validate import joint_score, validation_losses
@@ -56,6 +58,7 @@ from daogou.learn.variant import varied
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import JointModel
 from daogou.schema import Shop
+from daogou.tables.engine import Engine
 
 ITEMS: Final = ("union", "home")
 SPENT: Final = "its privacy budget is spent"
@@ -104,7 +107,8 @@ def terms_of(table: Any) -> Terms:
         )
     if terms.privacy is not None:
         try:
-            privacy_of(terms.privacy)
+            if privacy_of(terms.privacy).of_labels and terms.audit:
+                problems.append("federate.audit: finds users, who are public where labels are not")
         except ConfigError as error:
             problems.append(str(error))
     if problems:
@@ -151,10 +155,17 @@ class Silo:
         if not finished(self.folder, shop):
             claim(self.folder, shop, resume=True)
         _write(self.folder / "terms.json", document)
+        privacy = self._privacy
+        hides = "" if privacy is None or privacy.reads_past else privacy.unit
         if not (self.folder / "mine.json").exists():
-            transform, rows = fit_tables(shop, self.folder)
-            _write(self.folder / "mine.json", {"transform": transform.to_json(), "rows": rows})
+            transform, rows = self._fitted(shop)
+            fitted = self._without_labels(transform).to_json()
+            _write(self.folder / "mine.json", {"transform": fitted, "rows": rows, "hides": hides})
         mine = self._mine
+        if mine.get("hides", "") != hides:
+            raise ConfigError(
+                f"{self.folder}: its tables were read for other privacy; take a new folder"
+            )
         transform = told(Transform.from_json(mine["transform"]), self.key)
         return Reply(
             {
@@ -165,12 +176,25 @@ class Silo:
             }
         )
 
+    def _fitted(self, shop: Shop) -> tuple[Transform, int]:
+        """What the tables fit; where they are refused, a private shop does not say for what."""
+        try:
+            return fit_tables(shop, self.folder, cut=self._cut)
+        except DataError:
+            if self._privacy is None:
+                raise
+            raise DataError(f"{shop.name}: does not pass `daogou check`, which says why") from None
+
     def agree(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
         """Compile the tables by the transform that all agreed on."""
         agreed = Transform.from_json(document["transform"])
         used = own(agreed, Transform.from_json(self._mine["transform"]), self.key)
         compile_tables(
-            self.shop, self.folder, blend=lambda _engine, _fitted: used, progress=self.progress
+            self.shop,
+            self.folder,
+            cut=self._cut,
+            blend=lambda _engine, _fitted: used,
+            progress=self.progress,
         )
         return Reply()
 
@@ -195,7 +219,7 @@ class Silo:
 
     def train(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
         """Learn from the shop's own rows, beginning with ``sent``; what that changed of it."""
-        learner, terms = self._stand(number), self.terms
+        learner, terms, privacy = self._stand(number), self.terms, self._privacy
         masks = None
         if terms.secure:
             asked = artifact.sha256_of(sent)
@@ -203,10 +227,12 @@ class Silo:
         self._stands = _NOWHERE  # until what is learnt is kept
         self._take(learner.model, sent)
         answer: dict[str, Any] = {}
-        if terms.privacy is not None:
-            answer["privacy"] = self._train_privately(learner, number)
+        if privacy is not None and not privacy.of_labels:
+            self._train_privately(learner, number, privacy)
         else:
-            self._train(learner, number, sent)
+            self._train(learner, number)
+        if privacy is not None:
+            answer["privacy"] = self._spent()
         self._keep(number, learner, int(document.get("best", -1)))
         change = {
             name: after - sent[name].to(after.device)
@@ -217,27 +243,26 @@ class Silo:
             return Reply(answer, {secure.MASKED: secure.masked(masks, update)})
         return Reply({**answer, "rows": update.rows}, update.change)
 
-    def _train(self, learner: Learner, number: int, sent: Tensors) -> None:
+    def _train(self, learner: Learner, number: int) -> None:
         terms, seed = self.terms, self.shop.seed
         learner.pull = terms.prox
         learner.starts = self._anchors(learner) if terms.prox else []
-        _, store, _ = self._compiled()
+        store = self._taught()
         for epoch in range(number * terms.passes, (number + 1) * terms.passes):
             learner.set_rates(epoch)
             plan = without(learner.plan(store, seed, epoch), store, self._held(store))
             losses = learner.epoch(store, plan, (seed, epoch), self.progress)
         self._losses = dict(zip(self._losses, losses.tolist(), strict=True))
 
-    def _train_privately(self, learner: Learner, number: int) -> dict[str, Any]:
-        """Private steps; what all of the shop's have spent. DataError where the budget is.
+    def _train_privately(self, learner: Learner, number: int, privacy: Privacy) -> None:
+        """Private steps, counted in the ledger. DataError where the budget is spent.
 
         What is about to be given is written down first. Asked the same again, the shop draws the
         same noise and gives nothing new away; asked the same round with other weights, or after
         another past, it draws other noise and counts it, since two answers under one noise would
         have it taken off.
         """
-        privacy = privacy_of(self.terms.privacy)
-        _, store, _ = self._compiled()
+        store = self._taught()
         units = units_of(store, privacy.unit, self._held(store))
         ledger = self._ledger
         given: dict[str, int] = artifact.read_document(ledger) or {}
@@ -253,14 +278,12 @@ class Silo:
             random = generator(self._secret, place, step)
             private_step(learner, store, units, privacy, names, random)
             self.progress("steps", step + 1, given[place], f"round {number + 1}")
-        return spent(privacy, len(units), sum(given.values()))
 
     def judge(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
         """How the shared weights, beside the shop's own, do on its validation split."""
         learner = self._stand(number + 1)
         self._take(learner.model, sent)
-        _, store, _ = self._compiled()
-        length = learner.settings.history_length
+        store, length = self._taught(), learner.settings.history_length
         losses = validation_losses(learner.model, store, "validation", history_length=length)
         score = joint_score(losses)
         validation = {name: task_document(loss) for name, loss in losses.items()}
@@ -276,7 +299,7 @@ class Silo:
         if not finished(self.folder, self.shop):
             learner = self._stand(number + 1)
             self._take(learner.model, sent)
-            model = learner.model.to("cpu")
+            model = self._plain(learner.model.to("cpu"))
             trained = {"epochs": document["rounds"], "best_epoch": number + 1, "seconds": 0.0}
             tables, settings = self._compiled(), learner.settings
             store, length = tables.store, settings.history_length
@@ -293,19 +316,69 @@ class Silo:
         manifest = artifact.read_manifest(self.folder)
         said = {name: manifest["federated"][name] for name in ("privacy", "audit")}
         said["validation"] = manifest["fit"]["validation"]
+        if self._privacy is not None and self._privacy.of_labels:
+            said["validation"] = self._judged(number)
         return Reply({"run": str(self.folder), **said})
+
+    def _plain(self, model: JointModel) -> JointModel:
+        """The model as a run has it, which takes labels for what they are."""
+        transform, store, _ = self._compiled()
+        shop = self.shop
+        plain = artifact.model_of(transform, store, shop, settings_of(shop)[1])
+        plain.load_state_dict(model.state_dict())
+        return plain
+
+    def _judged(self, number: int) -> Mapping[str, Any]:
+        """What a round's judgement told; its labels were told by chance, the run's are its own."""
+        records = artifact.read_records(self.folder / "events.jsonl")
+        told = [each["validation"] for each in records if each["epoch"] == number + 1]
+        return dict(told[-1]) if told else {}
 
     # ---- what it stands on ------------------------------------------------------------------
 
     def _spent(self) -> dict[str, Any] | None:
         """What the shop has given away so far; None without privacy."""
-        if self.terms.privacy is None:
+        privacy = self._privacy
+        if privacy is None:
             return None
-        privacy = privacy_of(self.terms.privacy)
         given = artifact.read_document(self._ledger) or {}
         _, store, _ = self._compiled()
         units = units_of(store, privacy.unit, self._held(store))
         return spent(privacy, len(units), sum(given.values()))
+
+    @property
+    def _privacy(self) -> Privacy | None:
+        terms = self.terms
+        return None if terms.privacy is None else privacy_of(terms.privacy)
+
+    def _cut(self, engine: Engine) -> None:
+        """Leave no history where it would tell of what is to be private."""
+        if self._privacy is not None and not self._privacy.reads_past:
+            engine.run("DELETE FROM history")
+
+    def _without_labels(self, transform: Transform) -> Transform:
+        """The transform without what `_cut` leaves nobody to read, nor what labels fitted.
+
+        A run that knows no kind of event is told of none afterwards, which it never learnt to read.
+        """
+        privacy = self._privacy
+        if privacy is None or privacy.reads_past:
+            return transform
+        return replace(transform, actions=(), value=None if privacy.of_labels else transform.value)
+
+    def _taught(self) -> Store:
+        """What teaches and judges: the shop's store, with labels as they are told if those are.
+
+        That they are is written down first, so that none are told again by other terms.
+        """
+        transform, store, _ = self._compiled()
+        privacy = self._privacy
+        if privacy is None or not privacy.of_labels:
+            return store
+        if not self._ledger.exists():
+            _write(self._ledger, {"labels": 1}, synced=True)
+        random = generator(self._secret, "labels", privacy.epsilon)
+        return randomised(store, transform, self.shop.tasks, privacy.epsilon, random)
 
     def _held(self, store: Store) -> NDArray[np.bool_]:
         """Which user rows teach nothing, ``[U + 1]``; drawn by the shop's secret."""
@@ -358,6 +431,8 @@ class Silo:
                 f"{shop.name}: fit.pretrain_epochs: every shop would begin with another reading "
                 "of titles; leave it out"
             )
+        if terms.privacy is not None and privacy_of(terms.privacy).of_labels:
+            lines_of(shop.tasks)  # says what cannot be learnt by them
         return shop
 
     @property
@@ -393,13 +468,15 @@ class Silo:
         settings, shape = settings_of(shop)
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        transform, store, _ = self._compiled()
+        transform, store = self._compiled().transform, self._taught()
         torch.manual_seed(shop.seed)
-        terms, device = self.terms, device_of(settings.device)
-        if terms.privacy is None:
+        terms, device, privacy = self.terms, device_of(settings.device), self._privacy
+        if privacy is None or privacy.of_labels:
             model = artifact.model_of(transform, store, shop, shape)
             tally.count(model, transform, store)
             rates.count(model, store)
+            if privacy is not None:
+                hear(model, transform, store, privacy.epsilon)
             return Learner(model.to(device), settings)
         if settings.balancer != "fixed":
             raise ConfigError(
@@ -408,7 +485,7 @@ class Silo:
         learner = Learner(uncounted(transform, store, shop.tasks, shape).to(device), settings)
         named = dict(learner.model.named_parameters())
         moves = [named[name] for name in travelling(learner.model, terms)]
-        learner.adam = optimiser(moves, privacy_of(terms.privacy))
+        learner.adam = optimiser(moves, privacy)
         return learner
 
     @property
@@ -495,11 +572,15 @@ def travelling(model: JointModel, terms: Terms) -> dict[str, int]:
 
 
 def _untaught(terms: Terms) -> tuple[str, ...]:
-    """Beginnings of the names of weights that private steps would move by noise alone."""
+    """Beginnings of the names of weights that nothing private teaches.
+
+    Titles are in no private step; and profiles are read from histories.
+    """
     if terms.privacy is None:
         return ()
-    titles = ("heads.extract.",)
-    return titles if privacy_of(terms.privacy).unit == "user" else (*titles, "heads.profile.")
+    privacy = privacy_of(terms.privacy)
+    titles = () if privacy.of_labels else ("heads.extract.",)
+    return titles if privacy.reads_past else (*titles, "heads.profile.")
 
 
 def _write(path: Path, document: Mapping[str, Any], *, synced: bool = False) -> None:

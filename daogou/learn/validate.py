@@ -12,6 +12,7 @@ from daogou.features.store import SPLITS, Store
 from daogou.model import predict
 from daogou.model.heads.profile import Listed
 from daogou.model.joint import JointModel
+from daogou.model.stages.randomised import Randomised
 from daogou.schema import Task
 
 Array = NDArray[Any]
@@ -91,7 +92,12 @@ def _funnel(
         mask = labels[:, stage] >= 0
         if head.given[stage] >= 0:
             mask &= labels[:, head.given[stage]] == 1
-        p = np.clip(scores[mask, stage].astype(np.float64), _FLOOR, 1 - _FLOOR)
+        p = scores[mask, stage].astype(np.float64)
+        if isinstance(head.learnt[stage], Randomised):  # what is judged by was told by chance too
+            given = head.given[stage]
+            before = answers.chances[mask, given] if given >= 0 else np.ones_like(p)
+            p = head.learnt[stage].told(p, before)
+        p = np.clip(p, _FLOOR, 1 - _FLOOR)
         happened = labels[mask, stage] == 1
         nats = -np.log(np.where(happened, p, 1 - p))
         if not mask.any():

@@ -49,7 +49,7 @@ from daogou.metrics.paired import (
     verdict,
     verdicts,
 )
-from daogou.metrics.privacy import divergence, epsilon, membership, noise_for
+from daogou.metrics.privacy import divergence, epsilon, membership, noise_for, stray_chance
 from daogou.metrics.ranking import (
     Ranks,
     fit_ranks,
@@ -117,6 +117,7 @@ __all__ = [
     "span_f1",
     "spearman",
     "standard_error",
+    "stray_chance",
     "student_quantile",
     "value_f1",
     "value_ratio",

@@ -91,6 +91,20 @@ def noise_for(budget: float, share: float, steps: int, delta: float) -> float:
     return high
 
 
+def stray_chance(epsilon: float, outcomes: int) -> float:
+    """The chance of each outcome but the true one to be told of it by a randomised response.
+
+    ``1 / (e^epsilon + K - 1)`` of K outcomes; the true one is told with ``e^epsilon`` times that,
+    so that whatever is told is at most so many times likelier of one outcome than of another. No
+    mechanism of that promise tells the true one more often of outcomes that are alike likely
+    (Kairouz, Oh and Viswanath, "Extremal Mechanisms for Local Differential Privacy", 2014).
+
+    >>> round(stray_chance(math.log(3), 2), 12), round(stray_chance(math.log(3), 3), 12)
+    (0.25, 0.2)
+    """
+    return math.exp(-epsilon) / (1 + (outcomes - 1) * math.exp(-epsilon))
+
+
 def membership(inside: NDArray[Any], outside: NDArray[Any], at: float = 0.001) -> dict[str, float]:
     """How well low losses tell who was in training: losses ``[n]`` of those who were and were not.
 

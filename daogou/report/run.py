@@ -53,6 +53,8 @@ WORDS: Final[Mapping[str, Words]] = {
         "no row of any left it.",
         "private": "What left the shop is private for each {unit} of it: epsilon {epsilon} at "
         "delta {delta}, by {steps} steps with noise {noise}.",
+        "told": "The labels that it was learnt from were told by chance: each is private with "
+        "epsilon {epsilon}, whatever was made of them.",
         "audited": "By losses alone, who taught is told from who did not with an AUC of {auc} (0.5 "
         "tells nothing), and {tpr} of them at one false alarm in 1,000; {inside} users against "
         "{outside}.",
@@ -199,6 +201,8 @@ WORDS: Final[Mapping[str, Words]] = {
         "任何一行数据都没有离开其商店。",
         "private": "离开商店的内容对每个 {unit} 满足差分隐私：delta 为 {delta} 时 "
         "epsilon 为 {epsilon}，共 {steps} 步，噪声 {noise}。",
+        "told": "用于学习的标签均经随机化后给出：无论如何使用，每个标签都满足差分隐私，"
+        "epsilon 为 {epsilon}。",
         "audited": "仅凭损失区分谁参与过训练：AUC {auc}（0.5 表示看不出），"
         "千分之一误报时识别出 {tpr}；{inside} 位用户对 {outside} 位。",
         "above_chance": "排序明确优于随机（超出 95% 区间）：{names}。",
@@ -1007,11 +1011,12 @@ def _federated(found: Found, words: Words) -> list[str]:
     said = [words["federated"].format(shops=told["shops"], rounds=told["rounds"], best=best)]
     private, audited = told["privacy"], told["audit"]
     if private is not None:
-        numbers = {
-            "epsilon": _plain(private["epsilon"], 2), "delta": f"{private['delta']:.1e}",
-            "noise": f"{private['noise']:g}",
-        }  # fmt: skip
-        said.append(words["private"].format(**{**private, **numbers}))
+        epsilon = _plain(private["epsilon"], 2)
+        if private["unit"] == "label":
+            said.append(words["told"].format(epsilon=epsilon))
+        else:
+            numbers = {"delta": f"{private['delta']:.1e}", "noise": f"{private['noise']:g}"}
+            said.append(words["private"].format(**{**private, **numbers, "epsilon": epsilon}))
     if audited is not None:
         inside, outside = audited["users"]
         rates = {"auc": _plain(audited["auc"], 3), "tpr": _plain(audited["tpr"], 3)}

@@ -228,7 +228,12 @@ def test_a_budget_pays_for_so_many_steps() -> None:
         ({"noise": -1.0}, r"noise: -1.0; give 0 or more"),
         ({"clip": 0.0}, r"clip: 0; give more than that"),
         ({"share": 2.0}, r"share: 2.0; give 1 or less"),
-        ({"epsilon": 2.0}, r"epsilon: no 'epsilon' here"),
+        ({"epsilon": 2.0}, r"epsilon: 2.0; is the promise of labels alone"),
+        ({"unit": "label"}, r"epsilon: 0; give more than that"),
+        (
+            {"unit": "label", "epsilon": 1.0, "clip": 2.0},
+            r'clip: says nothing where unit is "label"',
+        ),
     ],
 )
 def test_a_wrong_setting_is_named(table: dict[str, Any], message: str) -> None:

@@ -260,3 +260,8 @@ def test_a_run_of_several_shops_says_what_left_them(lang: str) -> None:
     nothing = {**federated, "privacy": None, "audit": None}
     told = sentences(Found("", {**MANIFEST, "federated": nothing}), lang=lang)
     assert [each for each in told if each not in alone] == [first]
+    labels = {"unit": "label", "units": 800, "delta": 0.0, "epsilon": 2.0}
+    of_labels = {**federated, "privacy": labels, "audit": None}
+    told = sentences(Found("", {**MANIFEST, "federated": of_labels}), lang=lang)
+    (chance,) = [each for each in told if each not in [*alone, first]]
+    assert "2.00" in chance
