@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow lint audit readme venv clean
+.PHONY: demo test slow lint audit readme venv ray clean
 
 demo: venv
 	$(BIN)/daogou demo
@@ -21,6 +21,10 @@ audit: venv
 
 readme: venv
 	scripts/readme
+
+# Half a gigabyte; without it the tests of several processes skip and say so.
+ray: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
 
 venv: .venv/installed
 

@@ -8,8 +8,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -53,6 +54,11 @@ Waive = Annotated[
     list[str] | None, typer.Option("--waive", help="A check that may fail; may be repeated.")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Drives everything random.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes that share the work, by Ray.", show_default=False),
+]
+Address = Annotated[str, typer.Option(help="local: on this machine; auto: Ray's own cluster.")]
 Lang = Annotated[str, typer.Option("--lang", help="Language of what people read: en or zh.")]
 User = Annotated[str, typer.Option("--user", help="The shop's own id of a user.")]
 EditsFile = Annotated[
@@ -310,6 +316,8 @@ def fit(  # noqa: PLR0913 - one parameter per flag of the contract
         str | None, typer.Option(help="With --from: a file, glob or folder of later events.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    workers: Workers = None,
+    address: Address = "local",
     waive: Waive = None,
     sets: Sets = None,
     seed: Seed = None,
@@ -333,8 +341,16 @@ def fit(  # noqa: PLR0913 - one parameter per flag of the contract
     if shop is None:
         raise ConfigError("fit: give a shop.toml, or a run with --from")
     described = _shop(shop, sets, seed, waive)
+    if guard and workers is not None:
+        raise ConfigError("--workers: a guarded fit is many small ones; leave out --guard or this")
     with watched() as progress:
-        if guard:
+        if workers is not None:
+            from daogou.scale.train import fit_by
+
+            document = fit_by(
+                described, out, workers=workers, address=address, resume=resume, progress=progress
+            )
+        elif guard:
             document = train_guarded(
                 described, out, margin=margin, resume=resume, progress=progress
             )
@@ -509,6 +525,8 @@ def tune(  # noqa: PLR0913 - one parameter per flag of the contract
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a search, or take part in it.")
     ] = False,
+    workers: Workers = None,
+    address: Address = "local",
     sets: Sets = None,
     seed: Seed = None,
     lang: Lang = "en",
@@ -524,10 +542,16 @@ def tune(  # noqa: PLR0913 - one parameter per flag of the contract
     named = [] if objective is None else [f"tune.objective={json.dumps(objective)}"]
     described = _shop(shop, [*(sets or []), *named], seed)
     with watched() as progress:
-        document = search(
-            described, out, sampler=sampler, trials=trials, minutes=minutes, resume=resume,
-            progress=progress,
-        )  # fmt: skip
+        asked: dict[str, Any] = {
+            "sampler": sampler, "trials": trials, "minutes": minutes, "resume": resume,
+            "progress": progress,
+        }  # fmt: skip
+        if workers is not None:
+            from daogou.scale.search import tune_by
+
+            document = tune_by(described, out, workers=workers, address=address, **asked)
+        else:
+            document = search(described, out, **asked)
     terminal.show(console, terminal.trials(document, lang=language))
     answer(document)
 
@@ -843,24 +867,39 @@ def _guide(run: Path) -> Any:
 
 
 def _answer_lines(
-    path: Path, key: str, many: Callable[[list[Any]], list[Any]], size: int = _BATCH
+    path: Path,
+    key: str,
+    many: Callable[[Iterable[list[Any]]], Iterable[list[Any]]],
+    size: int = _BATCH,
 ) -> None:
-    """One answer for each line of a batch file, in order; a bad line's is its error."""
+    """One answer for each line of a batch file, in order; a bad line's is its error.
+
+    ``many`` answers blocks of questions, in order.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such file; give one with a line for each answer wanted")
     # Not str.splitlines: a title may hold characters that it, unlike JSON, takes for line ends.
     lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+    blocks: list[list[Any]] = []
+    wrong: dict[int, str] = {}
     for start in range(0, len(lines), size):
         asked: list[Any] = []
-        wrong: dict[int, str] = {}
-        for number, line in enumerate(lines[start : start + size], start + 1):
+        for number, line in enumerate(lines[start : start + size], start):
             try:
                 asked.append(_value_of(line, key))
             except ValueError as error:
-                wrong[number] = f"line {number}: {error}"
-        answers = iter(many(asked))
-        for number in range(start + 1, start + 1 + len(asked) + len(wrong)):
-            answer({"error": wrong[number]} if number in wrong else next(answers))
+                wrong[number] = f"line {number + 1}: {error}"
+        blocks.append(asked)
+    number = 0
+    for answers in many(blocks):
+        for each in answers:
+            while number in wrong:
+                answer({"error": wrong[number]})
+                number += 1
+            answer(each)
+            number += 1
+    for late in range(number, len(lines)):
+        answer({"error": wrong[late]})
 
 
 def _value_of(line: bytes, key: str) -> Any:
@@ -913,6 +952,8 @@ def recommend(  # noqa: PLR0913 - one parameter per flag of the contract
     ] = None,
     by_value: Annotated[bool, typer.Option("--by-value", help="Rank by money.")] = False,
     edits: EditsFile = None,
+    workers: Workers = None,
+    address: Address = "local",
     lang: Lang = "en",
 ) -> None:
     """The best products for a user, with reasons.
@@ -925,11 +966,22 @@ def recommend(  # noqa: PLR0913 - one parameter per flag of the contract
     }  # fmt: skip
     if (user is None) == (users is None):
         raise ConfigError("recommend: give either --user or --users")
+    if users is not None and workers is not None:
+        from daogou.scale.score import Recommending, answers_by
+
+        how = Recommending(wishes, by_value)
+        by_all = partial(answers_by, run, how=how, workers=workers, address=address)
+        _answer_lines(users, "user", by_all)
+        return
     guide = _guide(run)
     if by_value:
         guide = guide.following(by_value=True)
     if users is not None:
-        _answer_lines(users, "user", lambda asked: list(guide.recommend_many(asked, **wishes)))
+        _answer_lines(
+            users, "user", lambda blocks: (
+                list(guide.recommend_many(asked, **wishes)) for asked in blocks
+            ),
+        )  # fmt: skip
     else:
         answer(guide.recommend(user, **wishes))
 
@@ -1012,7 +1064,9 @@ def _extract_lines(guide: Any, titles: Path, threads: int) -> None:
 
     torch.set_num_threads(1)  # each thread here calls torch, whose own would wait for one another
     _answer_lines(
-        titles, "text", lambda asked: list(guide.extract_many(asked, threads=threads)),
+        titles, "text", lambda blocks: (
+            list(guide.extract_many(asked, threads=threads)) for asked in blocks
+        ),
         size=threads * _TITLES,
     )  # fmt: skip
 
@@ -1363,6 +1417,7 @@ def doctor(lang: Lang = "en") -> None:
         "ann": ("faiss",),
         "postgres": ("sqlalchemy", "psycopg"),
         "federated": ("flwr",),
+        "ray": ("ray",),
         "dev": ("pytest", "hypothesis", "mypy", "ruff", "sklearn", "scipy"),
     }
     names = ("daogou", "torch", "numpy", "duckdb", "pyarrow", "safetensors", "typer", "rich")

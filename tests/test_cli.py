@@ -536,7 +536,7 @@ def test_doctor_prints_versions_and_what_is_missing(call: Call) -> None:
     assert found["versions"]["torch"]
     assert set(found["missing"]) == {
         "balancers", "baselines", "tune", "serve", "ann", "postgres", "public", "tensorboard",
-        "mlflow", "federated", "dev",
+        "mlflow", "federated", "ray", "dev",
     }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from daogou import artifact
 from daogou.errors import ArtifactError, ConfigError, DataError
+from daogou.features.batch import Epoch
 from daogou.features.store import SPLITS, Store, compile_store, link_store, open_store
 from daogou.features.transform import Transform, fit_transform
 from daogou.learn import rates, tally
@@ -34,6 +35,7 @@ from daogou.learn.loop import Learner, Observer, Progress, quiet
 from daogou.learn.machine import device_of, fast_memory
 from daogou.learn.onto import Onto
 from daogou.learn.optimise import weights_of
+from daogou.learn.peers import ALONE, Peers
 from daogou.learn.pretrain import pretrain
 from daogou.learn.returning import fit_returning
 from daogou.learn.sampling import Standing, judged, stopped_of
@@ -54,6 +56,7 @@ class State:
     epoch: int = 0  # epochs done
     best_epoch: int = -1
     best_score: float = float("inf")
+    score: float = float("inf")  # of the last epoch
     seconds: float = 0.0
     standings: dict[str, Standing] = field(default_factory=dict)  # of families, for stop_and_go
     each: dict[str, float] = field(default_factory=dict)  # the least relative loss of each task
@@ -76,6 +79,7 @@ class _Course:
     journal: Path
     epochs: int
     tracker: Tracker | None = None
+    keep_each: bool = False  # also the weights of each task's best epoch
 
     def tell(self, record: Mapping[str, Any]) -> None:
         """Add an epoch to the journal, and let the tracker hear of it."""
@@ -83,10 +87,10 @@ class _Course:
         if self.tracker is not None:
             self.tracker.epoch(record)
 
-    def show(self, state: State, score: float, progress: Progress) -> None:
+    def show(self, state: State, progress: Progress) -> None:
         """Say to whoever waits that an epoch is done."""
         if self.tracker is not None:
-            progress("epoch", state.epoch, self.epochs, f"joint score {score:.4f}")
+            progress("epoch", state.epoch, self.epochs, f"joint score {state.score:.4f}")
         else:
             progress("refit", state.epoch, self.epochs, "with the validation rows")
 
@@ -99,7 +103,15 @@ class Tables(NamedTuple):
     prepared: Mapping[str, Any]
 
 
-def fit(
+class _Taught(NamedTuple):
+    """What came of a training: its best epoch's weights, how it went, and on which tables."""
+
+    model: JointModel
+    state: State
+    tables: Tables
+
+
+def fit(  # noqa: PLR0913 - ways to begin, and who looks on
     shop: Shop,
     run: Path | str,
     *,
@@ -109,6 +121,7 @@ def fit(
     like: Path | None = None,
     keep_each: bool = False,
     onto: Onto | None = None,
+    peers: Peers = ALONE,
 ) -> dict[str, Any]:
     """Train a shop's tasks jointly into the folder ``run`` and return what became of it.
 
@@ -129,56 +142,93 @@ def fit(
     weights are the run's; curves and weights that validation taught are the first one's, to which
     those rows were new, and so are the losses on validation that the answer tells. It begins anew,
     so with ``onto`` or ``keep_each`` it is a ConfigError.
+
+    Several ``peers`` call it alike, with one folder that all of them see. Each does its part of
+    every step, the leader alone judges and writes, and all get its answer.
     """
     run = Path(run)
+    settings, _ = settings_of(shop)
+    twice, progress = refits(shop, settings), progress if peers.leads else quiet
+    if twice and (onto is not None or keep_each):
+        raise ConfigError(
+            "fit.refit: the second training begins anew, neither onto a run nor keeping each "
+            "task's epoch; set fit.refit = false"
+        )
+    tables = peers.in_turn(
+        lambda: begin(shop, run, resume=resume or not peers.leads, progress=progress, like=like)
+    )
+    tracker = _tracker(shop, settings, run) if peers.leads else None
+    first = _Course(
+        _first_folder(shop, run), run / "events.jsonl", settings.epochs, tracker, keep_each
+    )
+    learner = partial(Learner, settings=settings, observe=observe, onto=onto, peers=peers)
+    beside = open_store(onto.beside) if onto is not None and onto.beside is not None else None
+    chosen = _taught(tables, learner, shop, first, progress, beside=beside)
+    again = None
+    if twice:
+        second = _Course(run, run / "refit.jsonl", chosen.state.best_epoch + 1)
+        anew = partial(_compiled, shop, settings, run, progress, validation_teaches=True)
+        learner = partial(Learner, settings=settings, peers=peers)
+        again = _taught(peers.in_turn(anew), learner, shop, second, progress)
+    told = onto.told if onto is not None else {}
+    answer = peers.told(_concluded(run, shop, chosen, again, told) if peers.leads else {})
+    if tracker is not None:
+        tracker.end(answer)
+    return answer
+
+
+def begin(
+    shop: Shop,
+    run: Path,
+    *,
+    resume: bool = False,
+    progress: Progress = quiet,
+    like: Path | None = None,
+) -> Tables:
+    """Make the folder of a `fit` ours and compile the tables that it teaches from.
+
+    All that is wrong with settings and tables is found here. What is there already is left so.
+    """
     settings, _ = settings_of(shop)
     if not shop.tasks:
         reasons = "; ".join(f"{family}: {why}" for family, why in shop.absent.items())
         raise ConfigError(f"no task to learn ({reasons})")
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    twice, length = refits(shop, settings), settings.history_length
-    if twice and (onto is not None or keep_each):
-        raise ConfigError(
-            "fit.refit: the second training begins anew, neither onto a run nor keeping each "
-            "task's epoch; set fit.refit = false"
-        )
     claim(run, shop, resume)
-    tracker = _tracker(shop, settings, run)
-    first = _Course(
-        run / "chosen" if twice else run, run / "events.jsonl", settings.epochs, tracker
-    )
-    first.folder.mkdir(exist_ok=True)
+    folder = _first_folder(shop, run)
+    folder.mkdir(exist_ok=True)
     if like is not None:
-        _take_over(like, first.folder)
-    tables = _compiled(shop, settings, first.folder, progress)
+        _take_over(like, folder)
+    tables = _compiled(shop, settings, folder, progress)
     _teachable(shop, tables.store)
-    learner = partial(Learner, settings=settings, observe=observe, onto=onto)
-    beside = open_store(onto.beside) if onto is not None and onto.beside is not None else None
-    model, state = _taught(
-        tables, learner, shop, first, progress, beside=beside, keep_each=keep_each
-    )
+    return tables
+
+
+def _first_folder(shop: Shop, run: Path) -> Path:
+    """Where the training that validation judges has its tables and checkpoint."""
+    return run / "chosen" if refits(shop, settings_of(shop)[0]) else run
+
+
+def _concluded(
+    run: Path, shop: Shop, chosen: _Taught, again: _Taught | None, told: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Calibrate what was taught and write the run; ``told`` is for its manifest."""
+    settings, _ = settings_of(shop)
+    length, (model, state, tables) = settings.history_length, chosen
     done = finish(model, tables.store, settings.calibration, history_length=length)
     returning = fit_returning(tables.store, tables.transform, history_length=length)
-    again = None
-    if twice:
-        chosen, second = model, _Course(run, run / "refit.jsonl", state.best_epoch + 1)
-        tables = _compiled(shop, settings, run, progress, validation_teaches=True)
-        learner = partial(Learner, settings=settings)
-        model, last = _taught(tables, learner, shop, second, progress)
-        finish_like(model, chosen, done, tables.store, history_length=length)
-        again = {"epochs": last.epoch, "seconds": round(last.seconds, 1)}
+    if again is not None:
+        model, _, tables = again
+        finish_like(model, chosen.model, done, tables.store, history_length=length)
     trained = {
         "epochs": state.epoch,
         "best_epoch": state.best_epoch + 1,
         "seconds": round(state.seconds, 1),
-        "refit": again,
+        "refit": again and {"epochs": again.state.epoch, "seconds": round(again.state.seconds, 1)},
     }
-    record: dict[str, Any] = {"returning": None if returning is None else asdict(returning)}
-    record |= onto.told if onto is not None else {}
-    answer = save_run(run, shop, model, tables, done, trained, record)
-    tracker.end(answer)
-    return answer
+    record = {"returning": None if returning is None else asdict(returning), **told}
+    return save_run(run, shop, model, tables, done, trained, record)
 
 
 def save_run(
@@ -417,8 +467,7 @@ def _taught(
     progress: Progress,
     *,
     beside: Store | None = None,
-    keep_each: bool = False,
-) -> tuple[JointModel, State]:
+) -> _Taught:
     """A model of the tables with the weights of its best epoch, on the processor.
 
     ``beside`` is a store whose exposures are taught too.
@@ -430,71 +479,96 @@ def _taught(
     tally.count(model, transform, store)
     rates.count(model, store, beside)
     model.to(device_of(settings.device))
+    learner = learner_of(model)
     with fast_memory():
-        _read_titles(model, transform, store, shop, course.folder, progress)
-        state = _train(learner_of(model), store, shop, course, progress, keep_each=keep_each)
+        if learner.peers.leads:
+            _read_titles(model, transform, store, shop, course.folder, progress)
+        learner.peers.match(model)
+        state = _train(learner, store, shop, course, progress)
     model.to("cpu")
     model.load_state_dict(load_file(course.folder / "checkpoint" / "best.safetensors"))
     settle(model)
-    return model, state
+    return _Taught(model, state, tables)
 
 
 def _train(
+    learner: Learner, store: Store, shop: Shop, course: _Course, progress: Progress
+) -> State:
+    """Epochs of steps until none is left or none helps; the best epoch's weights on disk."""
+    settings, peers = learner.settings, learner.peers
+    folder = course.folder / "checkpoint"
+    folder.mkdir(exist_ok=True)
+    state = restore_state(folder / "last.safetensors", learner)
+    if peers.leads:
+        keep_records(course.journal, lambda told: bool(told["epoch"] <= state.epoch))
+    if learner.may_stay and not state.epoch:
+        if peers.leads:
+            state.best_score = _validated(learner, store, shop)[1]
+            save_tensors(learner.model.state_dict(), folder / "best.safetensors")
+        state = peers.told(state)
+    while state.epoch < course.epochs and state.since_best < max(settings.patience, 1):
+        started = time.perf_counter()
+        plan = learner.plan(store, shop.seed, state.epoch, stopped=stopped_of(state.standings))
+        learner.set_rates(state.epoch)
+        taught = learner.epoch(store, plan, (shop.seed, state.epoch), progress)
+        if peers.leads:
+            _judge(learner, store, shop, course, state, plan, taught, started)
+        state = peers.told(state)
+        if peers.leads:
+            course.show(state, progress)
+    return state
+
+
+def _judge(
     learner: Learner,
     store: Store,
     shop: Shop,
     course: _Course,
-    progress: Progress,
-    *,
-    keep_each: bool,
-) -> State:
-    """Epochs of steps until none is left or none helps; the best epoch's weights on disk."""
+    state: State,
+    plan: Epoch,
+    taught: Tensor,
+    started: float,
+) -> None:
+    """What an epoch came to, into the state, the journal and the checkpoints.
+
+    ``taught [T]`` are its training losses, ``started`` is when it began.
+    """
     model, settings = learner.model, learner.settings
     folder = course.folder / "checkpoint"
-    folder.mkdir(exist_ok=True)
-    state = restore_state(folder / "last.safetensors", learner)
-    keep_records(course.journal, lambda told: bool(told["epoch"] <= state.epoch))
-    if learner.may_stay and not state.epoch:
-        losses = validation_losses(
-            model, store, "validation", history_length=settings.history_length
-        )
-        state.best_score = _watched(losses, settings.watch, shop.tasks)
+    with watching(model) as gates:
+        losses, score = _validated(learner, store, shop)
+    state.score = score
+    state.epoch += 1
+    if settings.sampling == "stop_and_go":
+        state.standings = judged(state.standings, shop.tasks, losses)
+    # With nothing to judge by, the last epoch counts as the best.
+    if score < state.best_score or state.best_score == float("inf"):
+        state.best_score, state.best_epoch = score, state.epoch - 1
         save_tensors(model.state_dict(), folder / "best.safetensors")
-    while state.epoch < course.epochs and state.since_best < max(settings.patience, 1):
-        started = time.perf_counter()
-        stopped = stopped_of(state.standings)
-        plan = learner.plan(store, shop.seed, state.epoch, stopped=stopped)
-        learner.set_rates(state.epoch)
-        taught = learner.epoch(store, plan, (shop.seed, state.epoch), progress)
-        with watching(model) as gates:
-            losses = validation_losses(
-                model, store, "validation", history_length=settings.history_length
-            )
-        score = _watched(losses, settings.watch, shop.tasks)
-        state.epoch += 1
-        if settings.sampling == "stop_and_go":
-            state.standings = judged(state.standings, shop.tasks, losses)
-        # With nothing to judge by, the last epoch counts as the best.
-        if score < state.best_score or state.best_score == float("inf"):
-            state.best_score, state.best_epoch = score, state.epoch - 1
-            save_tensors(model.state_dict(), folder / "best.safetensors")
-        if keep_each:
-            _keep_each(course.folder, model, losses, state)
-        state.seconds += time.perf_counter() - started
-        record = {
-            "epoch": state.epoch,
-            "score": score,
-            "seconds": state.seconds,
-            "steps": {family: plan.n_steps(family) for family in model.heads},
-            "train": dict(zip([task.name for task in shop.tasks], taught.tolist(), strict=True)),
-            "validation": {name: task_document(loss) for name, loss in losses.items()},
-            "gates": {name: use.document() for name, use in gates.items()},
-        }
-        # Before the checkpoint, so that no epoch is lost: one that is taught again is told again.
-        course.tell(record)
-        keep_state(folder / "last.safetensors", learner, state)
-        course.show(state, score, progress)
-    return state
+    if course.keep_each:
+        _keep_each(course.folder, model, losses, state)
+    state.seconds += time.perf_counter() - started
+    record = {
+        "epoch": state.epoch,
+        "score": score,
+        "seconds": state.seconds,
+        "steps": {family: plan.n_steps(family) for family in model.heads},
+        "train": dict(zip([task.name for task in shop.tasks], taught.tolist(), strict=True)),
+        "validation": {name: task_document(loss) for name, loss in losses.items()},
+        "gates": {name: use.document() for name, use in gates.items()},
+    }
+    # Before the checkpoint, so that no epoch is lost: one that is taught again is told again.
+    course.tell(record)
+    keep_state(folder / "last.safetensors", learner, state)
+
+
+def _validated(learner: Learner, store: Store, shop: Shop) -> tuple[dict[str, TaskLoss], float]:
+    """Validation losses of the tasks, and the score that picks the epoch."""
+    settings = learner.settings
+    losses = validation_losses(
+        learner.model, store, "validation", history_length=settings.history_length
+    )
+    return losses, _watched(losses, settings.watch, shop.tasks)
 
 
 def _tracker(shop: Shop, settings: Settings, run: Path) -> Tracker:

@@ -14,7 +14,15 @@ from daogou.errors import DataError
 from daogou.features.batch import Batch, Epoch, make_batch, plan_epoch
 from daogou.features.store import Store, open_store
 from daogou.learn.onto import Onto, hold
-from daogou.learn.optimise import RowAdagrad, dense_groups, dense_of, omega, row_groups
+from daogou.learn.optimise import (
+    RowAdagrad,
+    dense_groups,
+    dense_of,
+    omega,
+    row_groups,
+    weights_of,
+)
+from daogou.learn.peers import ALONE, Peers
 from daogou.learn.sampling import Sampling
 from daogou.learn.settings import Settings, balancer_of
 from daogou.learn.step import backward, heard_of
@@ -48,7 +56,8 @@ class Learner:
 
     ``dense`` are the weights of AdamW, ``rows`` the optimiser of the tables. Batches are made one
     step ahead in a thread of their own and moved to the model's device. With ``onto`` a finished
-    run's weights are the start, and one stage may learn alone, or other exposures beside.
+    run's weights are the start, and one stage may learn alone, or other exposures beside. Of
+    several ``peers`` each does its part of every step, and they change their weights alike.
     """
 
     def __init__(
@@ -57,8 +66,10 @@ class Learner:
         settings: Settings,
         observe: Observer | None = None,
         onto: Onto | None = None,
+        peers: Peers = ALONE,
     ) -> None:
         self.model, self.settings, self.observe = model, settings, observe
+        self.peers = peers
         self.device = model.device
         self.held = [] if onto is None else hold(model, onto)
         self.may_stay = onto is not None and onto.may_stay
@@ -124,11 +135,12 @@ class Learner:
         gram: Tensor | None = None
         n_funnel = 0
         others = self._others(seed)
-        for step, batch in enumerate(self.batches(store, plan)):
+        for step, batch in enumerate(self.batches(store, self.peers.part(plan))):
             if self.observe is not None:
                 self.observe(self, store, batch, Place(seed[1], step, len(plan)))
             # A step's randomness follows from its place alone, so that resuming is exact.
-            torch.manual_seed(int(np.random.SeedSequence([*seed, step]).generate_state(1)[0]))
+            place = [*seed, step, *self.peers.place]
+            torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
             families = plan.families[step] if plan.families is not None else None
             take_gram = n_funnel % self.settings.gram_every == 0
             losses, gram = self.step(batch, gram, take_gram=take_gram, families=families)
@@ -165,8 +177,9 @@ class Learner:
             )
             if not len(plan):
                 return
-            for step in range(len(plan)):
-                yield self.batch(self.beside, plan, step).to(self.device)
+            part = self.peers.part(plan)
+            for step in range(len(part)):
+                yield self.batch(self.beside, part, step).to(self.device)
 
     def step(
         self,
@@ -188,7 +201,7 @@ class Learner:
         drawn = self._random_states() if self.balancer.looks_back and balances else None
         stepped = backward(
             self.model, batch, self.static, self.balancer, gram,
-            take_gram=take_gram, families=families, learns=self.learns,
+            take_gram=take_gram, families=families, learns=self.learns, peers=self.peers,
         )  # fmt: skip
         penalty = omega(self._dense_of(families), l1=self.settings.l1, l2=self.settings.l2)
         if isinstance(penalty, Tensor):
@@ -198,6 +211,7 @@ class Learner:
                 f"the loss became {stepped.losses.tolist()}; lower fit.learning_rate and "
                 "fit.row_learning_rate, or look for extreme values with `daogou check`"
             )
+        self.peers.agree(self.dense, weights_of(self.rows))
         torch.nn.utils.clip_grad_norm_(self.dense, self.settings.clip)
         self.adam.step()
         self.rows.step()
@@ -249,7 +263,7 @@ class Learner:
             read = dict.fromkeys(self.model.heads if families is None else families, encoded)
             found = self.model.losses(read, batch, torch.ones_like(self.static))
         funnel = self.model.places.get("funnel", slice(0, 0))
-        return found.values[funnel] * heard_of(self.static[funnel])
+        return self.peers.mean(found.values[funnel]) * heard_of(self.static[funnel])
 
     def batches(self, store: Store, plan: Epoch) -> Iterator[Batch]:
         """The plan's batches in order, each made while the step before it runs."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from daogou.balance import Balancer
 from daogou.features.batch import Batch
+from daogou.learn.peers import ALONE, Peers
 from daogou.model.encoded import Encoded
 from daogou.model.joint import JointModel
 
@@ -21,7 +22,7 @@ class Stepped:
     gram: Tensor | None
 
 
-def backward(
+def backward(  # noqa: PLR0913 - what a step depends on, all of it
     model: JointModel,
     batch: Batch,
     static: Tensor,
@@ -31,6 +32,7 @@ def backward(
     take_gram: bool = True,
     families: Collection[str] | None = None,
     learns: Tensor | None = None,
+    peers: Peers = ALONE,
 ) -> Stepped:
     """Fill ``.grad`` of every weight for one batch; the caller owns the optimisers.
 
@@ -42,6 +44,7 @@ def backward(
     the balancer one without a label: it steers no other's weight. ``families`` are those to teach,
     None = all: the heads of the others do not run, and none of their weights gets a gradient.
     ``learns [T]`` is 0 for tasks that do not even learn their own layers; None = none such.
+    Of several ``peers`` each has a part of the batch; they weigh tasks by what all of them saw.
     """
     encoded = model.encode(batch)
     taught = model.heads if families is None else [each for each in model.heads if each in families]
@@ -49,17 +52,20 @@ def backward(
     weights = static.clone()
     found = model.losses(leaves, batch, weights)
     funnel = model.places["funnel"] if "funnel" in leaves else slice(0, 0)
+    losses = peers.mean(found.values.detach())
     balanced = found.values[funnel]
     heard = heard_of(static[funnel])
     if len(balanced):
         if balancer.needs_gram and take_gram and found.shared is not None:
             weights[funnel] = 1.0
-            taken = balancer.take(balanced, found.shared) * heard[:, None] * heard
+            # Each row's gradient is 1 / peers.n of what its own process takes it for, squared here.
+            taken = peers.mean(balancer.take(balanced, found.shared)) / peers.n
+            taken = taken * heard[:, None] * heard
             gram = taken if gram is None else (gram + taken) / 2
-        weights[funnel] = static[funnel] * balancer(balanced.detach() * heard, gram)
+        weights[funnel] = static[funnel] * balancer(losses[funnel] * heard, gram)
     (found.values if learns is None else found.values * learns).sum().backward()
     _shared_backward(encoded, leaves)
-    return Stepped(found.values.detach(), weights, gram)
+    return Stepped(losses, weights, gram)
 
 
 def heard_of(static: Tensor) -> Tensor:

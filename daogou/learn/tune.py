@@ -104,8 +104,7 @@ def tune(
     shop, folder = judged_by_validation(shop), Path(folder)
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     tuning, space, objective = tuning_of(shop)
-    _check_call(shop, space, sampler, trials, minutes)
-    _claim(folder, shop, sampler, resume)
+    begin(shop, folder, sampler=sampler, trials=trials, minutes=minutes, resume=resume)
     settings, _ = settings_of(shop)
     if settings.threads:  # what proposes trials computes as in a process that has fitted one
         torch.set_num_threads(settings.threads)
@@ -124,6 +123,21 @@ def tune(
     finally:
         held.close()
     return document
+
+
+def begin(
+    shop: Shop,
+    folder: Path,
+    *,
+    sampler: str,
+    trials: int,
+    minutes: float | None = None,
+    resume: bool = False,
+) -> None:
+    """Check what is asked and make the folder this search's."""
+    shop = judged_by_validation(shop)
+    _check_call(shop, tuning_of(shop)[1], sampler, trials, minutes)
+    _claim(folder, shop, sampler, resume)
 
 
 def _check_call(shop: Shop, space: Space, sampler: str, trials: int, minutes: float | None) -> None:

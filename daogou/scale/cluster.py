@@ -1,0 +1,62 @@
+"""Ray for as long as a block runs: a cluster that is there, or one of this machine alone."""
+
+import importlib.util
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from daogou.errors import ConfigError, MissingExtra, unknown
+
+ADDRESSES: Final = ("local", "auto")
+
+
+@contextmanager
+def cluster(address: str, workers: int) -> Iterator[Any]:
+    """The module `ray`, connected.
+
+    ``local`` starts a cluster of this machine with a processor for each of the ``workers``, and
+    ends it; ``auto`` takes the one that ``ray start`` or ``RAY_ADDRESS`` names. Raises MissingExtra
+    without Ray and ConfigError where no cluster answers.
+    """
+    check_call(address, workers)
+    # Ray tells its makers what it is used for unless it is told not to.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray = ray_module()
+    if ray.is_initialized():
+        yield ray
+        return
+    said: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        said |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
+    else:
+        said |= {"address": "auto"}
+    try:
+        ray.init(**said)
+    except ConnectionError as error:
+        raise ConfigError(
+            f"--address auto: no cluster of Ray answers ({error}); `ray start --head` makes one, "
+            "--address local needs none"
+        ) from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def check_call(address: str, workers: int) -> None:
+    """ConfigError unless both mean something."""
+    if address not in ADDRESSES:
+        raise ConfigError(f"--address: {unknown(address, ADDRESSES)}")
+    if workers < 1:
+        raise ConfigError(f"--workers: {workers}; give 1 or more")
+
+
+def ray_module() -> Any:
+    """`ray`, or MissingExtra with what to install."""
+    if importlib.util.find_spec("ray") is None:
+        raise MissingExtra("--workers needs ray, which is not installed; pip install 'daogou[ray]'")
+    import ray
+
+    return ray

@@ -1,0 +1,107 @@
+"""A shop to a trained run by several processes, which Ray Train starts, watches and restarts."""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from daogou import artifact
+from daogou.errors import DaogouError, DataError
+from daogou.learn.fit import begin, fit
+from daogou.learn.loop import Progress, quiet
+from daogou.learn.peers import Group
+from daogou.learn.settings import settings_of
+from daogou.scale.cluster import cluster
+from daogou.scale.told import followed, teller
+from daogou.schema import Shop
+
+_PATIENCE: Final = 24 * 3600  # seconds that the others wait while the leader judges or writes
+_TOLD: Final = "progress"  # a folder in the run, while it is trained
+
+
+def fit_by(
+    shop: Shop,
+    run: Path | str,
+    *,
+    workers: int,
+    address: str = "local",
+    resume: bool = False,
+    failures: int = 3,
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """`fit` by so many processes; returns what it returns and leaves the same kind of run.
+
+    Every step reads what it reads in one process, each process a part of it, and gradients are
+    averaged: of tables only touched rows travel. ``run`` and the shop's tables lie where all of
+    them see them. Tables are compiled here, before any process starts. When one dies, all start
+    again from the last whole epoch, up to ``failures`` times; after that, or after a kill of
+    everything, ``resume`` goes on there.
+
+    Raises what `fit` raises, MissingExtra without Ray, ConfigError where no cluster answers, and
+    DataError where processes die more often.
+    """
+    run = Path(run).resolve()
+    with cluster(address, workers) as ray:
+        begin(shop, run, resume=resume, progress=progress)
+        with followed(run / _TOLD, progress):
+            try:
+                _trainer(ray, shop, run, workers, failures).fit()
+            except ray.train.TrainingFailedError as error:
+                raise _cause(error, run) from None
+            finally:
+                shutil.rmtree(run / "ray", ignore_errors=True)
+    answer: dict[str, Any] = artifact.read_document(run / "manifest.json")["fit"]
+    return answer
+
+
+def _trainer(ray: Any, shop: Shop, run: Path, workers: int, failures: int) -> Any:
+    """Ray Train's description of it all."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    settings, _ = settings_of(shop)
+    on_gpu = settings.device.startswith("cuda")
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    return TorchTrainer(
+        _work,
+        train_loop_config={"shop": shop, "run": run},
+        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo", timeout_s=_PATIENCE),
+        scaling_config=ScalingConfig(
+            num_workers=workers,
+            use_gpu=on_gpu,
+            resources_per_worker={"CPU": max(settings.threads, 1)} | ({"GPU": 1} if on_gpu else {}),
+        ),
+        run_config=RunConfig(
+            name="ray", storage_path=str(run), failure_config=FailureConfig(max_failures=failures)
+        ),
+    )
+
+
+def _work(said: Mapping[str, Any]) -> None:
+    """What each process runs."""
+    if torch.cuda.is_available():
+        from ray.train.torch import get_device
+
+        torch.cuda.set_device(get_device())
+    if (said["run"] / "manifest.json").exists():
+        return  # a process died after all was done
+    group = Group()
+    fit(
+        said["shop"], said["run"], resume=True, progress=teller(said["run"] / _TOLD, group.rank),
+        peers=group,
+    )  # fmt: skip
+
+
+def _cause(error: Exception, run: Path) -> DaogouError:
+    """What went wrong in some process, as one process would have said it."""
+    for each in getattr(error, "worker_failures", {}).values():
+        for cause in (each, getattr(each, "cause", None), each.__cause__):
+            if isinstance(cause, DaogouError):
+                return cause
+    return DataError(
+        f"{run}: processes died again and again ({str(error).splitlines()[0]}); what is whole is "
+        "kept: see to their memory and disk, and go on with --resume"
+    )

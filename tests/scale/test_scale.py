@@ -1,0 +1,170 @@
+"""Ray with two processes on this machine: the same runs, answers and searches as one process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from daogou.artifact import read_document
+from daogou.config import read_shop
+from daogou.errors import ArtifactError, ConfigError, DataError
+from daogou.guide import Guide
+from daogou.learn.fit import fit
+from daogou.scale.cluster import cluster
+from daogou.scale.score import Recommending, answers_by
+from daogou.scale.search import tune_by
+from daogou.scale.train import fit_by
+from daogou.schema import Shop
+from daogou.tables.simulate import simulate
+
+pytest.importorskip("ray", reason="pip install 'daogou[ray]'")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own
+
+QUICK = ("fit.epochs=4", "fit.patience=4", "fit.rows_per_step=256", "fit.history_length=10")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> Iterator[Any]:
+    """One cluster for all tests, since each takes seconds to start."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with cluster("local", 2) as module:
+        yield module
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    folder = tmp_path_factory.mktemp("scale") / "shop"
+    simulate(folder, "easy", seed=3, users=200, items=150, exposures=4_000)
+    return read_shop(folder, QUICK)
+
+
+@pytest.fixture(scope="module")
+def one(shop: Shop) -> Path:
+    """The run of one process."""
+    run = shop.root.parent / "one"
+    fit(shop, run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def two(shop: Shop) -> Path:
+    """The run of two."""
+    run = shop.root.parent / "two"
+    fit_by(shop, run, workers=2)
+    return run
+
+
+def weights(run: Path) -> dict[str, Any]:
+    return load_file(run / "model.safetensors")
+
+
+def same(one: Path, other: Path) -> bool:
+    mine, others = weights(one), weights(other)
+    return set(mine) == set(others) and all(mine[name].equal(others[name]) for name in mine)
+
+
+def losses(run: Path) -> dict[str, float]:
+    told = read_document(run / "manifest.json")["fit"]["validation"]
+    return {name: each["loss"] / each["constant"] for name, each in told.items() if each["n"] > 50}
+
+
+def test_one_worker_trains_what_one_process_trains(shop: Shop, one: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
+    answer = fit_by(shop, tmp_path / "run", workers=1, progress=lambda what, *_: heard.append(what))
+    assert same(one, tmp_path / "run")
+    assert answer["validation"] == read_document(one / "manifest.json")["fit"]["validation"]
+    assert {"prepare", "epoch"} <= set(heard)
+
+
+def test_two_workers_leave_a_run_as_one_process_does(one: Path, two: Path) -> None:
+    files = [sorted(each.name for each in run.iterdir()) for run in (one, two)]
+    assert files[0] == files[1]
+    assert not same(one, two)  # what is dropped is drawn by each for itself
+    for name, loss in losses(one).items():
+        assert losses(two)[name] == pytest.approx(loss, abs=0.1), name
+
+
+def test_a_worker_that_is_killed_changes_nothing(shop: Shop, two: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    killed: list[int] = []
+
+    def kill() -> None:
+        """The first worker that is seen after the first epoch, in the midst of the second."""
+        journal = run / "events.jsonl"
+        while not (journal.exists() and journal.stat().st_size):
+            time.sleep(0.01)
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            if b"RayTrainWorker" in process.read_bytes() and not killed:
+                killed.append(int(process.parent.name))
+                os.kill(killed[0], signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    fit_by(shop, run, workers=2)
+    assert killed
+    assert same(two, run)
+    epochs = [json.loads(line)["epoch"] for line in (run / "events.jsonl").open()]
+    assert epochs == [1, 2, 3, 4]
+
+
+def test_what_is_wrong_is_said_before_anything_starts(shop: Shop, two: Path) -> None:
+    with pytest.raises(ArtifactError, match="holds a finished run"):
+        fit_by(shop, two, workers=2)
+    with pytest.raises(ConfigError, match="--workers: 0; give 1 or more"):
+        fit_by(shop, two, workers=0)
+    with pytest.raises(ConfigError, match=r"--address: no 'atuo' here \(did you mean 'auto'\?\)"):
+        fit_by(shop, two, workers=2, address="atuo")
+
+
+def test_a_worker_says_what_one_process_would(shop: Shop, tmp_path: Path) -> None:
+    wild = read_shop(shop.root, [*QUICK, "fit.learning_rate=1e30", "fit.clip=1e30"])
+    with pytest.raises(DataError, match=r"the loss became .*lower fit.learning_rate"):
+        fit_by(wild, tmp_path / "run", workers=2, failures=0)
+
+
+def test_answers_by_several_are_those_of_one_in_order(shop: Shop, one: Path) -> None:
+    users = [str(user) for user in range(1, 41)] + ["nobody"]
+    blocks = [users[start : start + 6] for start in range(0, len(users), 6)]
+    found = [
+        answer
+        for block in answers_by(one, blocks, Recommending({"k": 3}), workers=2)
+        for answer in block
+    ]
+    wanted = list(Guide.load(one).recommend_many(users, k=3))
+    assert [each["user"] for each in found] == users
+    for mine, other in zip(found, wanted, strict=True):
+        assert [item["item"] for item in mine["items"]] == [item["item"] for item in other["items"]]
+
+
+def test_a_search_by_two_ends_with_all_its_trials(shop: Shop, tmp_path: Path) -> None:
+    quick = read_shop(
+        shop.root, [*QUICK, "fit.epochs=1", "tune.space.fit.learning_rate={low=0.001, high=0.01}"]
+    )
+    document = tune_by(quick, tmp_path / "search", workers=2, sampler="random", trials=4)
+    assert [each["state"] for each in document["trials"]] == ["finished"] * 4
+    assert (tmp_path / "search" / "best" / "manifest.json").exists()
+    assert not (tmp_path / "search" / "progress").exists()
+
+
+def test_the_command_starts_a_cluster_of_its_own(shop: Shop, one: Path, tmp_path: Path) -> None:
+    users = tmp_path / "users.txt"
+    users.write_text("1\n\n2\n")
+    found = [
+        subprocess.run(
+            [sys.executable, "-m", "daogou", "recommend", one, "--users", users, *flags],
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for flags in ([], ["--workers", "2"])
+    ]  # fmt: skip
+    answers = [[json.loads(line) for line in each.splitlines()] for each in found]
+    assert answers[0][1] == {"error": "line 2: empty"} and len(answers[0]) == 3
+    for one_answer, other in zip(*answers, strict=True):
+        assert one_answer | {"request_id": ""} == other | {"request_id": ""}
