@@ -371,6 +371,7 @@ def _finish(
         "validation": {name: one["validation"] for name, one in done.items()},
         "privacy": {name: one["privacy"] for name, one in done.items()},
         "audit": {name: one["audit"] for name, one in done.items()},
+        "canaries": {name: one["canaries"] for name, one in done.items()},
         "unfinished": sorted(set(shops.names) - set(done)),
         "shared": sum(each.numel() for each in led.weights.values()),
     }

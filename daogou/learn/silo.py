@@ -22,6 +22,7 @@ from daogou.features.transform import Transform
 from daogou.learn import rates, secure, tally
 from daogou.learn.aggregate import RULES, SEES_EACH, Tensors, Update
 from daogou.learn.audit import audit, without
+from daogou.learn.canary import Coins, ask, invented, joined
 from daogou.learn.finish import finish
 from daogou.learn.fit import (
     State,
@@ -83,6 +84,7 @@ class Terms:
     privacy: Mapping[str, Any] | None = None  # what leaves a shop is private: `Privacy`
     audit: float = 0.0  # share of each shop's users who teach nothing, to ask who was in it
     secure: bool = False  # the server learns the sum of the shops' updates, and none of them
+    canaries: int = 0  # invented exposures, of which a half teach, to ask which
 
 
 def terms_of(table: Any) -> Terms:
@@ -196,6 +198,8 @@ class Silo:
             blend=lambda _engine, _fitted: used,
             progress=self.progress,
         )
+        if self.terms.canaries:
+            self._canaries()  # says what they lack before anybody learns
         return Reply()
 
     def begin(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
@@ -247,7 +251,7 @@ class Silo:
         terms, seed = self.terms, self.shop.seed
         learner.pull = terms.prox
         learner.starts = self._anchors(learner) if terms.prox else []
-        store = self._taught()
+        store = self._with_canaries()
         for epoch in range(number * terms.passes, (number + 1) * terms.passes):
             learner.set_rates(epoch)
             plan = without(learner.plan(store, seed, epoch), store, self._held(store))
@@ -262,13 +266,12 @@ class Silo:
         another past, it draws other noise and counts it, since two answers under one noise would
         have it taken off.
         """
-        store = self._taught()
+        store, ledger = self._with_canaries(), self._ledger
         units = units_of(store, privacy.unit, self._held(store))
-        ledger = self._ledger
         given: dict[str, int] = artifact.read_document(ledger) or {}
         place = f"{number}:{artifact.sha256_of(state_of(learner))}"
         others = sum(steps for at, steps in given.items() if at != place)
-        given[place] = given.get(place) or steps_left(privacy, len(units), others)
+        given[place] = given.get(place) or steps_left(privacy, self._n_units(privacy), others)
         if not given[place]:
             raise DataError(SPENT)
         # Were it lost to a power cut, what is given below would be given again as if it were new.
@@ -304,17 +307,19 @@ class Silo:
             tables, settings = self._compiled(), learner.settings
             store, length = tables.store, settings.history_length
             found = audit(model, store, self._held(store), history_length=length)
+            proved = self._proved(model)
             done = finish(model, store, settings.calibration, history_length=length)
             returning = fit_returning(store, tables.transform, history_length=length)
+            told = {"privacy": self._spent(), "audit": found, "canaries": proved}
             record: dict[str, Any] = {
-                "federated": {**document, "privacy": self._spent(), "audit": found},
+                "federated": {**document, **told},
                 "returning": None if returning is None else asdict(returning),
             }
             save_run(self.folder, self.shop, model, tables, done, trained, record)
             shutil.rmtree(self.folder / "states", ignore_errors=True)
             self._learner, self._stands = None, -1
         manifest = artifact.read_manifest(self.folder)
-        said = {name: manifest["federated"][name] for name in ("privacy", "audit")}
+        said = {name: manifest["federated"].get(name) for name in ("privacy", "audit", "canaries")}
         said["validation"] = manifest["fit"]["validation"]
         if self._privacy is not None and self._privacy.of_labels:
             said["validation"] = self._judged(number)
@@ -342,9 +347,12 @@ class Silo:
         if privacy is None:
             return None
         given = artifact.read_document(self._ledger) or {}
+        return spent(privacy, self._n_units(privacy), sum(given.values()))
+
+    def _n_units(self, privacy: Privacy) -> int:
+        """How many the promise is about; canaries are not."""
         _, store, _ = self._compiled()
-        units = units_of(store, privacy.unit, self._held(store))
-        return spent(privacy, len(units), sum(given.values()))
+        return len(units_of(store, privacy.unit, self._held(store)))
 
     @property
     def _privacy(self) -> Privacy | None:
@@ -379,6 +387,39 @@ class Silo:
             _write(self._ledger, {"labels": 1}, synced=True)
         random = generator(self._secret, "labels", privacy.epsilon)
         return randomised(store, transform, self.shop.tasks, privacy.epsilon, random)
+
+    def _canaries(self) -> tuple[Store, Coins]:
+        """The invented exposures, with labels as they are, and which of them teach.
+
+        Where labels are what is private all do, since it is what came of them that is asked.
+        """
+        transform, store, _ = self._compiled()
+        n, random = self.terms.canaries, generator(self._secret, "canaries")
+        canaries = invented(store, transform, self.shop.tasks, n, random)
+        teach = torch.randint(2, (n,), generator=random).numpy() == 1
+        return canaries, teach | (self._privacy is not None and self._privacy.of_labels)
+
+    def _with_canaries(self) -> Store:
+        """What teaches, with those of the invented exposures that do at the end of training."""
+        store, privacy = self._taught(), self._privacy
+        if not self.terms.canaries:
+            return store
+        canaries, teach = self._canaries()
+        if privacy is not None and privacy.of_labels:
+            transform, random = self._compiled().transform, generator(self._secret, "their labels")
+            canaries = randomised(canaries, transform, self.shop.tasks, privacy.epsilon, random)
+        return joined(store, canaries, np.flatnonzero(teach))
+
+    def _proved(self, model: JointModel) -> dict[str, Any] | None:
+        """What a finished model's chances of the canaries prove; None without any."""
+        if not self.terms.canaries:
+            return None
+        canaries, teach = self._canaries()
+        given, privacy = self._spent(), self._privacy
+        n = len(units_of(self._compiled().store, "user"))
+        delta = float(given["delta"]) if given is not None else 1 / max(n, 2)
+        of_labels = privacy is not None and privacy.of_labels
+        return ask(model, canaries, None if of_labels else teach, delta)
 
     def _held(self, store: Store) -> NDArray[np.bool_]:
         """Which user rows teach nothing, ``[U + 1]``; drawn by the shop's secret."""

@@ -49,7 +49,16 @@ from daogou.metrics.paired import (
     verdict,
     verdicts,
 )
-from daogou.metrics.privacy import divergence, epsilon, membership, noise_for, stray_chance
+from daogou.metrics.privacy import (
+    audited,
+    chance_of,
+    divergence,
+    epsilon,
+    least_epsilon,
+    membership,
+    noise_for,
+    stray_chance,
+)
 from daogou.metrics.ranking import (
     Ranks,
     fit_ranks,
@@ -76,11 +85,13 @@ __all__ = [
     "auc",
     "auc_interval",
     "auc_replicates",
+    "audited",
     "average_precision",
     "bias_corrected_calibration_error",
     "bootstrap",
     "calibration_error",
     "ceiling_auc",
+    "chance_of",
     "combine",
     "delta_m",
     "divergence",
@@ -93,6 +104,7 @@ __all__ = [
     "hit_rate_at",
     "holm",
     "leak_alarm",
+    "least_epsilon",
     "log_error",
     "log_loss",
     "macro_auc",

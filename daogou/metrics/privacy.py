@@ -18,6 +18,8 @@ from daogou.metrics.binary import auc
 
 ORDERS: Final = tuple(range(2, 513))  # of the Rényi divergence
 _MOST_NOISE: Final = 1e6
+_SHARES: Final = (1, 2, 4, 8)  # of canaries one in so many is guessed
+_CONFIDENCE: Final = 0.95
 
 
 def epsilon(
@@ -121,3 +123,69 @@ def membership(inside: NDArray[Any], outside: NDArray[Any], at: float = 0.001) -
     # The bar that no more than the share of those who were not passes.
     bar = np.sort(outside)[int(at * len(outside))]
     return {"auc": auc(scores, was == 1), "tpr": float((inside < bar).mean())}
+
+
+def audited(scores: NDArray[Any], was: NDArray[np.bool_], delta: float) -> dict[str, Any]:
+    """What guesses of coins ``was [m]`` prove, by scores ``[m]`` that are high where heads are.
+
+    The surest are guessed, as many of the highest to be heads as of the lowest to be tails: all of
+    them, a half, a quarter and an eighth. ``epsilon`` is the largest that any of these proves, by
+    ``right`` of ``guesses``, with a ``confidence`` that all four share; ``auc`` is of all scores.
+    """
+    tries = [_guessed(scores, was, delta, share) for share in _SHARES]
+    best = max(tries, key=lambda one: one["epsilon"])
+    found = auc(np.asarray(scores), np.asarray(was))
+    return {"auc": found, "canaries": len(scores), "confidence": _CONFIDENCE, **best}
+
+
+def _guessed(
+    scores: NDArray[Any], was: NDArray[np.bool_], delta: float, share: int
+) -> dict[str, Any]:
+    each = len(scores) // (2 * share)
+    order = np.argsort(scores, kind="stable")
+    right = int(was[order[len(order) - each :]].sum() + (~was[order[:each]]).sum())
+    error = (1 - _CONFIDENCE) / len(_SHARES)
+    bound = least_epsilon(right, 2 * each, len(scores), delta, error)
+    return {"epsilon": bound, "right": right, "guesses": 2 * each}
+
+
+def least_epsilon(right: int, guesses: int, canaries: int, delta: float, error: float) -> float:
+    """The largest epsilon that so many right guesses refute, but with a chance of ``error``.
+
+    0 where they refute none.
+
+    >>> round(least_epsilon(10, 10, 10, 0.0, 0.05), 2)  # 0.05^(1/10) = 0.741 of guesses are right
+    1.05
+    """
+    low, high = 0.0, 1.0
+    if chance_of(right, guesses, canaries, low, delta) > error:
+        return 0.0
+    while chance_of(right, guesses, canaries, high, delta) <= error:
+        low, high = high, 2 * high
+    for _ in range(40):
+        middle = (low + high) / 2
+        if chance_of(right, guesses, canaries, middle, delta) <= error:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def chance_of(right: int, guesses: int, canaries: int, epsilon: float, delta: float) -> float:
+    """At most so likely are so many right guesses where (epsilon, delta) is true, or more.
+
+    Each canary is in with a chance of one half. Theorem 5.2 of Steinke, Nasr and Jagielski,
+    "Privacy Auditing with One (1) Training Run", NeurIPS 2023: right guesses are as the heads of a
+    coin of chance ``e^epsilon / (1 + e^epsilon)``, but for ``2 m delta`` times the steepest mean
+    slope of their tail.
+    """
+    k = np.arange(guesses + 1)
+    log_choose = math.lgamma(guesses + 1) - np.array(
+        [math.lgamma(each + 1) + math.lgamma(guesses - each + 1) for each in k]
+    )
+    # Of k heads, with log q = -log(1 + e^-epsilon) and log(1 - q) = log q - epsilon.
+    masses = np.exp(log_choose - guesses * np.log1p(np.exp(-epsilon)) - (guesses - k) * epsilon)
+    tail = float(masses[right:].sum())
+    below = np.cumsum(masses[:right][::-1])
+    slope = float((below / np.arange(1, right + 1)).max(initial=0.0))
+    return min(tail + 2 * canaries * delta * slope, 1.0)

@@ -58,6 +58,9 @@ WORDS: Final[Mapping[str, Words]] = {
         "audited": "By losses alone, who taught is told from who did not with an AUC of {auc} (0.5 "
         "tells nothing), and {tpr} of them at one false alarm in 1,000; {inside} users against "
         "{outside}.",
+        "canaries": "Of {canaries} exposures that never were, {right} of {guesses} guesses about "
+        "them were right (AUC {auc}): that proves an epsilon of at least {epsilon}, at "
+        "{confidence} % confidence.",
         "above_chance": "Ranks better than chance, beyond its 95 % interval: {names}.",
         "not_above_chance": "Not surely better than chance: {names}. More positives in the test "
         "split would tell.",
@@ -205,6 +208,8 @@ WORDS: Final[Mapping[str, Words]] = {
         "epsilon 为 {epsilon}。",
         "audited": "仅凭损失区分谁参与过训练：AUC {auc}（0.5 表示看不出），"
         "千分之一误报时识别出 {tpr}；{inside} 位用户对 {outside} 位。",
+        "canaries": "对 {canaries} 条虚构曝光作出的 {guesses} 次猜测中 {right} 次正确"
+        "（AUC {auc}）：以 {confidence}% 的置信度证明 epsilon 至少为 {epsilon}。",
         "above_chance": "排序明确优于随机（超出 95% 区间）：{names}。",
         "not_above_chance": "尚不能确定优于随机：{names}。测试集中需要更多正样本才能判断。",
         "worse_than_constant": "在验证集上不优于对所有样本给出同一个常数答案：{names}。"
@@ -1021,6 +1026,13 @@ def _federated(found: Found, words: Words) -> list[str]:
         inside, outside = audited["users"]
         rates = {"auc": _plain(audited["auc"], 3), "tpr": _plain(audited["tpr"], 3)}
         said.append(words["audited"].format(**rates, inside=inside, outside=outside))
+    proved = told.get("canaries")  # runs of before ask none
+    if proved is not None:
+        numbers = {
+            "auc": _plain(proved["auc"], 3), "epsilon": _plain(proved["epsilon"], 2),
+            "confidence": f"{100 * proved['confidence']:.0f}",
+        }  # fmt: skip
+        said.append(words["canaries"].format(**{**proved, **numbers}))
     return said
 
 

@@ -150,7 +150,9 @@ class Heard(Here):
         return replies
 
 
-def together(folder: Path, shops: Mapping[str, Shop], privacy: Mapping[str, Any]) -> Heard:
+def together(
+    folder: Path, shops: Mapping[str, Shop], privacy: Mapping[str, Any] | None, **terms: Any
+) -> Heard:
     """A federation of two rounds whose shops have secrets of their own that are always the same."""
     silos = {}
     for name, shop in shops.items():
@@ -167,7 +169,7 @@ def together(folder: Path, shops: Mapping[str, Shop], privacy: Mapping[str, Any]
 
     heard.ask = with_secrets  # type: ignore[method-assign]
     (folder / "shops").mkdir(parents=True)
-    lead(heard, folder, {**QUICK, "federate": {"rounds": 2, "privacy": privacy}})
+    lead(heard, folder, {**QUICK, "federate": {"rounds": 2, "privacy": privacy, **terms}})
     return heard
 
 

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from daogou.errors import ConfigError
-from daogou.metrics.privacy import divergence, epsilon, membership, noise_for
+from daogou.metrics.privacy import (
+    audited,
+    chance_of,
+    divergence,
+    epsilon,
+    least_epsilon,
+    membership,
+    noise_for,
+)
 
 
 def test_a_published_case_is_met() -> None:
@@ -69,3 +77,32 @@ def test_losses_by_hand() -> None:
     assert found["tpr"] == 0.5  # below 1.0, which one of ten others is: -1 and 0.5
     assert found["auc"] == pytest.approx((10 + 9 + 0 + 8.5) / 40)
     assert math.isnan(membership(np.array([]), outside)["auc"])
+
+
+def test_guesses_of_a_coin_that_epsilon_bends_are_a_binomial_by_hand() -> None:
+    # A coin of 3/4 (epsilon = log 3): two or three of three heads are 27/64 + 27/64.
+    assert chance_of(2, 3, 3, math.log(3), 0.0) == pytest.approx(54 / 64)
+    # One head or none is 10/64, one alone 9/64: the steepest mean slope below two is 9/64.
+    assert chance_of(2, 3, 5, math.log(3), 0.01) == pytest.approx(54 / 64 + 2 * 5 * 0.01 * 9 / 64)
+    assert chance_of(3, 3, 10_000, 1.0, 1.0) == 1.0
+
+
+def test_a_proof_needs_more_right_guesses_than_luck_has() -> None:
+    assert least_epsilon(50, 100, 100, 0.0, 0.05) == 0.0
+    proved = [least_epsilon(right, 100, 100, 0.0, 0.05) for right in (60, 75, 90, 100)]
+    assert proved == sorted(proved) and proved[0] > 0
+    assert least_epsilon(90, 100, 100, 1e-3, 0.05) < proved[2]
+    assert chance_of(75, 100, 100, proved[1], 0.0) == pytest.approx(0.05)
+
+
+def test_a_randomised_response_is_hardly_ever_proved_to_give_more_than_it_does() -> None:
+    rng = np.random.default_rng(0)
+    true, too_much, found = 1.0, 0, []
+    for _ in range(200):
+        was = rng.random(200) < 0.5
+        told = was ^ (rng.random(200) > 1 / (1 + math.exp(-true)))
+        one = audited(told + 1e-6 * rng.random(200), was, 0.0)
+        too_much += one["epsilon"] > true
+        found.append(one["epsilon"])
+    assert too_much <= 10  # a twentieth
+    assert np.median(found) > 0.5

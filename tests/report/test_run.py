@@ -260,6 +260,13 @@ def test_a_run_of_several_shops_says_what_left_them(lang: str) -> None:
     nothing = {**federated, "privacy": None, "audit": None}
     told = sentences(Found("", {**MANIFEST, "federated": nothing}), lang=lang)
     assert [each for each in told if each not in alone] == [first]
+    proved = {"auc": 0.75, "canaries": 200, "confidence": 0.95, "epsilon": 0.876, "right": 41,
+              "guesses": 50}  # fmt: skip
+    told = sentences(
+        Found("", {**MANIFEST, "federated": {**nothing, "canaries": proved}}), lang=lang
+    )
+    (canaries,) = [each for each in told if each not in [*alone, first]]
+    assert all(each in canaries for each in ("200", "41", "50", "0.750", "0.88", "95"))
     labels = {"unit": "label", "units": 800, "delta": 0.0, "epsilon": 2.0}
     of_labels = {**federated, "privacy": labels, "audit": None}
     told = sentences(Found("", {**MANIFEST, "federated": of_labels}), lang=lang)
