@@ -138,20 +138,21 @@ def _sealed(number: int, mask: str, share: str, secret: str) -> dict[str, str]:
 def give_shares(folder: Path, number: int, keys: Keys, secret: str, least: int) -> dict[str, str]:
     """For each other shop, so that it alone can read it, its part in taking off the masks.
 
-    DataError where the keys are not all of shops, too few, or without the shop's own.
+    DataError where the keys are not all of shops, too few, without the shop's own, or others than
+    when it was asked before.
     """
     here = _round(folder, number)
-    here.keys = {name: dict(each) for name, each in keys.items()}
-    here.needed = enough(len(keys), least)
+    needed = enough(len(keys), least)
     for name, each in keys.items():
         if each != _sealed(number, each.get("mask", ""), each.get("share", ""), secret):
             raise DataError(f"the keys of {name} have not the seal of the shops' secret")
-    if len({each["mask"] for each in keys.values()}) < len(keys) or len(keys) < here.needed:
-        raise DataError(f"{len(keys)} shops for a sum of {here.needed} or more, each by its keys")
+    if len({each["mask"] for each in keys.values()}) < len(keys) or len(keys) < needed:
+        raise DataError(f"{len(keys)} shops for a sum of {needed} or more, each by its keys")
     names = [name for name, each in keys.items() if each["mask"] == here.own["mask"][1]]
-    if not names or here.seed:
-        raise DataError("its keys are not among those of the sum, or have served")
-    here.name, here.seed = names[0], _text(secrets.token_bytes(32))
+    if not names or (here.seed and here.keys != keys):
+        raise DataError("its keys are not among those of the sum, or serve for another")
+    here.name, here.keys, here.needed = names[0], {n: dict(k) for n, k in keys.items()}, needed
+    here.seed = here.seed or _text(secrets.token_bytes(32))
     shamir = _flower().shamir
     seeds = shamir.create_shares(_bytes(here.seed), here.needed, len(keys))
     privates = shamir.create_shares(here.own["mask"][0].encode(), here.needed, len(keys))

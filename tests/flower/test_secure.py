@@ -87,6 +87,18 @@ def test_the_sum_of_the_rest_is_found_when_a_shop_goes_away_on_the_way(
     assert close(the.unmasked(vectors, [update.shop for update in rest]), mean(rest))
 
 
+def test_questions_that_are_asked_again_get_answers_that_fit(
+    tmp_path: Path, updates: dict[str, Update]
+) -> None:
+    the = Sum(tmp_path)
+    the.shares["east"] = secure.give_shares(the.folders["east"], 0, the.keys, SECRET, 1)
+    first = {name: the.masked(update) for name, update in updates.items()}
+    vectors = {name: the.masked(update) for name, update in updates.items()}
+    assert all(torch.equal(first[name], vectors[name]) for name in NAMES)
+    the.unmasked(vectors, NAMES)
+    assert close(the.unmasked(vectors, NAMES), mean(list(updates.values())))
+
+
 def test_a_masked_update_tells_nothing_of_it(tmp_path: Path, updates: dict[str, Update]) -> None:
     """Masked, one vector of zeros and one of an update have the same even spread of bits."""
     nothing = {name: torch.zeros_like(each) for name, each in WEIGHTS.items()}
@@ -171,6 +183,10 @@ def refusals() -> dict[str, tuple[Callable[[Sum], object], str]]:
         }
         return again.masked(Update("east", 1, WEIGHTS))
 
+    def other(the: Sum) -> object:
+        keys = {name: the.keys[name] for name in NAMES[:3]}
+        return secure.give_shares(the.folders["east"], 0, keys, SECRET, 1)
+
     return {
         "keys without the seal of the shops": (forged, "the keys of west have not the seal"),
         "keys of another round": (old, "the keys of west have not the seal"),
@@ -179,6 +195,7 @@ def refusals() -> dict[str, tuple[Callable[[Sum], object], str]]:
         "to help with two sums": (twice, "gave its shares for another sum"),
         "to use masks twice": (reused, "another question under the same masks"),
         "a sum that it is not in": (outside, "its keys are not among those of the sum"),
+        "to be in another sum under the same keys": (other, "or serve for another"),
         "shares of one who was told of others": (parted, "north was told of other shops"),
     }
 
