@@ -306,31 +306,40 @@ def _summed(shops: Shops, led: Lead, terms: Terms) -> Learnt:
     shares = {name: r.document for name, r in asked("shares", {"keys": keys}, {}).items()}
     said = {"best": led.standing.best_round, "shares": shares}
     heard = asked("train", said, led.weights)
-    length = len(secure.encode(Update("", 1, led.weights)))
-    vectors = {}
+    vectors = _vectors(heard, led.weights, left_out)
+    whose = {"summed": sorted(vectors), "away": sorted(set(shares) - set(vectors))}
+    needed = secure.enough(len(keys), terms.least)
+    moved = void = None
+    try:
+        if len(vectors) < needed:
+            raise DataError(f"{len(vectors)} shops are in the sum, {needed} are needed")
+        helped = _asked(shops, led, dict(left_out), "unmask", whose, {})
+        if len(helped) < needed:
+            raise DataError(f"{len(helped)} shops help to take masks off, {needed} are needed")
+        told = [reply.document for reply in helped.values()]
+        total = secure.unmasked(vectors, {name: keys[name] for name in shares}, told)
+        moved = secure.decode(total, led.weights)
+    except DataError as error:
+        void = str(error)
+    if moved is not None and terms.rule == "fedadam":
+        moved = led.adam(moved)
+    documents = {name: reply.document for name, reply in heard.items()}
+    return Learnt(moved, documents, left_out, {"summed": whose["summed"], "void": void})
+
+
+def _vectors(
+    heard: Mapping[str, Reply], weights: Tensors, left_out: dict[str, str]
+) -> dict[str, Tensor]:
+    """The masked updates of those who sent one of these weights."""
+    length = len(secure.encode(Update("", 1, weights)))
+    found = {}
     for name, reply in heard.items():
         vector = reply.tensors.get(secure.MASKED)
         if vector is None or vector.dtype != torch.int64 or vector.shape != (length,):
             left_out[name] = "not of the shared weights"
         else:
-            vectors[name] = vector
-    learnt = Learnt(None, {n: r.document for n, r in heard.items()}, left_out)
-    learnt.told = {"summed": sorted(vectors), "void": None}
-    needed = secure.enough(len(keys), terms.least)
-    try:
-        if len(vectors) < needed:
-            raise DataError(f"{len(vectors)} shops are in the sum, {needed} are needed")
-        whose = {"summed": sorted(vectors), "away": sorted(set(shares) - set(vectors))}
-        told = [reply.document for reply in asked("unmask", whose, {}).values()]
-        if len(told) < needed:
-            raise DataError(f"{len(told)} shops help to take masks off, {needed} are needed")
-        total = secure.unmasked(vectors, {name: keys[name] for name in shares}, told)
-        moved = secure.decode(total, led.weights)
-    except DataError as error:
-        learnt.told["void"] = str(error)
-    else:
-        learnt.moved = led.adam(moved) if terms.rule == "fedadam" else moved
-    return learnt
+            found[name] = vector
+    return found
 
 
 def combine(updates: list[Update], terms: Terms, adam: Adam) -> dict[str, Tensor]:

@@ -324,6 +324,7 @@ def test_a_round_without_enough_shops_is_void_and_the_next_is_not(tmp_path: Path
     assert [record["used"] for record in records] == [False, False, False, False, True]
     voids = [record["void"] for record in records]
     assert voids[2] == "1 shops are in the sum, 2 are needed"
+    assert not records[3]["left_out"]  # both are in the sum that nobody knows
     assert voids[3:] == ["1 shops help to take masks off, 2 are needed", None]
     assert records[0]["left_out"] == {
         "east": "1 shops for a sum of 2 or more, each by its keys", "west": "no answer",
