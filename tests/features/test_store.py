@@ -32,7 +32,7 @@ from daogou.features.store import (
 )
 from daogou.features.transform import Transform
 from daogou.schema import Shop
-from daogou.tables import Engine, prepare
+from daogou.tables import Engine, Seam, prepare
 from tests.shops import (
     EVENTS,
     ITEMS,
@@ -151,6 +151,34 @@ def test_what_was_shown_is_kept_for_profiles_alone(tmp_path: Path) -> None:
     assert toml != TOML
     _, store = compile_shop(write_shop(tmp_path, toml=toml))
     assert "shown/item" not in store.arrays
+
+
+def test_what_users_were_shown_runs_on_where_a_fit_goes_on(made: Made, tmp_path: Path) -> None:
+    """Exposures that teach no more were shown all the same, and what they came to is counted."""
+    transform, store = made
+    toml = TOML.split("[split]", maxsplit=1)[0] + "[split]\nvalidation = 0\ntest = 0\n"
+    shop = write_shop(tmp_path / "shop", toml=toml)
+    seam = Seam(str(START + timedelta(hours=80)), str(START + timedelta(hours=120)))
+    with Engine(threads=1) as engine:
+        prepare(engine, shop, seam=seam)
+        later = compile_store(engine, shop, transform, tmp_path / "store")
+    for name in ("shown/item", "shown/time", "shown/start", "history/time", "users/start"):
+        assert later[name].tolist() == store[name].tolist(), name
+    assert later["exposures/time"].tolist() == [us(60), us(100), us(200), us(200)]
+    assert "earlier/item" not in store.arrays
+    rows = store.item_rows
+    found = zip(later["earlier/item"].tolist(), later["earlier/labels"].tolist(), strict=True)
+    assert sorted(found) == sorted(
+        [(rows["10"], [1, 1]), (rows["11"], [0, 0]), (rows["10"], [0, 0]), (rows["11"], [1, 0])]
+    )
+    # Whole days halve; the end of training is hour 200 here.
+    of = {tuple(pair): mass for *pair, mass in zip(
+        later["earlier/item"].tolist(), map(tuple, later["earlier/labels"].tolist()),
+        later["earlier/mass"].tolist(), strict=True,
+    )}  # fmt: skip
+    mass = of[rows["11"], (1, 0)]
+    assert mass[:2] == [1.0, 1.0]
+    assert mass[2:] == pytest.approx([0.5 ** (170 / 24 / 14), 0.5 ** (170 / 24 / 3)], rel=1e-6)
 
 
 def test_gold_titles_are_tagged_and_split(made: Made) -> None:

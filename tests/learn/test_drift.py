@@ -59,6 +59,16 @@ def test_the_index_of_many_rows_is_what_it_is_by_hand() -> None:
     assert Shares.from_json(now.to_json()).covariance.tolist() == now.covariance.tolist()
 
 
+def test_the_covariance_of_single_rows_is_the_multinomial_s() -> None:
+    place = np.repeat([0, 1, 2], [20, 30, 50])
+    found = shares_of(("a", "b", "c"), place, np.arange(100))
+    p = np.array([0.2, 0.3, 0.5])
+    np.testing.assert_allclose(found.covariance, (np.diag(p) - np.outer(p, p)) / 99)
+    # A hundred users who come twice each say as much as if they had come once.
+    twice = shares_of(("a", "b", "c"), np.tile(place, 2), np.tile(np.arange(100), 2))
+    np.testing.assert_allclose(twice.covariance, found.covariance)
+
+
 @pytest.mark.parametrize(("whole_users", "least", "most"), [(True, 0.01, 0.1), (False, 0.3, 1.0)])
 def test_without_drift_alarms_are_as_rare_as_they_are_said_to_be(
     whole_users: bool, least: float, most: float

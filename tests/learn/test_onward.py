@@ -79,6 +79,7 @@ def test_old_ids_keep_their_rows_to_the_bit_and_new_ones_begin_as_the_unknown(
     n = before.transform.user_ids.n_rows
     assert now.transform.user_ids.n_rows > n  # some users came later
     assert now.transform.user_ids.words[: n - 1] == before.transform.user_ids.words
+    assert min(now.transform.user_ids.counts) > 0  # also of who has not come since
     old, new = before.model.user.ids.weight, now.model.user.ids.weight
     assert torch.equal(new[:n], old)
     assert torch.equal(new[n:], old[:1].expand(len(new) - n, -1))

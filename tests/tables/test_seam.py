@@ -122,7 +122,8 @@ def test_events_of_several_paths_are_read_and_no_file_twice(tmp_path: Path) -> N
     for name, events in (("first", EVENTS[:9]), ("later", EVENTS[9:])):
         write_shop(tmp_path, toml=WHOLE, events=events)
         (tmp_path / "events.parquet").rename(tmp_path / f"{name}.parquet")
-    paths = '"first.parquet"\nmore = ["later.parquet", "[fl]*.parquet"]'
+    again = f"../{tmp_path.name}/later.parquet"
+    paths = f'"first.parquet"\nmore = ["later.parquet", "{again}", "[fl]*.parquet"]'
     toml = WHOLE.replace('"events.parquet"', paths)
     (tmp_path / "shop.toml").write_text(toml, encoding="utf-8")
     with prepared(read_shop(tmp_path)) as (_, counts):
