@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -52,6 +53,7 @@ FEDERATIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     "subtle": ROBUST,
 }
 LIES: Final = {"poisoned": -10.0, "robust": -10.0, "subtle": -1.0}  # times what was learnt
+_HOUR_US: Final = 3_600_000_000
 CONTENDERS: Final = ("central", "alone", *FEDERATIONS)
 
 
@@ -65,6 +67,17 @@ class Line:
     stage: str
     auc: float
     positives: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a shop has of the whole: its users, and when its log ends, before the whole's does.
+
+    A label whose window closes later is known to the whole log alone, and is asked of nobody.
+    """
+
+    users: frozenset[str]
+    end_us: int
 
 
 class Meddled(Here):
@@ -103,9 +116,9 @@ def overrides() -> list[str]:
 
 
 def judged(
-    run: Path, contender: str, seed: int, whose: Mapping[str, set[str]] | None = None
+    run: Path, contender: str, seed: int, parts: Mapping[str, Part] | None = None
 ) -> list[Line]:
-    """The lines of a run: of its own shop, or of each shop's users in it."""
+    """The lines of a run: of its own shop, or of all that is asked of each shop."""
     loaded = artifact.load(run, verify=False)
     store, model = loaded.store, loaded.model
     said = answers_of(
@@ -118,8 +131,13 @@ def judged(
         if question.name not in STAGES:
             continue
         user = np.array([keys.get(row, "") for row in question.user.tolist()])
-        for shop, users in (whose or {run.name: set(user.tolist())}).items():
-            asked = question.only(np.isin(user, list(users)))
+        for shop, has in parts.items() if parts else [(run.name, None)]:
+            asked = question
+            if has is not None:
+                assert loaded.shop.events is not None
+                known = has.end_us - loaded.shop.events.window_of(question.name) * _HOUR_US
+                time = store["exposures/time"][question.rows]
+                asked = question.only(np.isin(user, list(has.users)) & (time <= known))
             value = asked.judge(said[question.name])
             found.append(Line(seed, contender, shop, question.name, value.value, value.positives))
     return found
@@ -152,11 +170,11 @@ def federated(folder: Path, out: Path, name: str, seed: int) -> list[Line]:
     return [line for each in shops for line in judged(run / "shops" / each, name, seed)]
 
 
-def central(whole: Path, out: Path, seed: int, whose: Mapping[str, set[str]]) -> list[Line]:
+def central(whole: Path, out: Path, seed: int, parts: Mapping[str, Part]) -> list[Line]:
     run = out / "central"
     shutil.rmtree(run, ignore_errors=True)
     fit(read_shop(whole, [*overrides(), f"seed={seed}"]), run)
-    return judged(run, "central", seed, whose)
+    return judged(run, "central", seed, parts)
 
 
 def alone(folder: Path, out: Path, seed: int) -> list[Line]:
@@ -170,8 +188,8 @@ def alone(folder: Path, out: Path, seed: int) -> list[Line]:
     return lines
 
 
-def made(out: Path, exposures: int, n: int, seed: int) -> tuple[Path, Path, dict[str, set[str]]]:
-    """The whole shop, the folder of its parts, and whose users each has."""
+def made(out: Path, exposures: int, n: int, seed: int) -> tuple[Path, Path, dict[str, Part]]:
+    """The whole shop, the folder of its parts, and what each has of it."""
     whole, parts = out / "whole", out / "shops"
     if not parts.exists():
         shutil.rmtree(whole, ignore_errors=True)
@@ -182,11 +200,11 @@ def made(out: Path, exposures: int, n: int, seed: int) -> tuple[Path, Path, dict
             _without_titles(place)
         _without_titles(whole / "shop.toml")
         (out / "parting").rename(parts)
-    users = {
-        place.parent.name: set(map(str, _users(place.parent)))
-        for place in sorted(parts.glob("*/shop.toml"))
-    }
-    return whole, parts, users
+    return (
+        whole,
+        parts,
+        {place.parent.name: _part(place.parent) for place in parts.glob("*/shop.toml")},
+    )
 
 
 def _without_titles(toml: Path) -> None:
@@ -194,9 +212,11 @@ def _without_titles(toml: Path) -> None:
     toml.write_text(toml.read_text("utf-8") + "\n[tasks.extract]\nenabled = false\n", "utf-8")
 
 
-def _users(folder: Path) -> list[int]:
-    found: list[int] = pq.read_table(folder / "users.parquet")["user_id"].to_pylist()
-    return found
+def _part(folder: Path) -> Part:
+    users = pq.read_table(folder / "users.parquet")["user_id"].to_pylist()
+    with duckdb.connect() as db:
+        last = f"SELECT epoch_us(max(ts::TIMESTAMP)) FROM '{folder}/events.parquet'"
+        return Part(frozenset(map(str, users)), int(db.execute(last).fetchall()[0][0]))
 
 
 def table(lines: list[Line]) -> tuple[list[str], list[list[str]]]:
@@ -248,15 +268,15 @@ def main() -> None:
     for seed in range(asked.seeds):
         out = asked.out / f"seed{seed}"
         out.mkdir(exist_ok=True)
-        whole, parts, users = made(out, asked.exposures, asked.shops, seed)
+        whole, folder, parts = made(out, asked.exposures, asked.shops, seed)
         ways: dict[str, Callable[[], list[Line]]] = {
-            "central": lambda: central(whole, out, seed, users),  # noqa: B023 - called at once
-            "alone": lambda: alone(parts, out, seed),  # noqa: B023
+            "central": lambda: central(whole, out, seed, parts),  # noqa: B023 - called at once
+            "alone": lambda: alone(folder, out, seed),  # noqa: B023
         }
         for name in asked.only:
             if any((line.seed, line.contender) == (seed, name) for line in lines):
                 continue
-            found = ways[name]() if name in ways else federated(parts, out, name, seed)
+            found = ways[name]() if name in ways else federated(folder, out, name, seed)
             for line in found:
                 keep_line(path, line)
             lines += found
