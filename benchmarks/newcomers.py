@@ -3,7 +3,8 @@
 The ways of `daogou.learn.meta` against the model as it is, which knows a newcomer by content and by
 what they did. Half of the users (products) teach, with the validation split as what is asked; the
 other half is judged on the test split. A newcomer is one whose id is unknown and of whom only the
-latest so many events (exposures of a product) before the split are known.
+latest so many events (exposures of a product) before the split are known. The model as it is served
+counts those of a product (`daogou.guide.newcomers`); the other ways read what it says without that.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,6 +19,9 @@ from torch import Tensor
 from daogou.artifact import Artifact
 from daogou.features.batch import make_batch
 from daogou.features.store import Store
+from daogou.guide.heard import Heard, chances_of
+from daogou.guide.newcomers import with_heard
+from daogou.guide.score import fit_scorer
 from daogou.learn.judge import Question, questions
 from daogou.learn.meta import (
     Groups,
@@ -62,6 +66,7 @@ class _Side:
     support: Groups
     query: Groups
     content: Tensor  # [G, C]
+    lift: Tensor  # [G]: what the model, as it is served, is told of a product's exposures
     rows: Array  # exposures asked, in the order of the query's rows that are no padding
 
 
@@ -130,8 +135,25 @@ def _side(run: Artifact, kind: str, n_events: int, split: str, part: int) -> _Si
         _padded(run, changed, kind, support),
         _padded(run, changed, kind, query),
         _content(run, changed, kind, query),
+        _lift(run, changed, groups, support) if kind == "item" else torch.zeros(len(groups)),
         np.concatenate(query),
     )
+
+
+def _lift(run: Artifact, store: Store, groups: Array, support: list[Array]) -> Tensor:
+    """What serving adds to the logit of a click, from these exposures of new products, ``[G]``."""
+    stages = [task.name for task in chances_of(run.shop.tasks)]
+    labels = store["exposures/labels"][:, [run.transform.stages.index(each) for each in stages]]
+    heard = {}
+    for group, rows in zip(groups.tolist(), support, strict=True):
+        told = labels[rows]
+        before = np.column_stack([np.ones(len(rows)), told[:, :-1]]) == 1
+        heard[group] = Heard(
+            len(rows), tuple((before & (told >= 0)).sum(0)), tuple((before & (told == 1)).sum(0))
+        )
+    scorer = with_heard(fit_scorer(replace(run, store=store)), heard, 0)
+    assert scorer.items.lift is not None
+    return scorer.items.lift[groups, stages.index("click")]
 
 
 def _group_of(store: Store, kind: str) -> Array:
@@ -245,7 +267,7 @@ def _content(run: Artifact, store: Store, kind: str, rows: list[Array]) -> Tenso
 
 def _ways(teach: _Side, judged: _Side) -> dict[str, Array]:
     """Each way's scores of the rows that are asked; what is chosen is chosen by who teaches."""
-    scores: dict[str, Tensor] = {"model": judged.query.offsets}
+    scores: dict[str, Tensor] = {"model": judged.query.offsets + judged.lift[:, None]}
     n_features = teach.query.features.shape[2]
     _, variance = fit_variance(teach.support, teach.query, _SCALES, torch.ones(n_features))
     posterior = laplace(judged.support, variance)

@@ -170,6 +170,7 @@ class GuideSetting:
     bought_days: float = 0.0  # leave out what the user bought within so many days
     seen_days: float = 0.0  # leave out what the user did anything with
     approximate_from: int = 300_000  # products from which matching need not compare every one
+    count_new: bool = True  # a new product's chances follow what became of it
 
 
 @dataclass(frozen=True)

@@ -293,14 +293,20 @@ def _item_variants(
     names: list[tuple[str, object]] = [
         (f"item.{name}", catalogue.value(name, row)) for name in transform.items.names
     ]
+    heard = scorer.newcomers.heard.get(row) if scorer.newcomers is not None else None
     names += [
-        ("item.id", catalogue.keys[row] if item_id else None),
+        ("item.heard", heard.said(scorer.stages))
+        if heard
+        else ("item.id", catalogue.keys[row] if item_id else None),
         (f"item.{catalogue.title or 'text'}", title),
     ]
     # Without its id a product is none of those in the history.
-    same = torch.tensor([*[row] * n, 0, row])
+    same = torch.tensor([*[row] * n, row if heard else 0, row])
     vectors, marks = model.encode_items(columns, pooled), marks_of(same, columns)
-    return Encoded(items=vectors, marks=marks, item_ids=columns["id"]), names
+    lift = scorer.items.lift
+    if lift is not None:
+        lift = lift[[*[row] * n, 0, row]]  # the unknown product's is 0
+    return Encoded(items=vectors, marks=marks, item_ids=columns["id"], lift=lift), names
 
 
 def _user_variants(

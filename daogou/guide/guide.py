@@ -24,12 +24,14 @@ from daogou.guide.catalogue import Catalogue, fit_catalogue
 from daogou.guide.crowd import NEVER, Crowd, heat_of
 from daogou.guide.edit import Edits, Prototypes, lifted, read_edits
 from daogou.guide.facets import Facets, fit_facets
+from daogou.guide.heard import Heard
 from daogou.guide.index import Index, best_of
 from daogou.guide.kept import NOWHERE, Kept, kept_of
 from daogou.guide.moments import iso
 from daogou.guide.near import is_here
+from daogou.guide.newcomers import with_heard
 from daogou.guide.rerank import choose
-from daogou.guide.score import Scorer, Shoppers, fit_scorer
+from daogou.guide.score import Scorer, Shoppers, fit_scorer, some_users
 from daogou.guide.search import Base, Search, fused
 from daogou.guide.values import Vocabulary, fit_vocabularies
 from daogou.guide.visit import Visit, read_events, visit
@@ -40,7 +42,6 @@ Document = dict[str, Any]
 LiveEvents = Iterable[Mapping[str, Any]] | None
 CANDIDATES: Final = 500  # products that matching hands to ranking
 STAGE_WORTH: Final = 10.0  # a stage counts so many times the one before it
-_SAMPLE: Final = 64  # users by whose queries a search that is not exact is judged
 _LIKELY: Final = 0.5  # from where on a class that no span names is said
 _SURE: Final = 0.8  # of a value that a title names, for it to count as the product's
 _FAINT: Final = 0.1  # of the strongest effect; weaker ones are not worth a word
@@ -168,6 +169,28 @@ class Guide:
             texts=self.texts.with_products(catalogue, products.rows.tolist()),
         )
 
+    def with_heard(self, heard: Mapping[str, Heard], until: int) -> "Guide":
+        """The guide that knows what became of new products before a moment, in microseconds.
+
+        ``heard`` is by id, as `heard.count` makes it of events; what the guide was told before no
+        longer counts. The chances of products that training did not see follow it (see
+        `newcomers.with_heard`), those of others stay. With ``[guide] count_new = false`` nothing
+        changes. No earlier moment can be asked about afterwards.
+        """
+        if not self.setting.count_new:
+            heard = {}
+        rows = {self.catalogue.row(item): each for item, each in heard.items()}
+        rows.pop(0, None)  # what the catalogue lacks
+        scorer = with_heard(self.scorer, rows, until)
+        if scorer is self.scorer:
+            return self
+        other = replace(self, scorer=scorer)
+        # What was made of the catalogue once (see `warm`) is still so.
+        for before, after in ((self, other), (self.scorer, scorer)):
+            made = dict(vars(before))  # a copy, since somebody may be answered from it
+            vars(after).update({k: v for k, v in made.items() if k not in vars(after)})
+        return other
+
     def without_items(self, items: Iterable[object]) -> "Guide":
         """The guide that no longer offers some products; histories may still name them.
 
@@ -195,6 +218,8 @@ class Guide:
         if problems:
             raise ConfigError("\n".join(problems))
         other = replace(self, setting=setting)
+        if not setting.count_new:
+            other = other.with_heard({}, 0)
         if "approximate_from" in changes and self.index is not None:
             other = replace(other, index=_searched(Index(self.index.vectors), self.scorer, setting))
         return other.weighing(setting.weights) if "weights" in changes else other
@@ -1049,9 +1074,7 @@ def _searched(index: Index, scorer: Scorer, setting: GuideSetting, kept: Kept = 
 @torch.inference_mode()
 def _sample_queries(scorer: Scorer) -> Tensor:
     """What some users, evenly spread, ask the index with at the end of the log, ``[Q, D]``."""
-    n_users = scorer.artifact.store.n_users
-    users = np.unique(np.linspace(0, n_users, min(n_users + 1, _SAMPLE)).astype(np.int64))
-    shoppers = scorer.shoppers(scorer.queries(users.tolist()))
+    shoppers = scorer.shoppers(scorer.queries(some_users(scorer.artifact.store)))
     assert shoppers is not None
     return _match_query(scorer.artifact, shoppers)
 

@@ -17,6 +17,7 @@ from daogou.features.columns import Columns
 from daogou.features.transform import text_of
 from daogou.guide.catalogue import Catalogue, spelt
 from daogou.guide.index import placed
+from daogou.guide.newcomers import with_heard
 from daogou.guide.score import Described, Scorer
 from daogou.model.joint import marks_of
 from daogou.tables.engine import Engine, name_of
@@ -139,7 +140,14 @@ def with_products(scorer: Scorer, products: Products) -> tuple[Scorer, Tensor]:
         item_ids=placed(items.item_ids, rows, columns["id"]),
     )
     live = {**scorer.live, **dict(zip(products.rows.tolist(), read, strict=True))}
-    return replace(scorer, items=known, live=live), vectors
+    told = replace(scorer, items=known, live=live)
+    newcomers = scorer.newcomers
+    if newcomers is not None:  # what is expected of a product is said of it as it is now
+        edited = set(products.rows.tolist())
+        expected = {row: each for row, each in newcomers.expected.items() if row not in edited}
+        told = replace(told, newcomers=replace(newcomers, expected=expected))
+        told = with_heard(told, newcomers.heard, newcomers.until)
+    return told, vectors
 
 
 def _column(name: str, values: Sequence[object], kind: pa.DataType) -> pa.Array:

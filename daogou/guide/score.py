@@ -27,7 +27,9 @@ from daogou.features.batch import (
 )
 from daogou.features.columns import Columns
 from daogou.features.rhythm import Rhythm, fit_rhythm
+from daogou.features.store import Store
 from daogou.features.vocab import Vocab
+from daogou.guide.heard import Newcomers
 from daogou.guide.kept import NOWHERE, Kept
 from daogou.model import predict
 from daogou.model.encoded import Encoded
@@ -39,6 +41,7 @@ from daogou.model.samples import CLOSE
 Array = NDArray[Any]
 _NO_COLUMNS: Final = Columns({})
 _SAMPLE: Final = 32  # products by which vectors that were kept are judged
+_USERS: Final = 64  # by whom it is judged what is usual
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Scorer:
     start: int  # the first event of the log
     shown_until: int  # just after the last exposure of the log, or `now` if that is later
     live: Mapping[int, Described] = field(default_factory=dict)  # rows the store does not tell
+    newcomers: Newcomers | None = None  # what `items.lift` is made of
 
     @property
     def vectors(self) -> Tensor | None:
@@ -301,6 +305,13 @@ def fit_scorer(artifact: Artifact, kept: Kept = NOWHERE) -> Scorer:
         start=int(times.min()) if len(times) else now,
         shown_until=max(now, int(np.max(shown)) + 1) if len(shown) else now,
     )
+
+
+def some_users(store: Store) -> list[int]:
+    """The rows of some users, evenly spread, the unknown one first."""
+    n = store.n_users
+    found: list[int] = np.unique(np.linspace(0, n, min(n + 1, _USERS)).astype(np.int64)).tolist()
+    return found
 
 
 def read_users(model: JointModel, known: Encoded, columns: Columns) -> Shoppers:

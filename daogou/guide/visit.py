@@ -47,10 +47,17 @@ def visit(
     read. None is the end of the log, or just after the newest event if that is later.
 
     An event that cannot be read is ignored, and told as ``{"event": its place, "reason"}``.
-    Raises ConfigError if ``at`` is no whole number or ``events`` are no list.
+    Raises ConfigError if ``at`` is no whole number or a moment before new products were counted,
+    or ``events`` are no list.
     """
     if at is not None and (not isinstance(at, int) or isinstance(at, bool)):
         raise ConfigError(f"at: {at!r}; give microseconds since 1970, a whole number")
+    newcomers = scorer.newcomers
+    if at is not None and newcomers is not None and at < newcomers.until:
+        raise ConfigError(
+            f"at: {at} is before {newcomers.until}, until when new products were counted; "
+            "ask a guide that was not told of them"
+        )
     row = scorer.artifact.store.user_rows.get(user, 0) if user is not None else 0
     if events is None:
         return Visit(user, row, scorer.queries([row], at), {})

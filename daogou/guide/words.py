@@ -177,6 +177,8 @@ def portrait(
 
 def _feature(feature: str, lang: str) -> str:
     owner, _, column = feature.partition(".")
+    if feature == "item.heard":
+        return "大家对它的反应" if lang == "zh" else "what became of it so far"
     if column == "id":
         names = {
             "item": ("商品本身", "the product itself"),

@@ -17,6 +17,7 @@ class Encoded:
     ``h [Q, D]`` behaviour states, ``users [Q, D]``. ``marks [I, M]`` are whole numbers that two
     items may have in common: the catalogue row, the row of each input column, then of each trait.
     ``item_ids [I]`` and ``user_ids [Q]`` are their id rows, for what a task keeps to itself.
+    ``lift [I, T]`` is added to each funnel task's logit: what was heard of items since training.
     """
 
     tokens: Tensor | None = None
@@ -27,6 +28,7 @@ class Encoded:
     marks: Tensor | None = None
     item_ids: Tensor | None = None
     user_ids: Tensor | None = None
+    lift: Tensor | None = None
 
     def leaves(self) -> "Encoded":
         """Detached copies that collect gradients of their own."""

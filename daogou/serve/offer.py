@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from daogou.errors import ConfigError
 from daogou.guide import Guide
 from daogou.guide.live import read_products
+from daogou.serve.hearing import Hearing
 from daogou.serve.store import Document, Store, Thing
 
 log = logging.getLogger("daogou.serve")
@@ -20,6 +21,7 @@ class Offer:
     guide: Guide  # with the products of the store
     version: str = ""
     written: Mapping[str, int] = field(default_factory=dict)  # product -> when the store's row was
+    hearing: Hearing = field(default_factory=Hearing)  # of those the run has not seen
 
     def caught_up(self, store: Store) -> "Offer":
         """The offer as the store has products now; the same one if none was written since.
@@ -42,7 +44,18 @@ class Offer:
         guide = _showing(guide, {each.key: not each.hidden for each in things})
         if guide is not self.guide:
             guide.warm()
-        return replace(self, guide=guide, version=version, written=written)
+        hearing = self.hearing.of(changed)
+        return replace(self, guide=guide, version=version, written=written, hearing=hearing)
+
+    def listened(self, store: Store) -> "Offer":
+        """The offer whose guide knows what became of new products by now. Raises StoreError."""
+        hearing = self.hearing.listened(store, self.guide)
+        if hearing is self.hearing:
+            return self
+        guide = self.guide
+        if hearing.heard != self.hearing.heard:
+            guide = guide.with_heard(hearing.heard, hearing.until_us)
+        return replace(self, guide=guide, hearing=hearing)
 
     def _row(self, thing: Thing) -> Document | None:
         """All that is to be known of a product; None where the guide knows just that already.

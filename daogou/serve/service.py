@@ -71,6 +71,7 @@ class Service:
         self.shadow = Shadow(meters)
         self.lineup = Lineup(self._load(run))
         self._catch_up()
+        self._look()
         meters.count_rows(self.counts)
         meters.watch(lambda: self.lineup)
 
@@ -238,11 +239,21 @@ class Service:
     def _look(self) -> None:
         """Catch up aside, unless that is being done: a slow store must not gather looks at it."""
         if self._looking.done() and not self.closed.is_set():
-            self._looking = self._offering.submit(self._catch_up)
+            self._looking = self._offering.submit(self._look_and_listen)
+
+    def _look_and_listen(self) -> None:
+        self._catch_up()
+        self.lineup = self.lineup.each(self._listened)
 
     def _caught_up(self, loaded: Loaded) -> Loaded:
+        return self._changed(loaded, lambda offer: offer.caught_up(self.store))
+
+    def _listened(self, loaded: Loaded) -> Loaded:
+        return self._changed(loaded, lambda offer: offer.listened(self.store))
+
+    def _changed(self, loaded: Loaded, change: Callable[[Offer], Offer]) -> Loaded:
         try:
-            return replace(loaded, offer=loaded.offer.caught_up(self.store))
+            return replace(loaded, offer=change(loaded.offer))
         except StoreError as error:
             self._degrade("store", error)
         except Exception as error:
@@ -257,7 +268,8 @@ class Service:
     def answering(self, who: Who | None = None) -> Loaded:
         """The run that answers somebody now, None = nobody in particular; nobody waits for it.
 
-        What other servers wrote of products is looked for once a second, aside.
+        What other servers wrote of products, and what became of new ones, is looked for once a
+        second, aside.
         """
         if time.monotonic() - self._looked > 1.0:
             self._looked = time.monotonic()

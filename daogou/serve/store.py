@@ -54,6 +54,10 @@ EVENTS: Final = sa.Table(
     sa.Index("events_of_session", "session_id", "time_us"),
     sa.Index("events_by_time", "time_us"),
 )
+ABOUT_ITEMS: Final = (
+    sa.Index("events_of_item", EVENTS.c.item_id, EVENTS.c.time_us),
+    sa.Index("events_by_arrival", EVENTS.c.received_us),
+)
 ITEMS: Final = sa.Table(
     "items",
     METADATA,
@@ -119,8 +123,14 @@ _UNFOLDED: Final = {
     },
 }
 
+
+def _find_by_item(connection: sa.Connection) -> None:
+    for index in ABOUT_ITEMS:
+        index.create(connection, checkfirst=True)
+
+
 # What turns a store of version 1 into one of version 2, and so on; a new store is made whole.
-STEPS: list[Callable[[sa.Connection], None]] = []
+STEPS: list[Callable[[sa.Connection], None]] = [_find_by_item]
 
 
 @dataclass(frozen=True)
@@ -269,6 +279,38 @@ class Store:
         with self._read() as connection:
             rows = connection.execute(query).mappings().all()
         return [Event(**row) for row in reversed(rows)]
+
+    def arrived(self, since_us: int, *, kinds: Sequence[str], most: int) -> list[tuple[str, int]]:
+        """Product and arrival of the events of some kinds that came at or after a moment.
+
+        The first to come first, and no more than ``most``.
+        """
+        query = (
+            sa.select(EVENTS.c.item_id, EVENTS.c.received_us)
+            .where(EVENTS.c.received_us >= since_us, EVENTS.c.kind.in_(kinds))
+            .order_by(EVENTS.c.received_us)
+            .limit(most)
+        )
+        with self._read() as connection:
+            return [(item, when) for item, when in connection.execute(query)]
+
+    def events_about(
+        self, item: str, since_us: int, *, kinds: Sequence[str], last: int
+    ) -> list[tuple[str, str, str, int, str | None]]:
+        """The last events of some kinds about a product since a moment, oldest first.
+
+        Who, the product, the kind, the time and the request of each; who has no user is the visit.
+        """
+        who = sa.func.coalesce(EVENTS.c.user_id, sa.literal("visit:") + EVENTS.c.session_id)
+        query = (
+            sa.select(who, EVENTS.c.item_id, EVENTS.c.kind, EVENTS.c.time_us, EVENTS.c.request_id)
+            .where(EVENTS.c.item_id == item, EVENTS.c.time_us >= since_us, EVENTS.c.kind.in_(kinds))
+            .order_by(EVENTS.c.time_us.desc(), EVENTS.c.event_id.desc())
+            .limit(last)
+        )
+        with self._read() as connection:
+            rows = connection.execute(query).all()
+        return [(user, about, kind, at, request) for user, about, kind, at, request in rows[::-1]]
 
     # ---- products and users -----------------------------------------------------------------
 

@@ -21,19 +21,20 @@ class Exposed:
 
     exposures: int
     history: int
-    end: str | None  # the last event's time, UTC
+    end: str | None  # the last event's time, UTC, or until when was asked
     dropped: Mapping[str, int]  # reason -> events (a log) or rows (a wide table) left out
     implied: Mapping[str, int]  # stage -> exposures where only a later stage tells of it
     uncredited: Mapping[str, int]  # stage -> events that no open exposure claims
     censored: Mapping[str, int]  # stage -> labels whose window closes after the log's end
 
 
-def exposures(engine: Engine, shop: Shop) -> Exposed:
+def exposures(engine: Engine, shop: Shop, until: str | None = None) -> Exposed:
     """Make the tables ``exposures`` and ``history`` from ``events``.
 
     In a log, an event credits the latest exposure of the same user and item (and request, if
     there is one) at or before it whose window still runs, and implies every earlier stage.
-    In a wide table a row is an exposure and its labels are taken as they are.
+    In a wide table a row is an exposure and its labels are taken as they are. The log ends at
+    ``until``, a time in UTC; None is its last event.
 
     Where the shop names a value, ``exposures`` has a column ``value``: of a log the sum over the
     credited events of the last stage, 0 where none came and NULL where none says its amount;
@@ -80,8 +81,8 @@ def exposures(engine: Engine, shop: Shop) -> Exposed:
         )
     _check_ids(engine, events)
     _check_weights(engine, events)
-    end = None
-    if events.time:
+    end = until
+    if events.time and end is None:
         end = engine.value(f"SELECT CAST(max({name_of(events.time)}) AS VARCHAR) FROM events")
     return Exposed(
         exposures=n_exposures,

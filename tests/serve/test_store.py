@@ -16,7 +16,17 @@ import sqlalchemy as sa
 from daogou.errors import ConfigError, DataError, MissingExtra
 from daogou.serve import store as stores
 from daogou.serve.events import Event
-from daogou.serve.store import EVENTS, KEYS, META, METADATA, Key, Request, Store, StoreError
+from daogou.serve.store import (
+    ABOUT_ITEMS,
+    EVENTS,
+    KEYS,
+    META,
+    METADATA,
+    Key,
+    Request,
+    Store,
+    StoreError,
+)
 from tests.serve.conftest import NOW_US, ROOT, Clock
 
 
@@ -408,30 +418,26 @@ def test_a_store_opened_again_has_what_it_had(opened: Callable[[], Store]) -> No
 
 
 def test_an_older_store_is_brought_up_step_by_step_and_keeps_its_rows(
-    opened: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
+    opened: Callable[[], Store],
 ) -> None:
     old = opened()
     fill(old)
     with old.engine.begin() as connection:
-        connection.exec_driver_sql("DROP INDEX events_by_time")
-
-    def second(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("CREATE INDEX events_by_time ON events (time_us)")
-
-    monkeypatch.setattr(stores, "STEPS", [second])
+        for index in ABOUT_ITEMS:
+            index.drop(connection)
+        connection.execute(sa.update(META).where(META.c.name == "version").values(value="1"))
     rows = list(old.export())
     for _ in range(2):  # the second time there is nothing to do
         new = opened()
-        assert "events_by_time" in [
-            each["name"] for each in sa.inspect(new.engine).get_indexes(EVENTS.name)
-        ]
+        found = {each["name"] for each in sa.inspect(new.engine).get_indexes(EVENTS.name)}
+        assert {str(index.name) for index in ABOUT_ITEMS} <= found
         assert list(new.export()) == rows
 
 
 def test_a_store_of_a_newer_release_is_refused(opened: Callable[[], Store]) -> None:
     with opened().engine.begin() as connection:
         connection.execute(sa.update(META).values(value="99"))
-    with pytest.raises(DataError, match="version 99 and this release knows 1"):
+    with pytest.raises(DataError, match="version 99 and this release knows 2"):
         opened()
 
 
@@ -498,3 +504,30 @@ def test_each_write_of_products_has_a_version_and_a_later_time(store: Store) -> 
     assert len(set(versions)) == len(versions)
     store.put("users", {"a": ({}, False)})
     assert store.items_version() == versions[-1]
+
+
+def test_events_about_a_product_are_its_last_with_the_visit_of_whoever_has_no_user(
+    store: Store,
+) -> None:
+    store.add_events(
+        [
+            event("a", time_us=1, user_id="u"),
+            event("b", time_us=3, user_id=None, session_id="s", request_id="r"),
+            event("c", time_us=2, user_id="u"),
+            event("d", time_us=4, user_id="u", item_id="other"),
+            event("e", time_us=5, user_id="u", kind="cart"),
+        ]
+    )
+    wanted = [("u", "boot", "click", 2, None), ("visit:s", "boot", "click", 3, "r")]
+    assert store.events_about("boot", 2, kinds=["click"], last=9) == wanted
+    assert store.events_about("boot", 0, kinds=["click"], last=2) == wanted
+    assert [row[3] for row in store.events_about("boot", 0, kinds=["click", "cart"], last=1)] == [5]
+
+
+def test_what_arrived_is_told_in_order_and_no_more_than_is_asked_for(store: Store) -> None:
+    store.add_events(
+        [event(name, received_us=at, item_id=name) for name, at in (("a", 3), ("b", 1), ("c", 2))]
+    )
+    store.add_events([event("d", received_us=4, kind="cart")])
+    assert store.arrived(2, kinds=["click"], most=9) == [("c", 2), ("a", 3)]
+    assert store.arrived(0, kinds=["click"], most=1) == [("b", 1)]

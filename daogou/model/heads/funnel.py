@@ -143,7 +143,11 @@ class FunnelHead(nn.Module):
 
     def towers(self, encoded: Encoded, batch: Batch, weights: Tensor | None = None) -> Towers:
         """What each stage's tower says of each exposure; ``weights [T]`` act at the forks."""
-        return self.read(self.below(encoded, batch), batch, weights)
+        towers = self.read(self.below(encoded, batch), batch, weights)
+        if encoded.lift is None:
+            return towers
+        lift = encoded.lift[batch.exposures["item"]].T
+        return replace(towers, logits=towers.logits + lift)
 
     def below(self, encoded: Encoded, batch: Batch) -> Mixed:
         """The exposures as the mixer gives them to each stage's tower."""

@@ -115,7 +115,8 @@ async function explained(why, shop, item, signal) {
 }
 
 const OWN = {
-  "item.id": "feature.item", "user.id": "feature.user", "user.history": "feature.history",
+  "item.id": "feature.item", "item.heard": "feature.heard",
+  "user.id": "feature.user", "user.history": "feature.history",
 };
 
 /** Whether a feature says enough without its value. */
