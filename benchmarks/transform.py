@@ -31,7 +31,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,6 +41,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from memory import peak_gb
 from record import about
 from rich.console import Console
 from rich.table import Table
@@ -152,37 +152,17 @@ def compile_ours(shop_folder: Path, store: Path, threads: int, clock: Clock) -> 
 def measured(work: Callable[[Path, Path, int, Clock], None], given: Sequence[Any]) -> str:
     """Run the work in this process; its seconds and peak memory as JSON."""
     pa.array([1.0]).to_numpy()  # pyarrow imports pandas here if it is installed: not in the clock
-    peak = {"anon": 0}
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.02):
-            peak["anon"] = max(peak["anon"], _memory()["RssAnon"])
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
     clock = Clock()
-    work(Path(given[0]), Path(given[1]), int(given[2]), clock)
-    done.set()
-    watcher.join()
+    with peak_gb() as peak:
+        work(Path(given[0]), Path(given[1]), int(given[2]), clock)
     return json.dumps(
         {
             "seconds": sum(clock.seconds.values()),
             "stages": clock.seconds,
-            "rss_gb": _memory()["VmHWM"] / 1e6,
-            "anon_gb": peak["anon"] / 1e6,
+            "rss_gb": peak["rss"],
+            "anon_gb": peak["anon"],
         }
     )
-
-
-def _memory() -> dict[str, int]:
-    """What Linux says of this process's memory, kB."""
-    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
-    return {
-        name: int(rest.split()[0])
-        for name, _, rest in (line.partition(":") for line in lines)
-        if name in ("RssAnon", "VmHWM")
-    }
 
 
 def run(what: str, shop: Path, store: Path, threads: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from daogou.config import make, shop_of
 from daogou.errors import ArtifactError, DaogouError
 from daogou.features.returning import Returning
-from daogou.features.store import Store, open_store
+from daogou.features.store import Store, open_store, pieces
 from daogou.features.transform import Transform
 from daogou.model.build import Counts, Shape, build
 from daogou.model.heads.habits import FEW, Tastes
@@ -86,28 +86,26 @@ def rates_of(transform: Transform, store: Store, tasks: Sequence[Task]) -> dict[
 
     By the task's name; above 0 and below 1, as if one more exposure had half reached it.
     """
-    at = slice(*store.ranges["train"])
-    labels, weight = store["exposures/labels"][at], store["exposures/weight"][at].astype(float)
-    column = {stage: labels[:, place] for place, stage in enumerate(transform.stages)}
-    rates = {}
-    for task in tasks:
-        if task.family == "funnel" and not task.is_value:
-            label = column[task.name]
-            defined = (label >= 0) & (task.given is None or column[task.given] == 1)
-            reached = weight[defined & (label == 1)].sum()
-            rates[task.name] = float((reached + 0.5) / (weight[defined].sum() + 1.0))
-    return rates
+    stages = [task for task in tasks if task.family == "funnel" and not task.is_value]
+    place = {stage: place for place, stage in enumerate(transform.stages)}
+    reached, asked = dict.fromkeys(place, 0.5), dict.fromkeys(place, 1.0)
+    for at in pieces(*store.ranges["train"]):
+        labels, weight = store["exposures/labels"][at], store["exposures/weight"][at].astype(float)
+        for task in stages:
+            label = labels[:, place[task.name]]
+            defined = (label >= 0) & (task.given is None or labels[:, place[task.given]] == 1)
+            reached[task.name] += float(weight[defined & (label == 1)].sum())
+            asked[task.name] += float(weight[defined].sum())
+    return {task.name: reached[task.name] / asked[task.name] for task in stages}
 
 
 def positive_share(transform: Transform, store: Store) -> torch.Tensor:
     """Each item id row's share of the training positives, ``[n_item_ids]``."""
-    first, last = store.ranges["train"]
-    labels = store["exposures/labels"][first:last]
-    ids = store["items/id"][store["exposures/item"][first:last]]
     positives = torch.zeros(transform.item_ids.n_rows)
-    if labels.shape[1]:
-        taken = torch.from_numpy(ids[labels[:, 0] == 1].astype("int64"))
-        positives = torch.bincount(taken, minlength=transform.item_ids.n_rows).float()
+    for at in pieces(*store.ranges["train"]) if transform.stages else ():
+        items = store["exposures/item"][at][store["exposures/labels"][at, 0] == 1]
+        taken = torch.from_numpy(store["items/id"][items].astype("int64"))
+        positives += torch.bincount(taken, minlength=transform.item_ids.n_rows)
     # One more of each: an id without positives may still be drawn.
     return (positives + 1) / (positives + 1).sum()
 

@@ -301,9 +301,11 @@ def plan_epoch(
     gold = np.flatnonzero(store["titles/split"] == SPLITS.index("train"))
     n_steps = -(-(last - first) // rows_per_step) or -(-len(gold) // titles_per_step)
     block = 10 if len(store["queries/user"]) else 1
-    starts = np.arange(first, last, block)
+    # Half the memory where it is enough: a year of a large shop is 10^8 rows.
+    kind: Any = np.int32 if last + block < 2**31 else np.int64
+    starts = np.arange(first, last, block, dtype=kind)
     rng.shuffle(starts)
-    order = (starts[:, None] + np.arange(block)).ravel()
+    order = (starts[:, None] + np.arange(block, dtype=kind)).ravel()
     order = order[order < last]
     passes = title_passes if last > first else 1.0
     if last > first and len(gold):  # a step that reads exposures is to be about them

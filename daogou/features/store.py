@@ -137,6 +137,15 @@ class Store:
         return slice(int(start[user_row]), int(start[user_row + 1]))
 
 
+def pieces(first: int, last: int, size: int = 2**22) -> list[slice]:
+    """Rows from ``first`` to ``last`` in slices that are counted one by one, in bounded memory.
+
+    >>> pieces(3, 8, 2)
+    [slice(3, 5, None), slice(5, 7, None), slice(7, 8, None)]
+    """
+    return [slice(at, min(at + size, last)) for at in range(first, last, size)]
+
+
 def open_store(folder: Path) -> Store:
     """Open a compiled store; refuses one that is unfinished or whose files do not fit."""
     manifest = folder / "store.json"

@@ -224,14 +224,34 @@ def cross_fitted(
     ``rows``, ``weight`` and ``fold [E]`` and ``labels [E, S]`` are of exposures. The first table is
     of all of them, the others of all but one fold each, whose masses are scaled to a full log.
     """
-    mass = np.zeros((1 + FOLDS, n))
-    rates = np.zeros((1 + FOLDS, n, labels.shape[1]))
+    return all_but_each(by_fold(rows, labels, weight, fold, n))
+
+
+def by_fold(rows: Rows, labels: Array, weight: Array, fold: Rows, n: int) -> Floats:
+    """What of exposures sums up, ``[FOLDS, n, 2 + 2 S]``: that of a log is that of its pieces.
+
+    How many there are and their mass; of each stage the mass where it is known, and where it was
+    reached.
+    """
+    place = np.asarray(fold, dtype=np.int64) * n + rows
+    columns = [np.ones(len(rows)), weight]
+    for stage in labels.T:
+        columns += [weight * (stage >= 0), weight * (stage == 1)]
+    return np.stack(
+        [np.bincount(place, each, FOLDS * n).reshape(FOLDS, n) for each in columns], axis=2
+    )
+
+
+def all_but_each(sums: Floats) -> tuple[Floats, Floats]:
+    """The tables of `cross_fitted` from the sums of `by_fold`."""
+    _, n, width = sums.shape
+    mass, rates = np.zeros((1 + FOLDS, n)), np.zeros((1 + FOLDS, n, width // 2 - 1))
     for k in range(-1, FOLDS):
-        teaches = np.flatnonzero(fold != k)
-        scale = len(rows) / max(len(teaches), 1)
-        mass[1 + k] = scale * np.bincount(rows[teaches], weight[teaches], n)
-        for j in range(labels.shape[1]):
-            rates[1 + k, :, j] = smoothed(rows[teaches], labels[teaches, j], weight[teaches], n)
+        others = sums[np.arange(FOLDS) != k].sum(axis=0)
+        mass[1 + k] = others[:, 1] * (sums[..., 0].sum() / max(others[:, 0].sum(), 1))
+        known, reached = others[:, 2::2], others[:, 3::2]
+        base = reached.sum(0) / np.maximum(known.sum(0), np.finfo(float).tiny)
+        rates[1 + k] = (reached + PRIOR * base) / (known + PRIOR)
     return mass, rates
 
 

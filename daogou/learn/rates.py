@@ -1,6 +1,7 @@
 """A store to what is counted for the funnel to read: rates of products, and what is usual."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, cast
 
 import numpy as np
@@ -8,14 +9,15 @@ import torch
 from numpy.typing import NDArray
 
 from daogou.features.batch import folds_of, make_batch
-from daogou.features.store import MASSES, Store
-from daogou.learn.flat import cross_fitted
+from daogou.features.store import MASSES, Store, pieces
+from daogou.learn.flat import all_but_each, by_fold
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import JointModel
 from daogou.model.rates import Rates
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
+_Told = tuple[Array, Array, Array, Array]
 _LEAST: Final = 1e-9  # a rate has a logarithm
 _SOME: Final = 4096  # training exposures whose repeats are looked at
 
@@ -65,9 +67,9 @@ def find_scale(model: JointModel, store: Store) -> None:
 
 def _count_rates(rates: Rates, head: FunnelHead, store: Store, *others: Store) -> None:
     tables = counted(store, len(rates.known), head.columns, *others)
-    first, last = store.ranges["train"]
-    shown = tables[0][store["items/id"][store["exposures/item"][first:last]]]
-    mean, spread = shown.mean(axis=0), shown.std(axis=0)
+    shown = sum(np.bincount(_ids(store, at), minlength=tables.shape[1]) for at in _pieces(store))
+    mean = np.average(tables[0], axis=0, weights=shown)
+    spread = np.sqrt(np.average((tables[0] - mean) ** 2, axis=0, weights=shown))
     spread = np.where(spread > _LEAST, spread, 1.0)
     known, *apart = torch.from_numpy((tables - mean) / spread).float()
     rates.fill(known, torch.stack(apart), torch.from_numpy(np.stack([mean, spread])).float())
@@ -82,28 +84,39 @@ def counted(store: Store, n_ids: int, stages: Sequence[int], *others: Store) -> 
     many products, of which nothing is said: it has no mass and the rate of all. ``others`` are
     stores of the same ids, whose exposures count too; so do those that taught before the store's.
     """
-    told_of = [_told(each, stages) for each in (store, *others)]
+    told = [piece for each in (store, *others) for piece in _told(each, stages)]
     if "earlier/item" in store.arrays:
-        told_of.append(_told_before(store, stages))
-    told = zip(*told_of, strict=True)
-    ids, labels, weight, folds = (np.concatenate(each) for each in told)
+        told.append(partial(_told_before, store, stages))
     # One id more, which nobody saw: what the unknown one is told.
-    mass, rates = cross_fitted(ids, labels, weight, folds, n_ids + 1)
+    sums = sum(by_fold(*piece(), n_ids + 1) for piece in told)
+    mass, rates = all_but_each(cast(Floats, sums))
     logs = np.log(rates + _LEAST)
     tables = np.concatenate([np.log1p(mass)[..., None], logs - logs[:, n_ids:]], axis=2)
     tables[:, 0] = tables[:, n_ids]
     return tables[:, :n_ids]
 
 
-def _told(store: Store, stages: Sequence[int]) -> tuple[Array, Array, Array, Array]:
-    """Id rows, labels ``[n, S]``, weights and folds of the training exposures of a store."""
-    at = np.arange(*store.ranges["train"])
-    ids = np.asarray(store["items/id"])[store["exposures/item"][at]]
+def _told(store: Store, stages: Sequence[int]) -> list[Callable[[], _Told]]:
+    """Of the training exposures of a store, in pieces that are read when they are asked for."""
+    return [partial(_told_at, store, stages, at) for at in _pieces(store)]
+
+
+def _told_at(store: Store, stages: Sequence[int], at: slice) -> _Told:
+    """Id rows, labels ``[n, S]``, weights and folds of these exposures."""
     weight = np.asarray(store["exposures/weight"][at], dtype=np.float64)
-    return ids, store["exposures/labels"][at][:, stages], weight, folds_of(store, at)
+    labels = store["exposures/labels"][at][:, stages]
+    return _ids(store, at), labels, weight, folds_of(store, np.arange(at.start, at.stop))
 
 
-def _told_before(store: Store, stages: Sequence[int]) -> tuple[Array, Array, Array, Array]:
+def _ids(store: Store, at: slice) -> Array:
+    return np.asarray(store["items/id"])[store["exposures/item"][at]]
+
+
+def _pieces(store: Store) -> list[slice]:
+    return pieces(*store.ranges["train"])
+
+
+def _told_before(store: Store, stages: Sequence[int]) -> _Told:
     """The same of what taught before, alike exposures as one of their weight."""
     ids = np.asarray(store["items/id"])[store["earlier/item"]]
     weight = np.asarray(store["earlier/mass"], dtype=np.float64)[:, MASSES.index("weight")]

@@ -1,0 +1,239 @@
+"""A log of 100 million exposures on two cores, and what a second process is worth.
+
+    python benchmarks/scale.py OUT [--only size workers] [--exposures 1000000 100000000]
+                               [--threads 2] [--rounds 3]
+
+``size``: shops of `transform.py` (a made log many times over, each copy with users of its own) with
+a flat model of the three stages: one bottom, no titles, no profiles, no matching, the last event of
+a history. Each is read, compiled and taught for one epoch by `fit` in a process of its own, whose
+seconds and peak memory are told; the bars are 6 GB of the process's own pages at the largest size,
+60,000 exposures taught in a second, and 1.2 times the seconds an exposure takes at the smallest.
+Sizes that are done are kept in ``size.jsonl`` and not run again.
+
+``workers``: the first shop's fit by one and by two of Ray's processes in turn, each held to one
+thread, on two cores that nothing else uses. What counts are exposures in a second of an epoch, its
+validation included; starts are outside. The bar is 1.6 times.
+
+OUT gets ``scale.json`` and ``scale.md``. Needs the extra ``ray`` and Linux. The exit status is 1 if
+a bar is missed.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from memory import peak_gb
+from record import about, keep_line, kept_lines, show
+from transform import copy_shop, make_shop
+
+from daogou import artifact
+from daogou.config import read_shop
+from daogou.learn.fit import fit
+
+MEMORY_GB: Final = 6.0
+TAUGHT: Final = 60_000.0  # exposures in a second
+GROWTH: Final = 1.2  # of the seconds of an exposure
+WORTH: Final = 1.6  # of two workers, in exposures in a second
+_LEFT_OUT: Final = ("profile =", "text =", "attributes =", "spans =", "[truth]", 'path = "truth/"')
+FLAT: Final = (
+    "fit.epochs=1", "fit.history_length=1", "fit.rows_per_step=4096", "fit.calibration='none'",
+    "model.mixer='shared_bottom'",
+)  # fmt: skip
+_SAID: Final = {True: "PASS", False: "MISS"}
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A whole fit: seconds of the transform, the epoch and all, and the peak in GB."""
+
+    exposures: int
+    taught: int
+    transform: float
+    epoch: float
+    whole: float
+    rss: float
+    anon: float
+    validation: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A number against its bar."""
+
+    what: str
+    value: float
+    bar: str
+    holds: bool
+
+
+def flat(folder: Path) -> Path:
+    """The shop of a folder without what a flat model does not read."""
+    path = folder / "flat.toml"
+    lines = (folder / "shop.toml").read_text("utf-8").splitlines()
+    kept = [line for line in lines if not line.startswith(_LEFT_OUT)]
+    path.write_text("\n".join([*kept, "", "[tasks.match]", "enabled = false", ""]), "utf-8")
+    return path
+
+
+def shop_of(out: Path, exposures: int, least: int) -> Path:
+    """The made shop of a size, made once."""
+    folder = out / f"shop-{exposures}"
+    if exposures == least:
+        make_shop(folder, exposures)
+    else:
+        copy_shop(out / f"shop-{least}", folder, exposures // least)
+    return flat(folder)
+
+
+def measured(shop: Path, run: Path, threads: int) -> Line:
+    """Fit a shop in this process."""
+    torch.set_num_threads(threads)
+    described = read_shop(shop, FLAT)
+    started = time.perf_counter()
+    at: dict[str, float] = {}
+
+    def told(what: str, done: int, total: int, words: str) -> None:
+        at.setdefault(f"{what} {done}" if what == "prepare" else what, time.perf_counter())
+        at[f"last {what}"] = time.perf_counter()
+
+    with peak_gb() as peak:
+        answer = fit(described, run, progress=told)
+    store = json.loads((run / "store" / "store.json").read_text("utf-8"))
+    first, last = store["ranges"]["train"]
+    return Line(
+        exposures=sum(end - begin for begin, end in store["ranges"].values()),
+        taught=last - first,
+        transform=at["prepare 3"] - started,
+        epoch=at["last steps"] - at["prepare 3"],
+        whole=time.perf_counter() - started,
+        rss=peak["rss"],
+        anon=peak["anon"],
+        validation=answer["validation"],
+    )
+
+
+def by_size(given: argparse.Namespace) -> tuple[list[Line], list[Check], dict[str, Table]]:
+    """Each size, one after the other."""
+    sizes = sorted(given.exposures)
+    path = given.out / "size.jsonl"
+    lines = kept_lines(path, Line)
+    for size in sizes[len(lines) :]:
+        shop, run = shop_of(given.out, size, sizes[0]), given.out / f"run-{size}"
+        shutil.rmtree(run, ignore_errors=True)
+        answer = subprocess.run(
+            [sys.executable, __file__, "--measure", shop, run, str(given.threads)],
+            env={**os.environ, "OMP_NUM_THREADS": str(given.threads)},
+            stdout=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+        line = Line(**json.loads(answer.stdout.strip().splitlines()[-1]))
+        shutil.rmtree(run)
+        keep_line(path, line)
+        lines.append(line)
+    rows = [
+        [f"{each.exposures:,}", f"{each.transform:.0f}", f"{each.exposures / each.transform:,.0f}",
+         f"{each.epoch:.0f}", f"{each.taught / each.epoch:,.0f}", f"{each.whole:.0f}",
+         f"{1e6 * each.whole / each.exposures:.1f}", f"{each.anon:.2f}", f"{each.rss:.2f}"]
+        for each in lines
+    ]  # fmt: skip
+    heads = ("exposures", "transform, s", "in a second", "epoch, s", "taught in a second",
+             "whole, s", "us an exposure", "own GB", "with mapped files, GB")  # fmt: skip
+    least, most = lines[0], lines[-1]
+    growth = (most.whole / most.exposures) / (least.whole / least.exposures)
+    rate = most.taught / most.epoch
+    checks = [
+        Check(f"own GB at {most.exposures:,}", most.anon, f"<= {MEMORY_GB}",
+              most.anon <= MEMORY_GB),
+        Check("taught in a second there", rate, f">= {TAUGHT:,.0f}", rate >= TAUGHT),
+        Check("seconds of an exposure there, over those of the least size", growth,
+              f"<= {GROWTH}", growth <= GROWTH),
+    ]  # fmt: skip
+    return lines, checks, {"a flat model, by size": (heads, rows)}
+
+
+def by_workers(given: argparse.Namespace) -> tuple[Any, list[Check], dict[str, Table]]:
+    """One worker and two, in turn."""
+    from daogou.scale.cluster import cluster
+    from daogou.scale.train import fit_by
+
+    os.environ["OMP_NUM_THREADS"] = "1"
+    least = min(given.exposures)
+    shop = read_shop(shop_of(given.out, least, least), [*FLAT, "fit.epochs=2", "fit.patience=9"])
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    losses: dict[int, Mapping[str, Any]] = {}
+    with cluster("local", 2):
+        for turn in range(given.rounds):
+            for workers in (1, 2) if turn % 2 else (2, 1):
+                run = given.out / f"workers-{workers}"
+                shutil.rmtree(run, ignore_errors=True)
+                losses[workers] = fit_by(shop, run, workers=workers)["validation"]
+                first, last = artifact.load(run, verify=False).store.ranges["train"]
+                told = [json.loads(line) for line in (run / "events.jsonl").open()]
+                second = told[1]["seconds"] - told[0]["seconds"]  # the first one warms up
+                rates[workers].append((last - first) / second)
+    ratios = [two / one for one, two in zip(rates[1], rates[2], strict=True)]
+    worth = statistics.median(ratios)
+    rows = [
+        [str(workers), f"{statistics.median(rates[workers]):,.0f}",
+         *(f"{each['loss'] / each['constant']:.4f}" for each in losses[workers].values())]
+        for workers in rates
+    ]  # fmt: skip
+    heads = ("workers", "taught in a second", *(f"{task}, relative loss" for task in losses[1]))
+    check = Check(
+        f"two workers over one, median of {len(ratios)} ({min(ratios):.2f} to {max(ratios):.2f})",
+        worth, f">= {WORTH}", worth >= WORTH,
+    )  # fmt: skip
+    found = {"rates": rates, "losses": losses}
+    return found, [check], {"processes of one thread": (heads, rows)}
+
+
+PARTS: Final[Mapping[str, Callable[[argparse.Namespace], tuple[Any, list[Check], Any]]]] = {
+    "size": by_size,
+    "workers": by_workers,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the parts, print tables and checks; 1 if a bar is missed."""
+    if arguments[:1] == ["--measure"]:
+        shop, run, threads = arguments[1:]
+        print(json.dumps(asdict(measured(Path(shop), Path(run), int(threads)))))
+        return 0
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--exposures", type=int, nargs="+", default=[10**6, 10**8])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args(arguments)
+    given.out.mkdir(parents=True, exist_ok=True)
+    document: dict[str, Any] = {**about("scale.py", arguments), "parts": {}}
+    checks: list[Check] = []
+    tables: dict[str, Table] = {}
+    for name in given.only:
+        found, of_part, pages = PARTS[name](given)
+        document["parts"][name] = [asdict(each) for each in found] if name == "size" else found
+        checks += of_part
+        tables |= pages
+    rows = [[each.what, f"{each.value:,.2f}", each.bar, _SAID[each.holds]] for each in checks]
+    show(
+        given.out / "scale.md", {**tables, "bars": (("what", "value", "bar", ""), rows)}, width=150
+    )
+    artifact.write_document(
+        given.out / "scale.json", {**document, "checks": [asdict(each) for each in checks]}
+    )
+    return int(not all(each.holds for each in checks))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
