@@ -418,7 +418,6 @@ def drift(
     out: Annotated[
         Path | None, typer.Option("--out", help="HTML file to write.", show_default=False)
     ] = None,
-    waive: Waive = None,
     sets: Sets = None,
     lang: Lang = "en",
 ) -> None:
@@ -431,8 +430,8 @@ def drift(
     from daogou.report.drift import drift_page
 
     language = _language(lang)
-    shop = _later(run, data, (events, sets, None, waive))
-    document = artifact.plain(drift_since(artifact.load(run), shop, _files_of(events)))
+    shop = _later(run, data, (events, sets, None, None))
+    document = artifact.plain(drift_since(artifact.load(run), shop))
     _show_drift(document, language)
     if out is not None:
         artifact.write_whole(out, drift_page(document, lang=language))

@@ -19,6 +19,7 @@ from daogou.features.store import Store, compile_store
 from daogou.features.text import PADDING, UNKNOWN
 from daogou.features.transform import Fields, Transform
 from daogou.features.vocab import Vocab
+from daogou.learn.settings import settings_of
 from daogou.metrics import (
     auc,
     auc_replicates,
@@ -193,17 +194,12 @@ def drift(run: Artifact, shop: Shop, seam: Seam) -> dict[str, Any]:
     AUC, over the exposures whose label was not known at the end of its log, against its own test
     split. `REFIT` is the verdict if some line is `FAR`, else `GO_ON`.
     """
-    kept = (artifact.read_document(run.folder / DRIFT) or {}).get("reference")
-    if kept is None:
-        before = {
-            **summary(run.store, run.transform, "train"),
-            **unknown(run.store, run.transform),
-            **rates(run.store, run.shop, run.transform),
-        }
-    else:
-        before = {name: Shares.from_json(each) for name, each in kept.items()}
-    with tempfile.TemporaryDirectory(prefix="daogou-") as folder, Engine() as engine:
-        prepare(engine, shop, seam=replace(seam, judged=True))
+    before, limit = reference(run), settings_of(shop)[0].memory_limit
+    with (
+        tempfile.TemporaryDirectory(prefix="daogou-") as folder,
+        Engine(memory_limit=limit) as engine,
+    ):
+        prepare(engine, shop, seam=replace(seam, judged=True, events=()))
         store = compile_store(engine, shop, run.transform, Path(folder) / "store")
         since = Since(replace(store, taught=run.store), shop, seam)
         lines = [*_columns(run, since, before), *_answers(run, since, before)]
@@ -222,6 +218,19 @@ def drift(run: Artifact, shop: Shop, seam: Seam) -> dict[str, Any]:
         ],
         "bounds": {kind: list(pair) for kind, pair in BOUNDS.items()},
         "reference": {name: each.to_json() for name, each in before.items()},
+    }
+
+
+def reference(run: Artifact) -> dict[str, Shares]:
+    """What a run is compared with: its own fit, or the one in full that it went on from."""
+    kept = artifact.read_document(run.folder / DRIFT)
+    if kept is not None:
+        return {name: Shares.from_json(each) for name, each in kept["reference"].items()}
+    train, test = (np.arange(*run.store.ranges[split]) for split in ("train", "test"))
+    return {
+        **summary(run.store, run.transform, train),
+        **unknown(run.store, run.transform, test),
+        **rates(run.store, run.shop, run.transform),
     }
 
 
@@ -249,16 +258,13 @@ class Since:
 def summary(
     store: Store,
     transform: Transform,
-    split: str,
+    rows: Rows,
     bins: Mapping[str, tuple[str, ...]] | None = None,
-    rows: Rows | None = None,
 ) -> dict[str, Shares]:
-    """How a split's exposures, or ``rows``, fall into the values of each column.
+    """How exposures, ``rows``, fall into the values of each column.
 
     The bins are those given, or the most frequent values, the rest, and what is unknown.
     """
-    if rows is None:
-        rows = np.arange(*store.ranges[split])
     rows = _some(rows)
     user, item = user_rows(store, rows), np.asarray(store["exposures/item"])[rows]
     groups = _groups(user, rows)
@@ -297,9 +303,9 @@ def _frequent(labels: Sequence[str], rows: Rows) -> tuple[str, ...]:
     return (_UNKNOWN, *most, _OTHER)
 
 
-def unknown(store: Store, transform: Transform, rows: Rows | None = None) -> dict[str, Shares]:
-    """How many of the test exposures, or of ``rows``, are of ids and words that no row is of."""
-    rows = _some(np.arange(*store.ranges["test"]) if rows is None else rows)
+def unknown(store: Store, transform: Transform, rows: Rows) -> dict[str, Shares]:
+    """How many of the exposures, ``rows``, are of ids and words that no row is of."""
+    rows = _some(rows)
     user, item = user_rows(store, rows), np.asarray(store["exposures/item"])[rows]
     groups, names = _groups(user, rows), ("known", _UNKNOWN)
     found = {}
@@ -329,7 +335,7 @@ def _groups(user: Rows, rows: Rows) -> Rows:
 def _columns(run: Artifact, since: Since, before: Mapping[str, Shares]) -> Iterator[Line]:
     bins = {name: each.bins for name, each in before.items()}
     rows = since.rows()
-    for name, now in summary(since.store, run.transform, "test", bins, rows).items():
+    for name, now in summary(since.store, run.transform, rows, bins).items():
         found = moved(before[name], now)
         both = [float(each.share[0]) for each in (before[name], now)]
         told: dict[str, Any] = {"index": found.index, "noise": found.noise, "n": now.n}

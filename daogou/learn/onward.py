@@ -128,10 +128,10 @@ def later(giver: Mapping[str, Any], shop: Shop | None, events: tuple[str, ...] =
     return shop_of(document, shop.root)
 
 
-def drift_since(run: Artifact, shop: Shop, events: tuple[str, ...] = ()) -> dict[str, Any]:
+def drift_since(run: Artifact, shop: Shop) -> dict[str, Any]:
     """What has changed since a run (`daogou.learn.drift`), of what `later` makes of its shop."""
     check_same(run, shop)
-    return drift(run, shop, seam_of(run, shop, events=events))
+    return drift(run, shop, seam_of(run, shop))
 
 
 def seam_of(giver: Artifact, shop: Shop, *, events: tuple[str, ...] = ()) -> Seam:

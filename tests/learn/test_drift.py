@@ -170,7 +170,7 @@ def run(shop_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_is_told_what_has_changed(run: Path, file: str, device: str, verdict: str) -> None:
     loaded = artifact.load(run, verify=False)
     events = (str(run.parent / "shop" / f"{file}.parquet"),)
-    found = drift_since(loaded, later(loaded.manifest, None, events), events)
+    found = drift_since(loaded, later(loaded.manifest, None, events))
     lines = {(line["kind"], line["name"]): line for line in found["lines"]}
     assert lines["feature", "events.context.device"]["verdict"] == device
     assert found["verdict"] == verdict

@@ -1,5 +1,6 @@
 """A run that goes on: what it keeps, what it learns, and that it is what it would be unkilled."""
 
+import json
 import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -11,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from daogou import artifact
 from daogou.artifact import Artifact
+from daogou.cli import app
 from daogou.config import read_shop
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.store import Store, compile_store
@@ -115,6 +118,9 @@ def test_going_on_twice_reads_all_files_and_begins_where_it_stood(
     still = artifact.load(second, verify=False).model.state_dict()
     assert not torch.equal(moved["heads.funnel.hidden.weight"], still["heads.funnel.hidden.weight"])
     assert not (third[0] / "onward").exists()
+    told = [artifact.read_document(run / "drift.json") for run in (second, third[0])]
+    assert told[0]["reference"] == told[1]["reference"]  # the fit in full, not the night before
+    assert [each["run"] for each in told] == [str(first), str(second)]
 
 
 def test_histories_run_on_over_the_seam(log: Path, third: tuple[Path, dict[str, Any]]) -> None:
@@ -214,6 +220,31 @@ def test_a_run_says_where_its_own_files_are(log: Path, first: Path, tmp_path: Pa
     assert later(manifest, None, ("/x/y.parquet",)).document["events"]["more"] == ["/x/y.parquet"]
     held = {**manifest, "shop": {**manifest["shop"], "split": {"test_from": "2024-01-05"}}}
     assert later(held, None).split.test_from is None
+
+
+def test_the_commands_need_the_run_and_the_later_events_alone(
+    log: Path, first: Path, tmp_path: Path
+) -> None:
+    events = ["--events", str(log / "events-1.parquet"), "--lang", "zh"]
+    given = ["--set", "fit.onward_pace=0.5", "--seed", "3", "--waive", "few_users"]
+    called = CliRunner().invoke(
+        app, ["fit", "--from", str(first), "--out", str(tmp_path / "run"), *events, *given]
+    )
+    assert called.exit_code == 0, called.output
+    document = json.loads(called.stdout)
+    assert document["onward"]["source"] == str(first)
+    said = artifact.read_manifest(tmp_path / "run")["shop"]
+    assert (said["seed"], said["fit"]["onward_pace"], said["fit"]["waive"]) == (
+        3, 0.5, ["few_users"],
+    )  # fmt: skip
+    assert "自上次运行以来" in (tmp_path / "run" / "drift.html").read_text("utf-8")
+    called = CliRunner().invoke(
+        app, ["drift", str(first), "--out", str(tmp_path / "page.html"), *events]
+    )
+    assert called.exit_code == 0, called.output
+    told = json.loads(called.stdout)
+    assert told["lines"] == document["drift"]["lines"]
+    assert (tmp_path / "page.html").exists()
 
 
 # ---- what is counted ----------------------------------------------------------------------
