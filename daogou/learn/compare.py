@@ -28,7 +28,7 @@ from daogou.learn.contenders import (
 )
 from daogou.learn.controls import AUX, CONTROLS
 from daogou.learn.differences import SINGLE, SPLIT, Asked, Contender, document_of
-from daogou.learn.fit import open_folder, started_as
+from daogou.learn.fit import opened_folder, started_as
 from daogou.learn.judge import answers_from
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.rivals import RIVALS, rival_scores
@@ -75,27 +75,27 @@ def compare(
     shop, folder = judged_by_validation(shop), Path(folder)
     candidates = _candidates(shop, asked)
     _check(shop, asked, candidates)
-    open_folder(folder, resume=resume)
-    seeds = range(shop.seed, shop.seed + asked.seeds)
-    named = asked.rivals if asked.rivals is not None else tuple(RIVALS)
-    own = next(iter(candidates))  # its first run compiles the tables
-    a_seed = len(candidates) + 2 * len(shop.tasks)
-    a_seed += sum(CONTROLS[name].runs(shop) for name in asked.controls)
-    runs = Runs(folder, seeds, progress, len(seeds) * a_seed + len(named))
-    first = runs.judged(own, candidates[own], seeds[0], like=None)
-    base = artifact.load(first, verify=False)
-    contenders = [*multi(runs, candidates, base)]
-    contenders.append(twins(runs, SINGLE, shop, base, {}))
-    contenders.append(twins(runs, SMALL, shop, base, _narrow(shop, base)))
-    contenders += [CONTROLS[name].contender(runs, shop, base) for name in asked.controls]
-    found, absent = _rivals(runs, shop, named, base)
-    runs.end()
-    document = document_of(shop, asked, base, [*contenders, *found], progress)
-    document["absent"] = absent
-    document["cost"] = _cost(folder, shop, document, seeds[0])
-    artifact.write_document(folder / "compare.json", document)
-    artifact.write_document(folder / "receipt.json", receipt_of(document))
-    return document
+    with opened_folder(folder, resume=resume):
+        seeds = range(shop.seed, shop.seed + asked.seeds)
+        named = asked.rivals if asked.rivals is not None else tuple(RIVALS)
+        own = next(iter(candidates))  # its first run compiles the tables
+        a_seed = len(candidates) + 2 * len(shop.tasks)
+        a_seed += sum(CONTROLS[name].runs(shop) for name in asked.controls)
+        runs = Runs(folder, seeds, progress, len(seeds) * a_seed + len(named))
+        first = runs.judged(own, candidates[own], seeds[0], like=None)
+        base = artifact.load(first, verify=False)
+        contenders = [*multi(runs, candidates, base)]
+        contenders.append(twins(runs, SINGLE, shop, base, {}))
+        contenders.append(twins(runs, SMALL, shop, base, _narrow(shop, base)))
+        contenders += [CONTROLS[name].contender(runs, shop, base) for name in asked.controls]
+        found, absent = _rivals(runs, shop, named, base)
+        runs.end()
+        document = document_of(shop, asked, base, [*contenders, *found], progress)
+        document["absent"] = absent
+        document["cost"] = _cost(folder, shop, document, seeds[0])
+        artifact.write_document(folder / "compare.json", document)
+        artifact.write_document(folder / "receipt.json", receipt_of(document))
+        return document
 
 
 def receipt_of(document: Mapping[str, Any]) -> dict[str, Any]:

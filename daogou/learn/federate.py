@@ -30,7 +30,7 @@ from daogou.learn.aggregate import (
     bounded,
     fits,
 )
-from daogou.learn.fit import metadata_of, open_folder, save_tensors
+from daogou.learn.fit import metadata_of, opened_folder, save_tensors
 from daogou.learn.journal import append_record, keep_records
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.silo import SPENT, Reply, Silo, Terms, terms_of
@@ -122,17 +122,17 @@ def federate(
             "nodes of Flower's (docs/adapt.md), here leave it out"
         )
     out = Path(out)
-    open_folder(out, resume=resume)
-    key = out / "key.txt"  # in one process nobody is kept from it
-    if not key.exists():
-        artifact.write_whole(key, secrets.token_hex(32), secret=True)
-    secret = key.read_text("utf-8")
-    (out / "shops").mkdir(exist_ok=True)
-    silos = {
-        name: Silo(shop, out / "shops" / name, key=secret, progress=progress)
-        for name, shop in shops.items()
-    }
-    return lead(Here(silos), out, asked or {}, progress=progress)
+    with opened_folder(out, resume=resume):
+        key = out / "key.txt"  # in one process nobody is kept from it
+        if not key.exists():
+            artifact.write_whole(key, secrets.token_hex(32), secret=True)
+        secret = key.read_text("utf-8")
+        (out / "shops").mkdir(exist_ok=True)
+        silos = {
+            name: Silo(shop, out / "shops" / name, key=secret, progress=progress)
+            for name, shop in shops.items()
+        }
+        return lead(Here(silos), out, asked or {}, progress=progress)
 
 
 def lead(

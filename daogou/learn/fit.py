@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from daogou.learn.adapter import settle
 from daogou.learn.finish import Finished, finish, finish_like
 from daogou.learn.gates import watching
 from daogou.learn.journal import append_record, keep_records
+from daogou.learn.lock import alone, holds_work, unlocked
 from daogou.learn.loop import Learner, Observer, Progress, quiet
 from daogou.learn.machine import device_of, fast_memory
 from daogou.learn.onto import Onto
@@ -154,40 +155,46 @@ def fit(  # noqa: PLR0913 - ways to begin, and who looks on
             "fit.refit: the second training begins anew, neither onto a run nor keeping each "
             "task's epoch; set fit.refit = false"
         )
-    tables = peers.in_turn(
-        lambda: begin(shop, run, resume=resume or not peers.leads, progress=progress, like=like)
-    )
-    tracker = _tracker(shop, settings, run) if peers.leads else None
-    first = _Course(
-        _first_folder(shop, run), run / "events.jsonl", settings.epochs, tracker, keep_each
-    )
-    learner = partial(Learner, settings=settings, observe=observe, onto=onto, peers=peers)
-    beside = open_store(onto.beside) if onto is not None and onto.beside is not None else None
-    chosen = _taught(tables, learner, shop, first, progress, beside=beside)
-    again = None
-    if twice:
-        second = _Course(run, run / "refit.jsonl", chosen.state.best_epoch + 1)
-        anew = partial(_compiled, shop, settings, run, progress, validation_teaches=True)
-        learner = partial(Learner, settings=settings, peers=peers)
-        again = _taught(peers.in_turn(anew), learner, shop, second, progress)
-    told = onto.told if onto is not None else {}
-    answer = peers.told(_concluded(run, shop, chosen, again, told) if peers.leads else {})
-    if tracker is not None:
-        tracker.end(answer)
-    return answer
+    with ExitStack() as held:
+        tables = peers.in_turn(
+            lambda: held.enter_context(
+                begun(shop, run, resume=resume, progress=progress, like=like, peers=peers)
+            )
+        )
+        tracker = _tracker(shop, settings, run) if peers.leads else None
+        first = _Course(
+            _first_folder(shop, run), run / "events.jsonl", settings.epochs, tracker, keep_each
+        )
+        learner = partial(Learner, settings=settings, observe=observe, onto=onto, peers=peers)
+        beside = open_store(onto.beside) if onto is not None and onto.beside is not None else None
+        chosen = _taught(tables, learner, shop, first, progress, beside=beside)
+        again = None
+        if twice:
+            second = _Course(run, run / "refit.jsonl", chosen.state.best_epoch + 1)
+            anew = partial(_compiled, shop, settings, run, progress, validation_teaches=True)
+            learner = partial(Learner, settings=settings, peers=peers)
+            again = _taught(peers.in_turn(anew), learner, shop, second, progress)
+        told = onto.told if onto is not None else {}
+        answer = peers.told(_concluded(run, shop, chosen, again, told) if peers.leads else {})
+        if tracker is not None:
+            tracker.end(answer)
+        return answer
 
 
-def begin(
+@contextmanager
+def begun(
     shop: Shop,
     run: Path,
     *,
     resume: bool = False,
     progress: Progress = quiet,
     like: Path | None = None,
-) -> Tables:
-    """Make the folder of a `fit` ours and compile the tables that it teaches from.
+    peers: Peers = ALONE,
+) -> Iterator[Tables]:
+    """The tables that a `fit` teaches from, and its folder, which is ours while the block runs.
 
-    All that is wrong with settings and tables is found here. What is there already is left so.
+    All that is wrong with settings and tables is found here. What is there already is left so. Of
+    several ``peers`` the leader has the folder, for all.
     """
     settings, _ = settings_of(shop)
     if not shop.tasks:
@@ -195,14 +202,16 @@ def begin(
         raise ConfigError(f"no task to learn ({reasons})")
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    claim(run, shop, resume)
-    folder = _first_folder(shop, run)
-    folder.mkdir(exist_ok=True)
-    if like is not None:
-        _take_over(like, folder)
-    tables = _compiled(shop, settings, folder, progress)
-    _teachable(shop, tables.store)
-    return tables
+    with ExitStack() as held:
+        if peers.leads:  # one that was killed may not be gone yet, where others are to follow it
+            held.enter_context(claimed(run, shop, resume, wait=peers is not ALONE))
+        folder = _first_folder(shop, run)
+        folder.mkdir(exist_ok=True)
+        if like is not None:
+            _take_over(like, folder)
+        tables = _compiled(shop, settings, folder, progress)
+        _teachable(shop, tables.store)
+        yield tables
 
 
 def _first_folder(shop: Shop, run: Path) -> Path:
@@ -333,15 +342,44 @@ def finished(run: Path, shop: Shop) -> bool:
     return True
 
 
-def open_folder(folder: Path, *, resume: bool) -> None:
-    """Make a folder for several runs; ArtifactError if it holds anything and is not resumed."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not resume:
+@contextmanager
+def opened_folder(folder: Path, *, resume: bool) -> Iterator[None]:
+    """A folder for several runs, which is ours while the block runs.
+
+    ArtifactError if it holds anything and is not resumed, or if another process works there.
+    """
+    if folder.exists() and (not folder.is_dir() or holds_work(folder)) and not resume:
         raise ArtifactError(f"{folder}: not empty; add --resume to go on, or give another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        yield
+        unlocked(folder)
+
+
+@contextmanager
+def claimed(run: Path, shop: Shop, resume: bool, *, wait: bool = False) -> Iterator[None]:
+    """Make the run folder ours alone while the block runs, or say why it cannot be.
+
+    ArtifactError also where another process trains there, unless there is time to ``wait`` for it.
+    """
+    _check_claim(run, shop, resume)  # before anything is put into somebody's folder
+    run.mkdir(parents=True, exist_ok=True)
+    with alone(run, wait=wait):
+        claim(run, shop, resume)
+        yield
+        if (run / "manifest.json").exists():
+            unlocked(run)
 
 
 def claim(run: Path, shop: Shop, resume: bool) -> None:
     """Make the run folder ours, or say why it cannot be."""
+    _check_claim(run, shop, resume)
+    run.mkdir(parents=True, exist_ok=True)
+    if not (run / "started.json").exists():
+        artifact.write_whole(run / "started.json", started_as(shop))
+
+
+def _check_claim(run: Path, shop: Shop, resume: bool) -> None:
     started = run / "started.json"
     wanted = started_as(shop)
     if (run / "manifest.json").exists():
@@ -355,11 +393,8 @@ def claim(run: Path, shop: Shop, resume: bool) -> None:
             )
     elif run.exists() and not run.is_dir():
         raise ArtifactError(f"{run}: is a file; give a new folder")
-    elif run.exists() and any(run.iterdir()):
+    elif run.exists() and holds_work(run, "started.json.partial"):  # of a try that was killed
         raise ArtifactError(f"{run}: not empty and not a run; give a new folder")
-    else:
-        run.mkdir(parents=True, exist_ok=True)
-        started.write_text(wanted, encoding="utf-8")
 
 
 def _take_over(like: Path, run: Path) -> None:

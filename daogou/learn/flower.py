@@ -22,6 +22,7 @@ from daogou.config import read_shop, read_toml
 from daogou.errors import ConfigError, DaogouError, MissingExtra, unknown
 from daogou.learn.aggregate import Tensors
 from daogou.learn.federate import lead
+from daogou.learn.fit import opened_folder
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.silo import Reply, Silo, terms_of
 
@@ -45,9 +46,9 @@ def server_app() -> Any:
         asked = read_toml(terms) if terms else {}
         names = [name.strip() for name in str(said["shops"]).split(",") if name.strip()]
         out = Path(str(said["out"]))
-        out.mkdir(parents=True, exist_ok=True)
-        nodes = Nodes(grid, names, float(said["timeout"]), _printed)
-        lead(nodes, out, asked, progress=_printed)
+        with opened_folder(out, resume=True):
+            nodes = Nodes(grid, names, float(said["timeout"]), _printed)
+            lead(nodes, out, asked, progress=_printed)
 
     app.main()(main)
     return app

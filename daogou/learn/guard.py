@@ -14,7 +14,7 @@ from daogou.artifact import Artifact
 from daogou.errors import ConfigError
 from daogou.learn.adopt import adopt
 from daogou.learn.compare import size_of
-from daogou.learn.fit import claim, finished, fit
+from daogou.learn.fit import claimed, finished, fit
 from daogou.learn.judge import answers_of, questions
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.onto import Onto
@@ -110,14 +110,14 @@ def guard(
     run = Path(run)
     stages = [task for task in shop.of_family("funnel") if not task.is_value]
     _check(shop, stages, margin)
-    claim(run, shop, resume)
-    work = run / "guard"
-    work.mkdir(exist_ok=True)
-    runs = _Runs(shop, work, progress)
-    tried = _tried(runs, shop, [task.name for task in stages], margin)
-    chosen = max(tried, key=lambda each: each.worth(margin))
-    receipt = _receipt(chosen, tried, stages, margin, runs.seconds)
-    return _finish(run, chosen, receipt)
+    with claimed(run, shop, resume):
+        work = run / "guard"
+        work.mkdir(exist_ok=True)
+        runs = _Runs(shop, work, progress)
+        tried = _tried(runs, shop, [task.name for task in stages], margin)
+        chosen = max(tried, key=lambda each: each.worth(margin))
+        receipt = _receipt(chosen, tried, stages, margin, runs.seconds)
+        return _finish(run, chosen, receipt)
 
 
 def _tried(runs: "_Runs", shop: Shop, names: list[str], margin: float) -> list[Tried]:

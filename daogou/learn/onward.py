@@ -17,7 +17,7 @@ from daogou.errors import ArtifactError, ConfigError
 from daogou.features.merge import grow
 from daogou.learn import rates
 from daogou.learn.drift import DRIFT, drift
-from daogou.learn.fit import Tables, claim, compile_tables, fit, save_tensors
+from daogou.learn.fit import Tables, claimed, compile_tables, fit, save_tensors
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.onto import Onto
 from daogou.learn.settings import settings_of
@@ -63,25 +63,25 @@ def fit_onward(
     giver = artifact.load(source)
     check_same(giver, shop)
     settings, _ = settings_of(shop)
-    claim(run, shop, resume)
-    folder = run / "onward"
-    _begin(folder, giver)
-    seam = seam_of(giver, shop, events=events)
-    tables = compile_tables(
-        shop,
-        folder / "tables",
-        progress=progress,
-        blend=lambda _, own: grow(giver.transform, own),
-        seam=seam,
-    )
-    _check_held_out(tables.prepared["split"], seam)
-    if not (run / DRIFT).exists():
-        progress("drift", 0, 1, "what has changed since the run")
-        artifact.write_document(run / DRIFT, drift(giver, shop, seam))
-    start = folder / "start"
-    if not (start / "model.safetensors").exists():
-        start.mkdir(exist_ok=True)
-        _start(giver, shop, tables, start / "model.safetensors")
+    with claimed(run, shop, resume):
+        folder = run / "onward"
+        _begin(folder, giver)
+        seam = seam_of(giver, shop, events=events)
+        tables = compile_tables(
+            shop,
+            folder / "tables",
+            progress=progress,
+            blend=lambda _, own: grow(giver.transform, own),
+            seam=seam,
+        )
+        _check_held_out(tables.prepared["split"], seam)
+        if not (run / DRIFT).exists():
+            progress("drift", 0, 1, "what has changed since the run")
+            artifact.write_document(run / DRIFT, drift(giver, shop, seam))
+        start = folder / "start"
+        if not (start / "model.safetensors").exists():
+            start.mkdir(exist_ok=True)
+            _start(giver, shop, tables, start / "model.safetensors")
     told = {"source": str(source), "digest": giver.digest, "seam": asdict(seam)}
     answer = fit(
         shop,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from daogou import artifact
 from daogou.artifact import read_records
 from daogou.errors import ConfigError
-from daogou.learn.fit import finished, fit, open_folder
+from daogou.learn.fit import finished, fit, opened_folder
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.probe import Probe, Probed, read_probes
 from daogou.learn.settings import Settings, settings_of
@@ -57,29 +57,29 @@ def relate(
             f"{shop.name}: {', '.join(names) or 'no task'}; two tasks at least can be related"
         )
     _relatable(settings)
-    open_folder(folder, resume=resume)
-    wanted = _runs(shop, folder, leave_out)
-    probe = Probe(
-        folder / "probes.jsonl", shop.seed, per_epoch=max(1, round(PROBES / settings.epochs))
-    )
-    for number, (run, variant) in enumerate(wanted.items()):
-        progress("run", number, len(wanted), run.name)
-        is_joint = number == 0
-        if not finished(run, variant):
-            fit(
-                variant,
-                run,
-                resume=run.exists(),
-                progress=progress,
-                observe=probe if is_joint else None,
-                like=None if is_joint else folder / "all",
-            )
-    progress("run", len(wanted), len(wanted), "done")
-    curves = {run.name: losses_of(run, names) for run in wanted}
-    probes = read_probes(folder / "probes.jsonl", names)
-    document = document_of(shop, curves, probes, leave_out=leave_out)
-    artifact.write_document(folder / "relate.json", document)
-    return document
+    with opened_folder(folder, resume=resume):
+        wanted = _runs(shop, folder, leave_out)
+        probe = Probe(
+            folder / "probes.jsonl", shop.seed, per_epoch=max(1, round(PROBES / settings.epochs))
+        )
+        for number, (run, variant) in enumerate(wanted.items()):
+            progress("run", number, len(wanted), run.name)
+            is_joint = number == 0
+            if not finished(run, variant):
+                fit(
+                    variant,
+                    run,
+                    resume=run.exists(),
+                    progress=progress,
+                    observe=probe if is_joint else None,
+                    like=None if is_joint else folder / "all",
+                )
+        progress("run", len(wanted), len(wanted), "done")
+        curves = {run.name: losses_of(run, names) for run in wanted}
+        probes = read_probes(folder / "probes.jsonl", names)
+        document = document_of(shop, curves, probes, leave_out=leave_out)
+        artifact.write_document(folder / "relate.json", document)
+        return document
 
 
 def document_of(

@@ -31,7 +31,7 @@ from daogou.learn.differences import (
     document_of,
     worth_of,
 )
-from daogou.learn.fit import claim, compile_tables, save_tensors
+from daogou.learn.fit import claimed, compile_tables, save_tensors
 from daogou.learn.judge import Answers, answers_of, questions
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.onto import ADAPTERS, ALL, HEADS, SCALE, SPREAD, USUAL, Onto
@@ -117,32 +117,34 @@ def transfer(
     shop = varied(shop, model={**open_here, **giver.shop.document.get("model", {})})
     shop = judged_by_validation(shop)
     _check(shop, giver, wanted)
-    claim(run, shop, resume)
-    trial = _Trial(giver, shop, run / "transfer", wanted, progress)
-    trial.begin()
-    whole = trial.n_training
-    sizes = [n for n in sorted({*wanted.sizes}) if n < whole] + [whole]
-    trial.count(len(sizes))
-    found = {n: trial.compared(n) for n in sizes}
-    chosen, why = trial.chosen(whole)
-    document = {
-        "shop": shop.name,
-        "source": {"run": str(source), "shop": giver.shop.name},
-        "how": wanted.how,
-        "chosen": chosen,
-        "choice": why,
-        "seeds": list(trial.seeds),
-        "margin": wanted.margin,
-        "shared": {kind: list(pair) for kind, pair in trial.shared.items()},
-        "n": whole,
-        "sizes": {str(n): each for n, each in found.items()},
-        "equivalence": equivalences(found, wanted.ways),
-        "source_tasks": trial.retained(whole),
-    }
-    artifact.write_document(trial.folder / "transfer.json", document)
-    told = {"transfer": {name: document[name] for name in ("source", "how", "chosen", "choice")}}
-    answer = adopt(run, trial.run(chosen, whole, trial.seeds[0]), told)
-    return {**answer, "transfer": document}
+    with claimed(run, shop, resume):
+        trial = _Trial(giver, shop, run / "transfer", wanted, progress)
+        trial.begin()
+        whole = trial.n_training
+        sizes = [n for n in sorted({*wanted.sizes}) if n < whole] + [whole]
+        trial.count(len(sizes))
+        found = {n: trial.compared(n) for n in sizes}
+        chosen, why = trial.chosen(whole)
+        document = {
+            "shop": shop.name,
+            "source": {"run": str(source), "shop": giver.shop.name},
+            "how": wanted.how,
+            "chosen": chosen,
+            "choice": why,
+            "seeds": list(trial.seeds),
+            "margin": wanted.margin,
+            "shared": {kind: list(pair) for kind, pair in trial.shared.items()},
+            "n": whole,
+            "sizes": {str(n): each for n, each in found.items()},
+            "equivalence": equivalences(found, wanted.ways),
+            "source_tasks": trial.retained(whole),
+        }
+        artifact.write_document(trial.folder / "transfer.json", document)
+        told = {
+            "transfer": {name: document[name] for name in ("source", "how", "chosen", "choice")}
+        }
+        answer = adopt(run, trial.run(chosen, whole, trial.seeds[0]), told)
+        return {**answer, "transfer": document}
 
 
 def _check(shop: Shop, giver: Artifact, wanted: Wanted) -> None:

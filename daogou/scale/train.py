@@ -10,7 +10,7 @@ import torch
 
 from daogou import artifact
 from daogou.errors import DaogouError, DataError
-from daogou.learn.fit import begin, fit
+from daogou.learn.fit import begun, fit
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.peers import Group
 from daogou.learn.settings import settings_of
@@ -45,7 +45,8 @@ def fit_by(
     """
     run = Path(run).resolve()
     with cluster(address, workers) as ray:
-        begin(shop, run, resume=resume, progress=progress)
+        with begun(shop, run, resume=resume, progress=progress):
+            pass  # all can be trained
         with followed(run / _TOLD, progress):
             try:
                 _trainer(ray, shop, run, workers, failures).fit()

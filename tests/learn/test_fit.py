@@ -1,6 +1,7 @@
 """Training end to end on a made shop: what repeats exactly, and what is never looked at."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from daogou.learn import finish as finish_module
 from daogou.learn import fit as fit_module
 from daogou.learn import loop
 from daogou.learn.fit import compile_tables, fit
+from daogou.learn.lock import alone
 from daogou.learn.settings import Settings, balancer_of, settings_of
 from daogou.learn.step import backward
 from daogou.learn.validate import TaskLoss, validation_losses
@@ -113,6 +115,7 @@ import sys, time, torch
 from daogou.balance import BALANCERS
 from daogou.config import read_shop
 from daogou.learn.fit import compile_tables, fit
+from daogou.learn.lock import alone
 
 def progress(what, done, total, words):
     if what == "steps" and words.startswith("epoch 2"):
@@ -631,6 +634,31 @@ def test_an_unfinished_run_is_resumed_only_if_asked(stopped: Path) -> None:
     with pytest.raises(ArtifactError, match="holds an unfinished run; add --resume"):
         tiny(stopped / "shop", stopped / "run")
     assert fit(read_shop(stopped / "shop", TINY), stopped / "run", resume=True)["epochs"] == 1
+
+
+def test_beside_a_living_process_a_run_is_not_resumed(stopped: Path) -> None:
+    shop = read_shop(stopped / "shop", TINY)
+    with (
+        alone(stopped / "run"),
+        pytest.raises(ArtifactError, match=rf"another process works here \(process {os.getpid()} "),
+    ):
+        fit(shop, stopped / "run", resume=True)
+    assert fit(shop, stopped / "run", resume=True)["epochs"] == 1
+    assert not [*(stopped / "run").glob("lock*")]
+
+
+def test_while_a_fit_runs_its_folder_is_nobody_else_s(tmp_path: Path) -> None:
+    write_shop(tmp_path / "shop")
+    shop, told = read_shop(tmp_path / "shop", TINY), []
+
+    def intrude(what: str, done: int, total: int, words: str) -> None:
+        for resume in (False, True):
+            with pytest.raises(ArtifactError, match=r"an unfinished run|another process"):
+                fit(shop, tmp_path / "run", resume=resume)
+        told.append(what)
+
+    assert fit(shop, tmp_path / "run", progress=intrude)["epochs"] == 1
+    assert {"prepare", "steps", "epoch"} <= set(told)
 
 
 def test_resuming_with_other_settings_is_refused(stopped: Path) -> None:
