@@ -32,6 +32,7 @@ from daogou.model.samples import differences, sample_answers
 from daogou.schema import Shop, Task
 
 FORMAT: Final = "daogou-run-5"
+_LEAST_RATE: Final = 1e-12
 MOST_VALUES: Final = 4096  # a column of more values is not counted in profiles
 
 
@@ -96,7 +97,9 @@ def rates_of(transform: Transform, store: Store, tasks: Sequence[Task]) -> dict[
             defined = (label >= 0) & (task.given is None or labels[:, place[task.given]] == 1)
             reached[task.name] += float(weight[defined & (label == 1)].sum())
             asked[task.name] += float(weight[defined].sum())
-    return {task.name: reached[task.name] / asked[task.name] for task in stages}
+    rates = {task.name: reached[task.name] / asked[task.name] for task in stages}
+    # Beside huge weights a half is nothing.
+    return {name: min(max(rate, _LEAST_RATE), 1 - _LEAST_RATE) for name, rate in rates.items()}
 
 
 def positive_share(transform: Transform, store: Store) -> torch.Tensor:

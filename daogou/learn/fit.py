@@ -28,6 +28,7 @@ from daogou.features.store import SPLITS, Store, compile_store, link_store, open
 from daogou.features.transform import Transform, fit_transform
 from daogou.learn import rates, tally
 from daogou.learn.adapter import settle
+from daogou.learn.culprit import NotFiniteError, keep
 from daogou.learn.finish import Finished, finish, finish_like
 from daogou.learn.gates import watching
 from daogou.learn.journal import append_record, keep_records
@@ -519,7 +520,11 @@ def _taught(
         if learner.peers.leads:
             _read_titles(model, transform, store, shop, course.folder, progress)
         learner.peers.match(model)
-        state = _train(learner, store, shop, course, progress)
+        try:
+            state = _train(learner, store, shop, course, progress)
+        except NotFiniteError as error:
+            folder = "-".join(["culprit", *map(str, learner.peers.place)])
+            raise keep(error, course.journal.parent / folder, model, transform, store) from None
     model.to("cpu")
     model.load_state_dict(load_file(course.folder / "checkpoint" / "best.safetensors"))
     settle(model)

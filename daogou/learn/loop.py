@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daogou.errors import DataError
 from daogou.features.batch import Batch, Epoch, make_batch, plan_epoch
 from daogou.features.store import Store, open_store
+from daogou.learn.culprit import NotFiniteError
 from daogou.learn.onto import Onto, hold
 from daogou.learn.optimise import (
     RowAdagrad,
@@ -134,8 +134,8 @@ class Learner:
         total = torch.zeros_like(self.static)
         gram: Tensor | None = None
         n_funnel = 0
-        others = self._others(seed)
-        for step, batch in enumerate(self.batches(store, self.peers.part(plan))):
+        others, part = self._others(seed), self.peers.part(plan)
+        for step, batch in enumerate(self.batches(store, part)):
             if self.observe is not None:
                 self.observe(self, store, batch, Place(seed[1], step, len(plan)))
             # A step's randomness follows from its place alone, so that resuming is exact.
@@ -143,7 +143,11 @@ class Learner:
             torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
             families = plan.families[step] if plan.families is not None else None
             take_gram = n_funnel % self.settings.gram_every == 0
-            losses, gram = self.step(batch, gram, take_gram=take_gram, families=families)
+            try:
+                losses, gram = self.step(batch, gram, take_gram=take_gram, families=families)
+            except NotFiniteError as error:
+                error.epoch, error.step, error.rows = seed[1], step, part.exposures[step]
+                raise
             n_funnel += families is None or "funnel" in families
             total += losses
             for other in itertools.islice(others, 1):
@@ -207,12 +211,11 @@ class Learner:
         if isinstance(penalty, Tensor):
             penalty.backward()
         if not stepped.losses.isfinite().all():
-            raise DataError(
-                f"the loss became {stepped.losses.tolist()}; lower fit.learning_rate and "
-                "fit.row_learning_rate, or look for extreme values with `daogou check`"
-            )
+            raise NotFiniteError(stepped.losses, batch, "loss")
         self.peers.agree(self.dense, weights_of(self.rows))
-        torch.nn.utils.clip_grad_norm_(self.dense, self.settings.clip)
+        length = torch.nn.utils.clip_grad_norm_(self.dense, self.settings.clip)
+        if not length.isfinite():  # clipped by it, every weight would be NaN
+            raise NotFiniteError(stepped.losses, batch, "gradient")
         self.adam.step()
         self.rows.step()
         self._draw_back()
