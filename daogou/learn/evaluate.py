@@ -131,8 +131,8 @@ def _funnel(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
     rows = _Exposures(
         labels=labels,
         weight=np.asarray(store["exposures/weight"][first:last], dtype=np.float64),
-        users=groups_of(keys["user"].to_pylist(), last - first),
-        requests=groups_of(keys["request"].to_pylist(), last - first, keys["user"].to_pylist()),
+        users=groups_of(keys["user"]),
+        requests=groups_of(keys["request"], keys["user"]),
         grouped=keys["user"].null_count < len(keys) or keys["request"].null_count < len(keys),
         planted=asked.truth.exposures(keys["id"].to_pylist()) if asked.truth else {},
     )

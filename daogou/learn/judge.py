@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from daogou.features.batch import user_rows
@@ -27,6 +28,7 @@ Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], float]
 Answers = Mapping[str, Array]
+Keys = Any  # pa.ChunkedArray | Sequence[str | None]; pyarrow has no types
 
 RECALL_AT: Final = 50
 COLD: Final = 5  # training events of a cold user, training exposures of a cold item: fewer
@@ -162,7 +164,7 @@ def _funnel(asked: _Asked, tasks: Sequence[Task]) -> Iterator[Question]:
         "", "", "auc", "auc",
         at=np.arange(last - first),
         rows=np.arange(first, last),
-        groups=groups_of(keys["user"].to_pylist(), last - first),
+        groups=groups_of(keys["user"]),
         weight=np.asarray(store["exposures/weight"][first:last], dtype=np.float64),
         target=labels[:, :0],
         user=user_rows(store, np.arange(first, last)),
@@ -307,21 +309,34 @@ def _domains(asked: _Asked, first: int, last: int) -> Rows:
     return np.asarray(fields, dtype=np.int64) - transform.context.offsets[column]
 
 
-def groups_of(
-    keys: Sequence[str | None], n: int, within: Sequence[str | None] | None = None
-) -> Rows:
-    """A number per key ``[n]``; rows without one are a group each. ``within`` splits a key further.
+def groups_of(keys: Keys, within: Keys | None = None) -> Rows:
+    """A number per key ``[n]`` in the order in which they come; rows without one are a group each.
 
-    >>> groups_of(["ann", "bo", "ann", None], 4).tolist()
+    ``within`` splits a key further, and stands in for keys of which there are none.
+
+    >>> groups_of(["ann", "bo", "ann", None]).tolist()
     [0, 1, 0, 2]
     """
-    if within is not None and all(key is None for key in keys):
-        return groups_of(within, n)
-    names = [
-        (key, within[i] if within else None) if key is not None else i for i, key in enumerate(keys)
-    ]
-    numbers: dict[Any, int] = {}
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+    code = _codes(keys)
+    named = code >= 0
+    if within is not None:
+        further = _codes(within) + 1
+        if not named.any():
+            return groups_of(within)
+        code = code * (further.max() + 1) + further
+    rows = np.arange(len(code))
+    code = np.where(named, code, code.max(initial=0) + 1 + rows)
+    _, first, place = np.unique(code, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[place]
+
+
+def _codes(keys: Keys) -> Rows:
+    """A number from 0 for each different key, ``[n]``; -1 where there is none."""
+    column = pa.chunked_array([keys]) if not isinstance(keys, pa.ChunkedArray) else keys
+    if column.null_count == len(column):
+        return np.full(len(column), -1, dtype=np.int64)
+    indices = column.combine_chunks().dictionary_encode().indices
+    return np.asarray(indices.fill_null(-1), dtype=np.int64)
 
 
 # ---- what a model answers -------------------------------------------------------------

@@ -111,9 +111,11 @@ def test_stages_of_several_models_are_multiplied() -> None:
 
 
 def test_rows_without_a_key_are_a_group_each() -> None:
-    assert groups_of([None, "a", None, "a"], 4).tolist() == [0, 1, 2, 1]
-    assert groups_of([None, None], 2, ["u", "u"]).tolist() == [0, 0]
-    assert groups_of(["r", "r"], 2, ["u", "v"]).tolist() == [0, 1]
+    assert groups_of([None, "a", None, "a"]).tolist() == [0, 1, 2, 1]
+    assert groups_of([None, None], ["u", "u"]).tolist() == [0, 0]
+    assert groups_of(["r", "r"], ["u", "v"]).tolist() == [0, 1]
+    assert groups_of(["s", None, "r", "s"], [None, "u", "u", None]).tolist() == [0, 1, 2, 0]
+    assert groups_of([]).tolist() == []
 
 
 def test_every_task_is_judged_as_the_report_of_the_run_has_it(run: Artifact) -> None:
