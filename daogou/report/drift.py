@@ -10,7 +10,7 @@ from daogou.report.plot import Frame, Row, bars, forest, grid
 Document = Mapping[str, Any]
 Words = Mapping[str, str]
 KINDS: Final = ("feature", "unknown", "rate", "slope", "auc")
-_FAR, _MOVED, _REFIT = "far", "moved", "refit in full"
+_FAR, _MOVED, _NOT_KNOWN = "far", "moved", "not known"
 
 WORDS: Final[Mapping[str, Words]] = {
     "en": {
@@ -20,6 +20,7 @@ WORDS: Final[Mapping[str, Words]] = {
         "refit in full": "Refit in full: {lines}. Going on does not mend this.",
         "go on": "Go on: nothing is so far from the run that going on would not learn it.",
         "moved.some": "Changed, and learnt by going on: {lines}.",
+        "not known.some": "Too little is there to say: {lines}.",
         "rule": "The rule: refit in full where a column's population stability index, less its "
         "noise, is {feature} or more, or where a stage's AUC is {auc} or more below that of the "
         "run's own test split; each only if it is no luck, with at most 5 % chance of any false "
@@ -29,16 +30,17 @@ WORDS: Final[Mapping[str, Words]] = {
         "exposures of the last fit in full. Below 0.1 is little, from 0.25 it is another shop; "
         "noise is what luck alone would give, users drawn whole.",
         "unknown": "Ids and words without a row",
-        "unknown.note": "Share among the new exposures, against the test split.",
+        "unknown.note": "Share among the new exposures, against the test split; the interval is of the difference.",
         "rate": "How often a stage is reached",
         "rate.note": "Of exposures whose label was not known at the end of the run's log, against "
-        "the training exposures.",
+        "the training exposures; the interval is of the ratio.",
         "slope": "Calibration of the run",
         "slope.note": "Slope of the labels over what the run says: below 1 it is too sure, above 1 "
         "not sure enough. ECE is the mean distance of what was said from what came true, less "
         "luck's share.",
         "auc": "AUC of the run",
-        "auc.note": "On the new exposures, against its own test split.",
+        "auc.note": "On the new exposures, against its own test split; the interval is of what was lost.",
+        "stretch": "slope",
         "name": "what",
         "change": "change",
         "before": "before",
@@ -60,6 +62,7 @@ WORDS: Final[Mapping[str, Words]] = {
         "refit in full": "需要完整重训：{lines}。增量训练无法弥补。",
         "go on": "继续增量训练：没有任何变化大到增量训练学不到。",
         "moved.some": "有变化，增量训练可以学到：{lines}。",
+        "not known.some": "数据太少，无法判断：{lines}。",
         "rule": "规则：某列的群体稳定性指数减去噪声后达到 {feature}，或某阶段的 AUC 比该运行自己的"
         "测试集低 {auc} 以上时，需要完整重训；且仅当这不是偶然（任何误报的概率至多 5%）。"
         "其余变化由增量训练学到。",
@@ -67,14 +70,15 @@ WORDS: Final[Mapping[str, Words]] = {
         "feature.note": "新曝光相对于上次完整训练的训练曝光的群体稳定性指数。低于 0.1 变化很小，"
         "0.25 以上已是另一家店；噪声是纯属偶然时的数值，按整个用户抽样。",
         "unknown": "没有行的编号和词",
-        "unknown.note": "在新曝光中的占比，对比测试集。",
+        "unknown.note": "在新曝光中的占比，对比测试集；区间属于差值。",
         "rate": "各阶段的发生率",
-        "rate.note": "标签在上次运行的日志结束时尚未知的曝光，对比训练曝光。",
+        "rate.note": "标签在上次运行的日志结束时尚未知的曝光，对比训练曝光；区间属于比值。",
         "slope": "该运行的校准",
         "slope.note": "标签对预测的斜率：低于 1 过于自信，高于 1 不够自信。"
         "ECE 是预测与实际的平均差距，已减去偶然部分。",
         "auc": "该运行的 AUC",
-        "auc.note": "在新曝光上，对比其自己的测试集。",
+        "auc.note": "在新曝光上，对比其自己的测试集；区间属于损失的部分。",
+        "stretch": "斜率",
         "name": "名称",
         "change": "变化",
         "before": "之前",
@@ -123,8 +127,9 @@ def sentences(document: Document, *, lang: str = "en") -> list[str]:
         )
 
     said = [words[document["verdict"]].format(lines=named(_FAR))]
-    if named(_MOVED):
-        said.append(words["moved.some"].format(lines=named(_MOVED)))
+    for verdict in (_MOVED, _NOT_KNOWN):
+        if named(verdict):
+            said.append(words[f"{verdict}.some"].format(lines=named(verdict)))
     bounds = document["bounds"]
     return [*said, words["rule"].format(feature=bounds["feature"][1], auc=bounds["auc"][1])]
 
@@ -145,7 +150,7 @@ def numbers(document: Document, *, lang: str = "en") -> tuple[list[str], list[li
 
 
 def _said(value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
+    return "–" if value is None or not math.isfinite(value) else f"{value:.4g}"
 
 
 def _interval(line: Document) -> str:
@@ -177,7 +182,7 @@ def _rows(kind: str, lines: Sequence[Document], words: Words) -> tuple[list[str]
             for line in lines
         ]  # fmt: skip
     if kind == "slope":
-        heads = [words["name"], words["slope"], words["interval"], "ECE", words["verdict"]]
+        heads = [words["name"], words["stretch"], words["interval"], "ECE", words["verdict"]]
         return heads, [
             [
                 line["name"], _said(line.get("slope")), _interval(line),

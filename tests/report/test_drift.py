@@ -44,13 +44,14 @@ def test_a_page_is_whole_by_itself_and_escapes_what_shops_write(
 
 
 def test_the_verdict_comes_first_with_what_it_rests_on_and_the_rule() -> None:
-    first, second, rule = sentences(REFIT)
+    first, second, third, rule = sentences(REFIT)
     assert first == "Refit in full: Columns / items.<b>. Going on does not mend this."
     assert second == "Changed, and learnt by going on: Ids and words without a row / items."
+    assert third == "Too little is there to say: Calibration of the run / click."
     assert "0.25 or more" in rule
     assert "0.02 or more below" in rule
     assert sentences(GO_ON)[0].startswith("Go on: ")
-    assert len(sentences(GO_ON)) == 2
+    assert len(sentences(GO_ON)) == 3
     assert sentences(REFIT, lang="zh")[0].startswith("需要完整重训：列 / items.<b>")
 
 
@@ -59,7 +60,7 @@ def test_each_line_has_a_row_and_what_is_not_known_a_dash() -> None:
     assert heads == ["of", "what", "before", "now", "change", "verdict"]
     assert rows[0] == ["Columns", "items.<b>", "–", "–", "+0.400", "far"]
     assert rows[3][2:] == ["–", "–", "–", "not known"]
-    assert rows[4][2:5] == ["0.7000", "0.7100", "−0.010"]
+    assert rows[4][2:5] == ["0.7", "0.71", "−0.010"]
     console = Console(width=140, record=True)
     console.print(drifts(REFIT))
     assert "items.<b>" in console.export_text()
