@@ -30,7 +30,8 @@ WORDS: Final[Mapping[str, Words]] = {
         "exposures of the last fit in full. Below 0.1 is little, from 0.25 it is another shop; "
         "noise is what luck alone would give, users drawn whole.",
         "unknown": "Ids and words without a row",
-        "unknown.note": "Share among the new exposures, against the test split; the interval is of the difference.",
+        "unknown.note": "Share among the new exposures, against the test split; the interval is of "
+        "the difference.",
         "rate": "How often a stage is reached",
         "rate.note": "Of exposures whose label was not known at the end of the run's log, against "
         "the training exposures; the interval is of the ratio.",
@@ -39,7 +40,8 @@ WORDS: Final[Mapping[str, Words]] = {
         "not sure enough. ECE is the mean distance of what was said from what came true, less "
         "luck's share.",
         "auc": "AUC of the run",
-        "auc.note": "On the new exposures, against its own test split; the interval is of what was lost.",
+        "auc.note": "On the new exposures, against its own test split; the interval is of what "
+        "was lost.",
         "stretch": "slope",
         "name": "what",
         "change": "change",
