@@ -321,7 +321,7 @@ class Silo:
         manifest = artifact.read_manifest(self.folder)
         said = {name: manifest["federated"].get(name) for name in ("privacy", "audit", "canaries")}
         said["validation"] = manifest["fit"]["validation"]
-        if self._privacy is not None and self._privacy.of_labels:
+        if self._label_epsilon:
             said["validation"] = self._judged(number)
         return Reply({"run": str(self.folder), **said})
 
@@ -359,6 +359,12 @@ class Silo:
         terms = self.terms
         return None if terms.privacy is None else privacy_of(terms.privacy)
 
+    @property
+    def _label_epsilon(self) -> float:
+        """By which the shop's labels are told by chance; 0 where they are not."""
+        privacy = self._privacy
+        return 0.0 if privacy is None else privacy.epsilon  # it is of labels alone
+
     def _cut(self, engine: Engine) -> None:
         """Leave no history where it would tell of what is to be private."""
         if self._privacy is not None and not self._privacy.reads_past:
@@ -380,13 +386,16 @@ class Silo:
         That they are is written down first, so that none are told again by other terms.
         """
         transform, store, _ = self._compiled()
-        privacy = self._privacy
-        if privacy is None or not privacy.of_labels:
+        if not self._label_epsilon:
             return store
         if not self._ledger.exists():
             _write(self._ledger, {"labels": 1}, synced=True)
-        random = generator(self._secret, "labels", privacy.epsilon)
-        return randomised(store, transform, self.shop.tasks, privacy.epsilon, random)
+        return self._told_by_chance(store, transform, "labels")
+
+    def _told_by_chance(self, store: Store, transform: Transform, which: str) -> Store:
+        epsilon = self._label_epsilon
+        random = generator(self._secret, which, epsilon)
+        return randomised(store, transform, self.shop.tasks, epsilon, random)
 
     def _canaries(self) -> tuple[Store, Coins]:
         """The invented exposures, with labels as they are, and which of them teach.
@@ -397,17 +406,17 @@ class Silo:
         n, random = self.terms.canaries, generator(self._secret, "canaries")
         canaries = invented(store, transform, self.shop.tasks, n, random)
         teach = torch.randint(2, (n,), generator=random).numpy() == 1
-        return canaries, teach | (self._privacy is not None and self._privacy.of_labels)
+        return canaries, teach | (self._label_epsilon > 0)
 
     def _with_canaries(self) -> Store:
         """What teaches, with those of the invented exposures that do at the end of training."""
-        store, privacy = self._taught(), self._privacy
+        store = self._taught()
         if not self.terms.canaries:
             return store
         canaries, teach = self._canaries()
-        if privacy is not None and privacy.of_labels:
-            transform, random = self._compiled().transform, generator(self._secret, "their labels")
-            canaries = randomised(canaries, transform, self.shop.tasks, privacy.epsilon, random)
+        if self._label_epsilon:
+            transform = self._compiled().transform
+            canaries = self._told_by_chance(canaries, transform, "labels of canaries")
         return joined(store, canaries, np.flatnonzero(teach))
 
     def _proved(self, model: JointModel) -> dict[str, Any] | None:
@@ -415,11 +424,10 @@ class Silo:
         if not self.terms.canaries:
             return None
         canaries, teach = self._canaries()
-        given, privacy = self._spent(), self._privacy
-        n = len(units_of(self._compiled().store, "user"))
-        delta = float(given["delta"]) if given is not None else 1 / max(n, 2)
-        of_labels = privacy is not None and privacy.of_labels
-        return ask(model, canaries, None if of_labels else teach, delta)
+        given = self._spent()
+        n_users = len(units_of(self._compiled().store, "user"))
+        delta = 1 / max(n_users, 2) if given is None else float(given["delta"])
+        return ask(model, canaries, None if self._label_epsilon else teach, delta)
 
     def _held(self, store: Store) -> NDArray[np.bool_]:
         """Which user rows teach nothing, ``[U + 1]``; drawn by the shop's secret."""
