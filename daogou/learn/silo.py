@@ -288,7 +288,9 @@ class Silo:
         self._take(learner.model, sent)
         store, length = self._taught(), learner.settings.history_length
         losses = validation_losses(learner.model, store, "validation", history_length=length)
-        score = joint_score(losses)
+        untaught = _untaught(self.terms)
+        taught = [task.name for task in learner.model.tasks if task.family not in untaught]
+        score = joint_score({name: losses[name] for name in taught})
         validation = {name: task_document(loss) for name, loss in losses.items()}
         record = {"epoch": number + 1, "score": score, "train": self._losses}
         record |= {"validation": validation, "seconds": 0.0, "steps": {}, "gates": {}}
@@ -612,7 +614,8 @@ def travelling(model: JointModel, terms: Terms) -> dict[str, int]:
     for start in terms.keep:
         if not any(name.startswith(start) for name in named):
             raise ConfigError(f"federate.keep: no weight begins with {start!r}; e.g. 'heads.match'")
-    kept = {name for name in named if name.startswith((*terms.keep, *_untaught(terms)))}
+    untaught = (f"heads.{family}." for family in _untaught(terms))
+    kept = {name for name in named if name.startswith((*terms.keep, *untaught))}
     return {
         name: at_home.get(id(each), 0)
         for name, each in named.items()
@@ -621,15 +624,15 @@ def travelling(model: JointModel, terms: Terms) -> dict[str, int]:
 
 
 def _untaught(terms: Terms) -> tuple[str, ...]:
-    """Beginnings of the names of weights that nothing private teaches.
+    """The families of tasks that nothing private teaches, which have no say in the score either.
 
     Titles are in no private step; and profiles are read from histories.
     """
     if terms.privacy is None:
         return ()
     privacy = privacy_of(terms.privacy)
-    titles = () if privacy.of_labels else ("heads.extract.",)
-    return titles if privacy.reads_past else (*titles, "heads.profile.")
+    titles = () if privacy.of_labels else ("extract",)
+    return titles if privacy.reads_past else (*titles, "profile")
 
 
 def _write(path: Path, document: Mapping[str, Any], *, synced: bool = False) -> None:
