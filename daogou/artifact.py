@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -32,6 +32,11 @@ from daogou.model.samples import differences, sample_answers
 from daogou.schema import Shop, Task
 
 FORMAT: Final = "daogou-run-5"
+MANIFEST: Final = "manifest.json"
+_NEEDED: Final = ("model.safetensors", "transform.json", str(Path("store") / "store.json"))
+_LONGEST_MANIFEST: Final = 1 << 26  # bytes
+_LONGEST_TRANSFORM: Final = 1 << 32
+_LARGEST: Final = 1 << 20  # of the numbers that say how large a model is
 _LEAST_RATE: Final = 1e-12
 MOST_VALUES: Final = 4096  # a column of more values is not counted in profiles
 
@@ -169,7 +174,7 @@ def save(
         }
         document = plain(document)
         document["digest"] = _digest(document)
-        write_document(folder / "manifest.json", document)
+        write_document(folder / MANIFEST, document)
     except (OSError, SafetensorError) as error:  # the latter is how a full disk shows
         raise ArtifactError(
             f"{folder}: saving the run failed ({error}); the run is not whole, "
@@ -186,28 +191,56 @@ def load(folder: Path | str, *, verify: bool = True) -> Artifact:
     folder = Path(folder)
     manifest = read_manifest(folder)
     try:
-        _check_files(folder, manifest["files"], verify)
+        files = _check_files(folder, manifest["files"], verify)
         shop = shop_of(manifest["shop"], Path(manifest["root"]))
-        transform = Transform.from_json(json.loads((folder / "transform.json").read_text("utf-8")))
+        transform = Transform.from_json(_read_json(folder / "transform.json", _LONGEST_TRANSFORM))
         store = open_store(folder / "store")
+        _check_store(store, transform, files)
         shape = make("shape", Shape, manifest["shape"])
-        weights = load_file(folder / "model.safetensors")
+        _check_sizes(shape, manifest["history_length"])
+        model = _model(folder, transform, store, shop, shape)
     except DaogouError:
         raise
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise ArtifactError(f"{folder}: not a run that this Daogou can read ({error})") from None
-    model = model_of(transform, store, shop, shape)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        first = str(error).split("\n")[1].strip() if "\n" in str(error) else str(error)
-        raise ArtifactError(
-            f"{folder}/model.safetensors: does not fit its manifest: {first}"
-        ) from None
-    model.eval()
+    except Exception as error:  # a file from elsewhere may be wrong in any way
+        raise ArtifactError(f"{folder}: not a run that this Daogou can read ({error})") from error
     if verify and "samples" in manifest:
         _check_answers(folder, model, store, manifest)
     return Artifact(folder, shop, transform, store, model, manifest)
+
+
+def _model(
+    folder: Path, transform: Transform, store: Store, shop: Shop, shape: Shape
+) -> JointModel:
+    """The saved model; ArtifactError if its weights are other ones than those of its manifest.
+
+    Nothing is made as large as a manifest says before the file of weights is known to be as large.
+    """
+    path = folder / "model.safetensors"
+    with torch.device("meta"):  # shapes alone
+        wanted = model_of(transform, store, shop, shape).state_dict()
+    with safe_open(path, framework="pt") as held:
+        found = {name: held.get_slice(name).get_shape() for name in held.keys()}  # noqa: SIM118
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in wanted or name not in found:
+            wrong = f"{name} is {'missing' if name in wanted else 'not of the model'}"
+        elif found[name] != list(wanted[name].shape):
+            wrong = f"size mismatch for {name}: {found[name]}, not {list(wanted[name].shape)}"
+        else:
+            continue
+        raise ArtifactError(f"{path}: does not fit its manifest: {wrong}")
+    weights = load_file(path)
+    for name, weight in weights.items():
+        if weight.dtype != wanted[name].dtype:
+            raise ArtifactError(
+                f"{path}: does not fit its manifest: {name} is {weight.dtype}, not "
+                f"{wanted[name].dtype}"
+            )
+        if not torch.isfinite(weight).all():
+            raise ArtifactError(f"{path}: {name} holds numbers that are not finite; fit again")
+    model = model_of(transform, store, shop, shape)
+    model.load_state_dict(weights)
+    model.eval()
+    return model
 
 
 def _check_answers(
@@ -227,18 +260,53 @@ def _check_answers(
         )
 
 
-def _check_files(folder: Path, files: Mapping[str, str], verify: bool) -> None:
+def _check_files(folder: Path, files: Mapping[str, str], verify: bool) -> frozenset[str]:
+    """The names of a run's files, each there, in the folder, and as it was saved."""
+    lacking = [name for name in _NEEDED if name not in files]
+    if lacking:
+        raise ArtifactError(f"{folder / MANIFEST}: names no {', '.join(lacking)}; fit again")
     for name, digest in files.items():
         path = folder / name
         if not path.exists():
             raise ArtifactError(f"{path}: missing from the run; copy the whole folder again")
+        _check_inside(folder, path)
         if verify and sha256(path) != digest:
             raise ArtifactError(f"{path}: altered since the run was saved; restore it or fit again")
+    return frozenset(files)
+
+
+def _check_inside(folder: Path, path: Path) -> None:
+    """Refuse what leads out of a run's folder, and what is no file, which may never end."""
+    if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+        raise ArtifactError(f"{path}: no file in the run's own folder, which a run's files are")
+
+
+def _check_store(store: Store, transform: Transform, files: frozenset[str]) -> None:
+    """Refuse arrays that the manifest does not name, and ids that no table has a row for."""
+    read = [f"{name}.npy" for name, array in store.arrays.items() if array.size]
+    read += [f"keys/{kind}.parquet" for kind in ("items", "users", "titles", "exposures")]
+    for name in (Path("store") / each for each in read):
+        if str(name) not in files:
+            raise ArtifactError(f"{store.folder.parent / name}: not named by the run's manifest")
+    sizes = {"items/id": transform.item_ids.n_rows, "users/id": transform.user_ids.n_rows}
+    for each, most in sizes.items():
+        ids = store[each]
+        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < most:
+            raise ArtifactError(f"{store.folder / each}.npy: ids beyond the {most} that there are")
+
+
+def _check_sizes(shape: Shape, history_length: object) -> None:
+    """Refuse numbers so large that making what they say would be all that a machine can do."""
+    told = {**asdict(shape), **(shape.mixer_options or {}), "history_length": history_length}
+    for name, value in told.items():
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(each, int) and not 0 <= each <= _LARGEST:
+                raise ArtifactError(f"{MANIFEST}: {name} is {each}; {_LARGEST} is the most")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """A run's manifest, checked against its own digest."""
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     if not folder.is_dir():
         raise ArtifactError(
             f"{folder}: no such run; `daogou fit shop.toml --out {folder}` makes one"
@@ -248,19 +316,28 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder}: no manifest.json, so this run never finished; "
             "`daogou fit --resume` goes on where it stopped"
         )
+    _check_inside(folder, path)
     try:
-        document: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        digest = document.pop("digest")
-    except (ValueError, KeyError, AttributeError, TypeError):
+        document: dict[str, Any] = _read_json(path, _LONGEST_MANIFEST)
+        digest, own = document.pop("digest"), _digest(document)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise ArtifactError(f"{path}: truncated or not a manifest; fit again") from None
     if document.get("format") != FORMAT:
         raise ArtifactError(
             f"{path}: format {document.get('format')!r}, this Daogou reads {FORMAT!r}; "
             "use the Daogou that made it, or fit again"
         )
-    if digest != _digest(document):
+    if digest != own:
         raise ArtifactError(f"{path}: altered since the run was saved; restore it or fit again")
     return document
+
+
+def _read_json(path: Path, most: int) -> Any:
+    """What a file of so many bytes at most says."""
+    size = path.stat().st_size
+    if size > most:
+        raise ArtifactError(f"{path}: {size} bytes; {most} are the most that one of a run has")
+    return json.loads(path.read_text("utf-8"))
 
 
 def plain(value: Any) -> Any:

@@ -1,6 +1,8 @@
 """A saved run is loaded whole and equal, or refused for a reason that it names."""
 
 import json
+import os
+import re
 import resource
 import shutil
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from daogou.features.transform import VERSION, Transform
 from daogou.model import predict
 from daogou.model.build import Shape
 from daogou.model.joint import JointModel
+from daogou.model.mixers import MIXERS
 from daogou.schema import Shop, Task
 from tests.shops import compile_shop, write_shop
 
@@ -255,6 +258,186 @@ def test_a_signed_manifest_that_lacks_something_is_refused(copy: Path, key: str)
     rewrite(copy, lambda document: document.pop(key), signed=True)
     with pytest.raises(ArtifactError, match="not a run that this Daogou can read"):
         load(copy)
+
+
+# ---- from strangers, who sign as well as we do ----------------------------------------------
+
+
+def signed_json(copy: Path, name: str, change: Callable[[dict[str, Any]], None]) -> None:
+    document = json.loads((copy / name).read_text("utf-8"))
+    change(document)
+    foreign(copy, name, json.dumps(document).encode())
+
+
+def signed_weights(copy: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    weights = load_file(copy / "model.safetensors")
+    change(weights)
+    save_file(weights, copy.parent / "other.safetensors")
+    foreign(copy, "model.safetensors", (copy.parent / "other.safetensors").read_bytes())
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "store/items/id.npy", "manifest.json"])
+def test_a_link_out_of_the_run_is_not_followed(copy: Path, tmp_path: Path, name: str) -> None:
+    (copy / name).rename(tmp_path / "outside")
+    (copy / name).symlink_to(tmp_path / "outside")
+    with pytest.raises(ArtifactError, match=rf"{name}: no file in the run's own folder"):
+        load(copy)
+
+
+def test_a_folder_may_be_a_link_and_a_folder_in_it_may_not(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(copy)
+    assert load(tmp_path / "link").folder == tmp_path / "link"
+    (copy / "store").rename(tmp_path / "outside")
+    (copy / "store").symlink_to(tmp_path / "outside")
+    with pytest.raises(ArtifactError, match="no file in the run's own folder"):
+        load(copy)
+
+
+@pytest.mark.parametrize("escape", ["../outside", "{outside}", "store/../../outside"])
+def test_a_name_that_leads_out_of_the_run_is_not_read(
+    copy: Path, tmp_path: Path, escape: str
+) -> None:
+    (tmp_path / "outside").write_text("secret")
+    name = escape.format(outside=tmp_path / "outside")
+    rewrite(copy, lambda document: document["files"].update({name: "0"}), signed=True)
+    with pytest.raises(ArtifactError, match="no file in the run's own folder"):
+        load(copy)
+
+
+def test_what_never_ends_is_not_read(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    os.mkfifo(copy / "model.safetensors")
+    with pytest.raises(ArtifactError, match="no file in the run's own folder"):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("manifest.json", 10**10), ("transform.json", 10**10), ("store/store.json", 10**9)],
+)
+def test_a_document_is_not_read_if_it_is_longer_than_any(copy: Path, name: str, size: int) -> None:
+    os.truncate(copy / name, size)  # takes no room on the disk
+    with pytest.raises(ArtifactError, match=r"are the most that one of a run has|longer than any"):
+        load(copy, verify=False)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "transform.json", "store/store.json"])
+def test_a_document_that_is_nested_too_deeply_is_refused(copy: Path, name: str) -> None:
+    deep = b'{"a":' * 200_000 + b"1" + b"}" * 200_000
+    if name == "manifest.json":
+        (copy / name).write_bytes(deep)
+    else:
+        foreign(copy, name, deep)
+    with pytest.raises(ArtifactError, match=r"not a manifest|Daogou can read|damaged"):
+        load(copy)
+
+
+@pytest.mark.parametrize("length", [2**60, 2**63 - 1, 10**8 + 1, 0])
+def test_weights_whose_header_cannot_be_are_refused(copy: Path, length: int) -> None:
+    data = (copy / "model.safetensors").read_bytes()
+    foreign(copy, "model.safetensors", length.to_bytes(8, "little") + data[8:])
+    with pytest.raises(ArtifactError, match="not a run that this Daogou can read"):
+        load(copy)
+
+
+def test_weights_of_another_type_are_refused(copy: Path) -> None:
+    def widen(weights: dict[str, torch.Tensor]) -> None:
+        weights["heads.match.user.weight"] = weights["heads.match.user.weight"].double()
+
+    signed_weights(copy, widen)
+    with pytest.raises(ArtifactError, match=r"user\.weight is torch\.float64, not torch\.float32"):
+        load(copy)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(copy: Path, number: float) -> None:
+    signed_weights(copy, lambda weights: weights["heads.match.user.weight"].fill_(number))
+    with pytest.raises(ArtifactError, match=r"user\.weight holds numbers that are not finite"):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("width", 2**50, "width is 1125899906842624; 1048576 is the most"),
+        ("width", 2**19, "does not fit its manifest: size mismatch"),  # 2 TB, if it were made
+        ("expert_widths", [2**40], "expert_widths is 1099511627776"),
+        ("mixer_options", {"n_own": 10**9}, "n_own is 1000000000"),
+    ],
+)
+def test_nothing_is_made_as_large_as_a_manifest_says(
+    copy: Path, key: str, value: Any, message: str
+) -> None:
+    rewrite(copy, lambda document: document["shape"].update({key: value}), signed=True)
+    with pytest.raises(ArtifactError, match=message):
+        load(copy)
+
+
+def test_a_history_is_not_read_as_far_as_a_manifest_says(copy: Path) -> None:
+    rewrite(copy, lambda document: document.update(history_length=10**12), signed=True)
+    with pytest.raises(ArtifactError, match="history_length is 1000000000000"):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "of", "message"),
+    [
+        ("../../outside", ["int64", [1]], "is no array of a store"),
+        ("items/more", ["object", [1]], "is no array of a store"),
+        ("items/more", ["int64", [-1]], "is no array of a store"),
+        ("items/more", ["int64", [2**60]], r"items/more\.npy: cannot be read"),
+        ("items/id", ["int32", [2**60]], "the store says int32"),
+        ("items/id", ["V1000000000", [2]], "is no array of a store"),
+    ],
+)
+def test_an_array_that_cannot_be_is_refused(
+    copy: Path, name: str, of: list[Any], message: str
+) -> None:
+    signed_json(copy, "store/store.json", lambda document: document["arrays"].update({name: of}))
+    with pytest.raises(ArtifactError, match=message):
+        load(copy)
+
+
+def test_an_array_that_the_manifest_does_not_name_is_refused(copy: Path) -> None:
+    rewrite(copy, lambda document: document["files"].pop("store/items/id.npy"), signed=True)
+    with pytest.raises(
+        ArtifactError, match=r"store/items/id\.npy: not named by the run's manifest"
+    ):
+        load(copy)
+
+
+def test_ids_that_no_table_has_a_row_for_are_refused(copy: Path) -> None:
+    ids = np.load(copy / "store" / "items" / "id.npy")
+    ids[-1] = 2**31 - 1
+    np.save(copy.parent / "id.npy", ids)
+    foreign(copy, "store/items/id.npy", (copy.parent / "id.npy").read_bytes())
+    with pytest.raises(ArtifactError, match=r"items/id\.npy: ids beyond the \d+ that there are"):
+        load(copy)
+
+
+@pytest.mark.parametrize("mixer", sorted(MIXERS))
+def test_every_model_has_shapes_before_it_has_numbers(made: Made, mixer: str) -> None:
+    shape = Shape(width=8, expert_widths=(8, 8), text_width=8, tower=4, mixer=mixer)
+    with torch.device("meta"):
+        wanted = model_of(made.transform, made.store, made.shop, shape).state_dict()
+    found = model_of(made.transform, made.store, made.shop, shape).state_dict()
+    assert {n: (w.shape, w.dtype) for n, w in wanted.items()} == {
+        n: (w.shape, w.dtype) for n, w in found.items()
+    }
+
+
+def test_nothing_reads_files_that_can_run_code() -> None:
+    forbidden = re.compile(
+        r"^\s*(import|from) (pickle|marshal|shelve|dill|joblib|cloudpickle)\b|"
+        r"torch\.load\(|allow_pickle=True|(?<![\w.])(eval|exec)\(|yaml\.(unsafe_)?load\(|"
+        r"trust_remote_code=True|torch\.save\(",
+        re.MULTILINE,
+    )
+    assert forbidden.search("x = torch.load(f)") and forbidden.search("import pickle\n")
+    package = Path(artifact.__file__).parent
+    found = [str(path) for path in package.rglob("*.py")
+             if forbidden.search(path.read_text("utf-8"))]  # fmt: skip
+    assert not found
 
 
 # ---- sample answers ---------------------------------------------------------------------

@@ -23,6 +23,7 @@ gold; row 0 of items, users and texts is the unknown one)::
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +57,10 @@ NO_SPLIT: Final = 9  # a row that no split may use
 _KEY_FILES: Final = ("items.parquet", "users.parquet", "titles.parquet", "exposures.parquet")
 LEAST_SHARE: Final = 0.5  # of the titles in which a value stood, those that it was meant in
 _UNSEEN: Final = Entry(hits=1)  # a value that no training title has is taken at its word
+_LONGEST_LIST: Final = 1 << 24  # bytes of store.json
+_ARRAY: Final = re.compile(r"[a-z]+/[a-z_]+")
+_DTYPES: Final = frozenset(["bool", "float32", "float64", *(f"int{n}" for n in (8, 16, 32, 64)),
+                            *(f"uint{n}" for n in (8, 16, 32, 64))])  # fmt: skip
 _TEXTS: Final = 65_536  # texts encoded at a time
 FOLDS: Final = 5  # of users, for what is counted of labels
 HALF_LIVES_DAYS: Final = (14.0, 3.0)  # of "taken lately" and "taken just now"
@@ -93,7 +98,7 @@ class Store:
 
         The first column is the key as text: ``item``, unless a column of the shop has that name.
         """
-        return pq.read_table(self.folder / "keys" / "items.parquet")
+        return self._keys("items")
 
     @cached_property
     def item_keys(self) -> list[str]:
@@ -108,13 +113,13 @@ class Store:
     @cached_property
     def user_rows(self) -> dict[str, int]:
         """Row of each user by the shop's own id."""
-        keys = pq.read_table(self.folder / "keys" / "users.parquet")["user"].to_pylist()
+        keys = self._keys("users")["user"].to_pylist()
         return {key: row for row, key in enumerate(keys, start=1)}
 
     @cached_property
     def titles(self) -> pa.Table:
         """``text``, gold ``spans`` and ``annotated`` attributes of the titles, in row order."""
-        return pq.read_table(self.folder / "keys" / "titles.parquet")
+        return self._keys("titles")
 
     @cached_property
     def strongest(self) -> int:
@@ -128,8 +133,14 @@ class Store:
     def exposure_keys(self, split: str) -> pa.Table:
         """``id``, ``user``, ``item`` and ``request`` of a split's exposures, in store order."""
         first, last = self.ranges[split]
-        table = pq.read_table(self.folder / "keys" / "exposures.parquet")
-        return table.slice(first, last - first)
+        return self._keys("exposures").slice(first, last - first)
+
+    def _keys(self, name: str) -> pa.Table:
+        path = self.folder / "keys" / f"{name}.parquet"
+        try:
+            return pq.read_table(path)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise ArtifactError(f"{path}: cannot be read ({error}); compile again") from None
 
     def history_slice(self, user_row: int) -> slice:
         """Where a user's events lie in the ``history`` arrays."""
@@ -153,31 +164,46 @@ def open_store(folder: Path) -> Store:
         raise ArtifactError(
             f"{folder}: no store.json, so the store is unfinished; compile it again"
         )
+    if manifest.stat().st_size > _LONGEST_LIST:
+        raise ArtifactError(f"{manifest}: longer than any list of arrays; compile the store again")
     try:
-        document = json.loads(manifest.read_text())
-        listed = dict(document["arrays"])
+        document = json.loads(manifest.read_bytes())
+        listed = {name: (str(of), [int(n) for n in shape])
+                  for name, (of, shape) in document["arrays"].items()}  # fmt: skip
         ranges = {split: (int(at[0]), int(at[1])) for split, at in document["ranges"].items()}
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        n_exposures = listed["exposures/item"][1][0]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{manifest}: damaged ({error}); compile the store again") from None
+    if not all(0 <= first <= last <= n_exposures for first, last in ranges.values()):
+        raise ArtifactError(f"{manifest}: damaged (ranges {ranges} of {n_exposures} exposures)")
     missing = [name for name in _KEY_FILES if not (folder / "keys" / name).exists()]
     if missing:
         raise ArtifactError(f"{folder}/keys: no {', '.join(missing)}; compile the store again")
-    arrays: dict[str, Array] = {}
-    for name, (dtype, shape) in listed.items():
-        path = folder / f"{name}.npy"
-        try:
-            array = np.zeros(shape, dtype)
-            if np.prod(shape):  # as a plain array of the mapped bytes, which is sooner read
-                array = np.asarray(np.load(path, mmap_mode="r"))
-        except (OSError, ValueError, EOFError) as error:
-            raise ArtifactError(f"{path}: cannot be read ({error}); compile again") from None
-        if str(array.dtype) != dtype or list(array.shape) != shape:
-            raise ArtifactError(
-                f"{path}: {array.dtype} {list(array.shape)}, the store says {dtype} {shape}; "
-                "compile the store again"
-            )
-        arrays[name] = array
+    arrays = {name: _opened(folder, name, *of) for name, of in listed.items()}
     return Store(folder, arrays, ranges)
+
+
+def _opened(folder: Path, name: str, dtype: str, shape: list[int]) -> Array:
+    """An array of a store, mapped; ArtifactError if it is not as the store's list has it."""
+    path = folder / f"{name}.npy"
+    if not _ARRAY.fullmatch(name) or dtype not in _DTYPES or min(shape, default=-1) < 0:
+        raise ArtifactError(
+            f"{folder / 'store.json'}: {name!r}, {dtype} {shape}, is no array of a store; compile "
+            "it again"
+        )
+    try:
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        # As a plain array of the mapped bytes, which is sooner read.
+        array: Array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); compile again") from None
+    if str(array.dtype) != dtype or list(array.shape) != shape:
+        raise ArtifactError(
+            f"{path}: {array.dtype} {list(array.shape)}, the store says {dtype} {shape}; "
+            "compile the store again"
+        )
+    return array
 
 
 def compile_store(engine: Engine, shop: Shop, transform: Transform, folder: Path) -> Store:

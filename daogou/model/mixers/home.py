@@ -53,13 +53,13 @@ class HoME(nn.Module):
     ) -> None:
         super().__init__()
         self.n_outputs = width = widths[-1]
-        group = torch.tensor(groups or [min(task, 1) for task in range(n_tasks)])
-        if len(group) != n_tasks or set(group.tolist()) != set(range(int(group.max()) + 1)):
+        told = groups or tuple(min(task, 1) for task in range(n_tasks))
+        if len(told) != n_tasks or {*told} != set(range(max(told) + 1)):
             raise ConfigError(
                 f"model.mixer_options.groups: {list(groups)}; "
                 f"give each of the {n_tasks} tasks a number, from 0 up"
             )
-        n_groups = int(group.max()) + 1
+        group, n_groups = torch.tensor(told), max(told) + 1
         self.n_experts, self.n_tasks = n_experts, n_tasks
         # Units of the meta level: everybody's, then the groups'.
         unit = torch.arange(1 + n_groups).repeat_interleave(n_experts)
