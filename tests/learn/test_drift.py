@@ -76,7 +76,7 @@ def test_without_drift_alarms_are_as_rare_as_they_are_said_to_be(
     """Taken for as many witnesses, the rows of few users would cry wolf."""
     random = np.random.default_rng(0)
     p_values, apart = [], []
-    for _ in range(250):
+    for _ in range(250 if whole_users else 60):
         sides = []
         for _ in range(2):
             place, user = drawn(random, USUAL)

@@ -222,6 +222,7 @@ def test_a_run_says_where_its_own_files_are(log: Path, first: Path, tmp_path: Pa
     assert later(held, None).split.test_from is None
 
 
+@pytest.mark.slow
 def test_the_commands_need_the_run_and_the_later_events_alone(
     log: Path, first: Path, tmp_path: Path
 ) -> None:

@@ -67,7 +67,7 @@ def test_a_replayed_day_teaches_whole_or_not_at_all(shop: Shop) -> None:
     with prepared(shop, replace(SEAM, replay=1.0)) as (engine, _):
         assert hours(engine, "earlier") == []
     drawn = set()
-    for seed in range(20):
+    for seed in range(9):
         with prepared(shop, replace(SEAM, replay=0.5, seed=seed)) as (engine, _):
             kept = tuple(hours(engine, "exposures"))
         assert kept[-4:] == (60, 100, 200, 200)
