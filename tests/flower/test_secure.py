@@ -343,3 +343,10 @@ def test_a_liar_voids_the_round_where_it_can_be_told_at_all(tmp_path: Path) -> N
     assert records[1]["void"].startswith("the sum cannot be one of updates")
     begun = heard.sent["begin/east/0"]
     assert all(torch.equal(before[f"weights.{name}"], each) for name, each in begun.items())
+
+
+def test_private_steps_go_into_the_sum_and_epsilon_is_told(tmp_path: Path) -> None:
+    privacy = {"steps": 2, "share": 0.5}
+    _, (record,), _ = learnt(tmp_path / "run", secure=True, privacy=privacy)
+    assert (record["used"], record["void"]) == (True, None)
+    assert sorted(record["epsilon"]) == ["east", "west"]
