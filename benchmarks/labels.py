@@ -3,9 +3,9 @@
     python benchmarks/labels.py OUT [--exposures 40000] [--seeds 1] [--epsilons 4 2 1]
 
 One made shop whose histories are left out, as they are of labels (`unit = "label"`). Every
-exposure's outcome is told by randomised response; the ways to learn from that are `forward` (the
-likelihood of what was told, what the product does), `unbiased` (a loss whose mean over the coins is
-that of the true labels) and `plain` (told labels taken for true ones). The epoch is chosen as
+exposure's outcome is told by randomised response; the ways to learn from that are `unbiased` (a
+loss whose mean over the coins is that of the true labels, what the product does), `forward` (the
+likelihood of what was told) and `plain` (told labels taken for true ones). The epoch is chosen as
 a shop would, by validation exposures whose labels are told too. AUC is against true labels: those
 of validation choose the way, which no shop could, and the test's judge it. OUT gets ``labels.md``.
 """
@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from record import about, keep_line, kept_lines, show
 from torch import Tensor
-from torch.nn import functional
 
 from daogou import artifact
 from daogou.config import read_shop
@@ -62,31 +61,29 @@ class Line:
     test: float
 
 
-class Unbiased(Conditional):
-    """The nats that a told label would have had, in the mean over what is told of it."""
+class Forward(Conditional):
+    """The likelihood of what was told, given how likely the stage before is said to be."""
 
-    def __init__(self, stray: float, stray_before: float, kept: float) -> None:
-        # Of the outcomes that got as far as the stage before, and of those that got further.
-        self.stray, self.kept = stray, kept
-        self.stray_before = stray_before
+    def __init__(self, coins: Randomised) -> None:
+        self.coins = coins
 
     def __call__(self, seen: Seen) -> Tensor:
-        yes, no = functional.softplus(-seen.logit), functional.softplus(seen.logit)
-        # Whether it got this far, and whether to the stage before and no further, by told labels.
-        far = (seen.target * seen.happened - self.stray) / self.kept
-        near = ((1 - seen.target) * seen.happened - (self.stray_before - self.stray)) / self.kept
-        return seen.per_exposure(far * yes + near * no, seen.label >= 0)
+        coins, before = self.coins, self.coins.kept * seen.log_before.exp()
+        yes = coins.stray + before * seen.logit.sigmoid()
+        no = coins.stray_before - coins.stray + before * (-seen.logit).sigmoid()
+        nats = (yes + no).log() - yes.where(seen.target == 1, no).log()
+        return seen.per_exposure(nats, seen.defined)
 
 
 def forget(model: JointModel, way: str) -> None:
     """Have a model that hears labels as the product does hear them in another way."""
     head = cast(FunnelHead, model.heads["funnel"])
     for place, loss in enumerate(head.learnt):
+        assert isinstance(loss, Randomised)
         if way == "plain":
             head.learnt[place] = Conditional()
-        elif way == "unbiased":
-            assert isinstance(loss, Randomised)
-            head.learnt[place] = Unbiased(loss.stray, loss.stray_before, loss.kept)
+        elif way == "forward":
+            head.learnt[place] = Forward(loss)
 
 
 def learnt(shop: Shop, tables: Tables, epsilon: float, way: str) -> dict[str, tuple[float, float]]:

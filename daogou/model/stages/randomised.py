@@ -1,4 +1,4 @@
-"""A stage whose labels were told by chance: the likelihood of what was told."""
+"""A stage whose labels were told by chance: in the mean the loss that its own would have."""
 
 from typing import Any
 
@@ -12,14 +12,17 @@ Array = NDArray[Any]
 
 
 class Randomised:
-    """Nats of labels that are answers of a randomised response, per exposure of the batch.
+    """Nats of labels that are answers of a randomised response, unbiased, per exposure of a batch.
 
     With chance 1 less ``kept`` an exposure's outcome was replaced by one that says nothing of it,
     so that its label for a stage is 1 with the chance ``stray + kept c``, where c is that of the
     stage over all exposures; of the stage before it ``stray_before + kept c_before``, which is 1
-    of no stage. What the tower says stays the stage's own chance: the loss alone knows of the
-    noise (the forward correction of Patrini et al., "Making Deep Neural Networks Robust to Label
-    Noise: a Loss Correction Approach", CVPR 2017).
+    of no stage. Whether an exposure got this far, or to the stage before and no further, is
+    guessed from what was told without a bias, and the nats are weighed by the guesses, which may
+    be below 0: in the mean over the coins the loss is that of the true labels (Natarajan et al.,
+    "Learning with Noisy Labels", NeurIPS 2013). It has no least value for exposures that are known
+    by heart, and the likelihood of what was told has; that learnt rare stages worse from little
+    (docs/log.md).
     """
 
     n_further = 0
@@ -29,14 +32,12 @@ class Randomised:
         self.stray, self.stray_before, self.kept = stray, stray_before, kept
 
     def __call__(self, seen: Seen) -> Tensor:
-        """``sum(-log p(told)) / B`` over the rows where the stage before was told to happen."""
-        before = seen.log_before.exp()
-        yes = self.stray + self.kept * before * seen.logit.sigmoid()
-        # And not the difference of two chances, which loses its digits where they are alike.
-        no = self.stray_before - self.stray + self.kept * before * (-seen.logit).sigmoid()
-        happened = seen.target == 1
-        nats = (yes + no).log() - yes.where(happened, no).log()
-        return seen.per_exposure(nats, seen.defined)
+        """``sum(-far log p - near log(1 - p)) / B`` over the rows whose label is known."""
+        yes, no = functional.softplus(-seen.logit), functional.softplus(seen.logit)
+        far = (seen.target * seen.happened - self.stray) / self.kept
+        only = self.stray_before - self.stray
+        near = ((1 - seen.target) * seen.happened - only) / self.kept
+        return seen.per_exposure(far * yes + near * no, seen.label >= 0)
 
     def told(self, chance: Array, before: Array) -> Array:
         """The chance ``[n]`` that a label is told to be 1 where that before was told to be.

@@ -13,20 +13,34 @@ from tests.model.stages.hand import seen
 FIRST, SECOND = Randomised(0.4, 0.6, 0.4), Randomised(0.2, 0.4, 0.4)
 
 
-def test_nats_are_of_what_was_told() -> None:
-    # A chance of .5 is told of with .4 + .4 * .5 = .6.
-    found = FIRST(seen([1, 0], [0.5, 0.5]))
-    assert found.item() == pytest.approx(-(math.log(0.6) + math.log(0.4)) / 2)
+def test_nats_are_weighed_by_what_was_told() -> None:
+    # Told to be clicked: far is (1 - .4) / .4 = 1.5 and near -.2 / .4 = -.5; else -1 and 2.
+    found = FIRST(seen([1, 0], [0.25, 0.25]))
+    yes, no = math.log(4), -math.log(0.75)
+    assert found.item() == pytest.approx((1.5 * yes - 0.5 * no - yes + 2 * no) / 2)
+    # Told to go further, to stop there, not even to get there (-.2 / .4 twice), and missing.
+    given = seen([1, 0, 0, -1], [0.25] * 4, happened=[True, True, False, True])
+    weights = [(2.0, -0.5), (-0.5, 2.0), (-0.5, -0.5)]
+    wanted = sum(far * yes + near * no for far, near in weights)
+    assert SECOND(given).item() == pytest.approx(wanted / 4)
+
+
+def test_in_the_mean_over_the_coins_nats_are_those_of_the_outcome() -> None:
+    outcomes = [(0, False), (0, True), (1, True)]  # nothing, the first stage, this one
+    for truly, (label, happened) in enumerate(outcomes):
+        mean = 0.0
+        for told, (other, there) in enumerate(outcomes):
+            chance = 0.6 if told == truly else 0.2
+            mean += chance * SECOND(seen([other], [0.3], happened=[there])).item()
+        own = -math.log(0.3) if label else -math.log(0.7)
+        assert mean == pytest.approx(own if happened else 0.0, abs=1e-6)
+
+
+def test_what_is_told_by_hand() -> None:
     # Half of a half: .2 + .4 * .25 = .3 are told to get so far, of .4 + .4 * .5 = .6 before.
-    given = seen([1, 0, 1, -1], [0.5] * 4, before=[0.5] * 4, happened=[True, True, False, True])
-    assert SECOND(given).item() == pytest.approx(2 * math.log(2) / 4)
-
-
-def test_what_is_told_of_is_what_nats_are_of() -> None:
-    chance, before = np.array([0.1, 0.9]), np.array([0.7, 0.01])
-    told = SECOND.told(chance, before)
-    found = SECOND(seen([1, 0], chance.tolist(), before=before.tolist()))
-    assert found.item() == pytest.approx(-(np.log(told[0]) + np.log(1 - told[1])) / 2)
+    told = SECOND.told(np.array([0.5]), np.array([0.5]))
+    assert told.tolist() == pytest.approx([0.5])
+    assert FIRST.told(np.array([0.5]), np.ones(1)).tolist() == pytest.approx([0.6])
 
 
 def test_the_true_chance_is_likeliest() -> None:
