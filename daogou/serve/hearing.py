@@ -30,6 +30,7 @@ class Hearing:
     until_us: int = 0  # the moment of the look
     read_us: int = 0  # which products events are about that arrived before this is known
     next_us: int = 0  # when to look again
+    running_us: int = 0  # when to look again at products whose windows run
 
     def of(self, products: Iterable[str]) -> "Hearing":
         """Look at these products, whatever was heard of them before they were known."""
@@ -50,7 +51,8 @@ class Hearing:
         since = max(self.read_us, guide.scorer.shown_until - AHEAD_US)
         arrived = store.arrived(since, kinds=events.funnel, most=ARRIVED)
         is_all = len(arrived) < ARRIVED
-        still = (name for name, each in self.heard.items() if each.is_open)
+        is_round = now >= self.running_us
+        still = (name for name, each in self.heard.items() if each.is_open and is_round)
         named = dict.fromkeys((*self.waiting, *(name for name, _ in arrived), *still))
         waiting = [name for name in named if _is_new(guide, name)]
         rows: list[Row] = []
@@ -67,12 +69,14 @@ class Hearing:
             if name not in looked and _is_new(guide, name)
         }
         is_done = is_all and done == len(waiting)
+        early = (row[1] for row in rows if row[3] >= now)  # by a clock that is ahead
         return Hearing(
             {**kept, **count(guide.artifact.shop, rows, now)},
-            tuple(waiting[done:]),
+            tuple(dict.fromkeys((*waiting[done:], *early))),
             now,
             now - LATE_US if is_all else max(arrived[-1][1], since + 1),
             now + EVERY_US if is_done else 0,
+            now + EVERY_US if is_round else self.running_us,
         )
 
 

@@ -170,3 +170,44 @@ def test_what_a_session_did_is_one_visits(serve: Serve, clock: Clock) -> None:
         look(service)
         found = service.loaded.offer.hearing.heard["new"]
         assert (found.shown, found.known[0], found.reached[0]) == (2, 2, 1)
+
+
+def test_an_event_by_a_clock_that_is_ahead_counts_once_its_time_has_come(
+    serve: Serve, clock: Clock
+) -> None:
+    service = serve()
+    with calling(service) as client:
+        good(client.put("/v1/items", json={"items": [PRODUCT]}))
+        clock.us = NOW_US - HOUR // 12
+        happened(client, 1, 1)
+    _, guide = service._looking.result(), service.loaded.offer.guide
+    found = Hearing().listened(service.store, guide)
+    assert not found.heard
+    for minutes in (0, 1, 2, 3, 10):  # long after their arrival the events are not new any more
+        clock.us = NOW_US + minutes * HOUR // 60
+        found = found.listened(service.store, guide)
+    assert found.heard["new"].shown == 1
+    assert found.heard == Hearing().listened(service.store, guide).heard
+
+
+def test_products_whose_windows_run_are_looked_at_once_a_minute_however_many(
+    serve: Serve, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve()
+    names = [f"new{i}" for i in range(3)]
+    with calling(service) as client:
+        good(client.put("/v1/items", json={"items": [{**PRODUCT, "item": each} for each in names]}))
+        for each in names:
+            happened(client, 2, 0, item=each)
+    clock.us = NOW_US + hearing.LATE_US * 3
+    _, guide = service._looking.result(), service.loaded.offer.guide
+    found = Hearing().listened(service.store, guide)
+    assert [each.is_open for each in found.heard.values()] == [True] * 3
+    monkeypatch.setattr(hearing, "PRODUCTS", 1)
+    clock.us = found.next_us
+    looks = 0
+    while looks == 0 or found.next_us == 0:
+        found = found.listened(service.store, guide)
+        looks += 1
+        clock.us += 1_000_000
+        assert looks <= 3
