@@ -504,7 +504,7 @@ def _taught(
     *,
     beside: Store | None = None,
 ) -> _Taught:
-    """A model of the tables with the weights of its best epoch, on the processor.
+    """A model of the tables, on the processor, in the leader with the weights of its best epoch.
 
     ``beside`` is a store whose exposures are taught too.
     """
@@ -526,7 +526,8 @@ def _taught(
             folder = "-".join(["culprit", *map(str, learner.peers.place)])
             raise keep(error, course.journal.parent / folder, model, transform, store) from None
     model.to("cpu")
-    model.load_state_dict(load_file(course.folder / "checkpoint" / "best.safetensors"))
+    if learner.peers.leads:  # who takes the file away when all is written, perhaps before others
+        model.load_state_dict(load_file(course.folder / "checkpoint" / "best.safetensors"))
     settle(model)
     return _Taught(model, state, tables)
 

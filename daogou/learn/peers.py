@@ -38,6 +38,10 @@ class Peers:
         """The mean over the processes, the same in each to the bit."""
         return values
 
+    def led(self, values: Tensor) -> Tensor:
+        """The leader's values."""
+        return values
+
     def agree(self, dense: Sequence[Tensor], tables: Sequence[Tensor]) -> None:
         """Put the mean over the processes in place of each weight's ``.grad``.
 
@@ -74,7 +78,10 @@ class Group(Peers):
         self.place = (self.rank,) if self.n > 1 else ()
 
     def part(self, plan: Epoch) -> Epoch:
-        """Every process's rows lie side by side, as those of one user do."""
+        """Every process's rows lie side by side, as those of one user do.
+
+        Where a step has fewer rows than there are processes, some of them have the same.
+        """
         return replace(
             plan,
             exposures=[self._part(rows) for rows in plan.exposures],
@@ -84,6 +91,8 @@ class Group(Peers):
         )
 
     def _part(self, rows: Rows) -> Rows:
+        if 0 < len(rows) < self.n:  # nothing can be said of no rows
+            rows = np.resize(rows, self.n)
         return np.array_split(rows, self.n)[self.rank]
 
     def mean(self, values: Tensor) -> Tensor:
@@ -91,6 +100,12 @@ class Group(Peers):
         whole = values.detach().clone()
         distributed.all_reduce(whole)
         return whole / self.n
+
+    def led(self, values: Tensor) -> Tensor:
+        """By one message to all."""
+        told = values.detach().clone()
+        distributed.broadcast(told, 0)
+        return told
 
     def agree(self, dense: Sequence[Tensor], tables: Sequence[Tensor]) -> None:
         """One sum of all dense gradients, one list of rows, one of their values."""

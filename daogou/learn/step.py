@@ -62,7 +62,8 @@ def backward(  # noqa: PLR0913 - what a step depends on, all of it
             taken = peers.mean(balancer.take(balanced, found.shared)) / peers.n
             taken = taken * heard[:, None] * heard
             gram = taken if gram is None else (gram + taken) / 2
-        weights[funnel] = static[funnel] * balancer(losses[funnel] * heard, gram)
+        # Some draw their weights, or keep of a batch more than its Gram.
+        weights[funnel] = static[funnel] * peers.led(balancer(losses[funnel] * heard, gram))
     (found.values if learns is None else found.values * learns).sum().backward()
     _shared_backward(encoded, leaves)
     return Stepped(losses, weights, gram)

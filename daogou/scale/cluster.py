@@ -13,12 +13,12 @@ ADDRESSES: Final = ("local", "auto")
 
 
 @contextmanager
-def cluster(address: str, workers: int) -> Iterator[Any]:
+def cluster(address: str, workers: int, *, threads: int = 1) -> Iterator[Any]:
     """The module `ray`, connected.
 
-    ``local`` starts a cluster of this machine with a processor for each of the ``workers``, and
-    ends it; ``auto`` takes the one that ``ray start`` or ``RAY_ADDRESS`` names. Raises MissingExtra
-    without Ray and ConfigError where no cluster answers.
+    ``local`` starts a cluster of this machine with ``threads`` processors for each of the
+    ``workers``, whatever the machine has, and ends it; ``auto`` takes the one that ``ray start`` or
+    ``RAY_ADDRESS`` names. Raises MissingExtra without Ray and ConfigError where no cluster answers.
     """
     check_call(address, workers)
     # Ray tells its makers what it is used for unless it is told not to.
@@ -29,7 +29,8 @@ def cluster(address: str, workers: int) -> Iterator[Any]:
         return
     said: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
-        said |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
+        n_cpus = workers * threads
+        said |= {"address": "local", "num_cpus": n_cpus, "include_dashboard": False}
     else:
         said |= {"address": "auto"}
     try:

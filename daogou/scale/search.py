@@ -11,6 +11,7 @@ from daogou.scale.told import followed, teller
 from daogou.schema import Shop
 
 _TOLD: Final = "progress"  # a folder in the search's, while it runs
+_OVER: Final = 1e-9  # minutes in which no trial begins
 _AGAIN: Final = 3  # times that a process which died is started again
 
 
@@ -36,9 +37,9 @@ def tune_by(  # noqa: PLR0913 - as tune, and by whom
     """
     folder = Path(folder).resolve()
     asked: dict[str, Any] = {"sampler": sampler, "trials": trials, "minutes": minutes}
-    with cluster(address, workers) as ray:
+    threads = max(settings_of(shop)[0].threads, 1)
+    with cluster(address, workers, threads=threads) as ray:
         begin(shop, folder, resume=resume, **asked)
-        threads = max(settings_of(shop)[0].threads, 1)
         search = ray.remote(num_cpus=threads, max_retries=_AGAIN)(_search)
         with followed(folder / _TOLD, progress):
             running = [search.remote(shop, folder, rank, asked) for rank in range(workers)]
@@ -46,6 +47,8 @@ def tune_by(  # noqa: PLR0913 - as tune, and by whom
                 ray.get(running)
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
+    if minutes is not None:
+        asked["minutes"] = _OVER
     return tune(shop, folder, resume=True, **asked)  # none is left to begin: it concludes
 
 

@@ -44,7 +44,8 @@ def fit_by(
     DataError where processes die more often.
     """
     run = Path(run).resolve()
-    with cluster(address, workers) as ray:
+    threads = max(settings_of(shop)[0].threads, 1)
+    with cluster(address, workers, threads=threads) as ray:
         with begun(shop, run, resume=resume, progress=progress):
             pass  # all can be trained
         with followed(run / _TOLD, progress):

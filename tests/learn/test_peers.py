@@ -26,6 +26,9 @@ NOBODY = Queries(NO_ROWS, NO_ROWS, NO_ROWS)
 PLAN = Epoch([ROWS], [NO_ROWS], [NO_ROWS], [NOBODY])
 
 
+FEW = Epoch([ROWS[:1]], [ROWS[:1]], [NO_ROWS], [NOBODY])
+
+
 class Heard(Balancer):
     """Keeps what it is told, and weighs all alike."""
 
@@ -66,6 +69,10 @@ def process(rank: int, folder: Path, shop: Shop, transform: Transform) -> None:
     mark = folder / "made"  # by the leader, which the other waits for
     group.in_turn(mark.touch if rank == 0 else mark.unlink)
     found["told"] = torch.tensor(group.told(rank))
+    found["part"] = torch.tensor(
+        [each[0].tolist() for each in (group.part(FEW).exposures, group.part(FEW).titles)]
+    )
+    found["led"] = group.led(torch.full((2,), float(rank)))
     lonely = torch.nn.Linear(2, 1, bias=False)
     lonely.weight.data.fill_(float(rank + 1))
     group.match(lonely)
@@ -97,7 +104,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_two_processes_have_the_gradients_of_one(steps: list[dict[str, Tensor]], rank: int) -> None:
     alone, found = steps[0], steps[1 + rank]
-    assert set(found) - {"told", "matched"} == set(alone)
+    assert set(found) - {"told", "matched", "part", "led"} == set(alone)
     assert float(torch.cat([each.flatten() for each in alone.values()]).abs().max()) > 0.1
     for name, value in alone.items():
         if name != "rows":
@@ -119,6 +126,14 @@ def test_the_leader_is_heard(steps: list[dict[str, Tensor]]) -> None:
     for found in steps[1:]:
         assert int(found["told"]) == 0
         assert found["matched"].tolist() == [[1.0, 1.0]]
+        assert found["led"].tolist() == [0.0, 0.0]
+
+
+def test_nobody_is_left_without_rows_where_a_step_has_fewer_than_there_are_processes(
+    steps: list[dict[str, Tensor]],
+) -> None:
+    for found in steps[1:]:
+        assert found["part"].tolist() == [[0], [0]]
 
 
 def test_one_process_agrees_with_itself() -> None:
