@@ -1,6 +1,6 @@
 """A log of 100 million exposures on two cores, and what a second process is worth.
 
-    python benchmarks/scale.py OUT [--only size workers] [--exposures 1000000 100000000]
+    python benchmarks/scale.py OUT [--only size workers plan] [--exposures 1000000 100000000]
                                [--threads 2] [--rounds 3]
 
 ``size``: shops of `transform.py` (a made log many times over, each copy with users of its own) with
@@ -13,6 +13,13 @@ Sizes that are done are kept in ``size.jsonl`` and not run again.
 ``workers``: the first shop's fit by one and by two of Ray's processes in turn, each held to one
 thread, on two cores that nothing else uses. What counts are exposures in a second of an epoch, its
 validation included; starts are outside. The bar is 1.6 times.
+
+``plan``: what a hundred workers would do, from what one does. On the first shop, of the flat model
+and of the default one (all four tasks), it measures a step's seconds in one thread by its rows, and
+what of it would travel: the dense gradients, and the touched rows of tables with their numbers. A
+network of ``--gbit`` then says how many exposures so many workers teach in a second: each sends a
+sum of the dense gradients around a ring and hears everybody's rows. Latency and stragglers are left
+out.
 
 OUT gets ``scale.json`` and ``scale.md``. Needs the extra ``ray`` and Linux. The exit status is 1 if
 a bar is missed.
@@ -38,12 +45,21 @@ from transform import copy_shop, make_shop
 
 from daogou import artifact
 from daogou.config import read_shop
-from daogou.learn.fit import fit
+from daogou.learn.fit import Tables, compile_tables, fit
+from daogou.learn.loop import Learner
+from daogou.learn.machine import fast_memory
+from daogou.learn.optimise import distinct_rows, weights_of
+from daogou.learn.settings import settings_of
+from daogou.learn.variant import varied
+from daogou.schema import Shop
 
 MEMORY_GB: Final = 6.0
 TAUGHT: Final = 60_000.0  # exposures in a second
 GROWTH: Final = 1.2  # of the seconds of an exposure
 WORTH: Final = 1.6  # of two workers, in exposures in a second
+STEP_ROWS: Final = (512, 2_048, 8_192)
+WORKERS: Final = (1, 2, 4, 16, 100)
+STEPS: Final = 22
 _LEFT_OUT: Final = ("profile =", "text =", "attributes =", "spans =", "[truth]", 'path = "truth/"')
 FLAT: Final = (
     "fit.epochs=1", "fit.history_length=1", "fit.rows_per_step=4096", "fit.calibration='none'",
@@ -197,9 +213,59 @@ def by_workers(given: argparse.Namespace) -> tuple[Any, list[Check], dict[str, T
     return found, [check], {"processes of one thread": (heads, rows)}
 
 
+def by_plan(given: argparse.Namespace) -> tuple[Any, list[Check], dict[str, Table]]:
+    """A step's seconds and bytes by its rows, and what many workers would make of them."""
+    torch.set_num_threads(1)
+    least = min(given.exposures)
+    flat_shop = shop_of(given.out, least, least)
+    shops = {"flat": read_shop(flat_shop, FLAT), "default": read_shop(flat_shop.parent)}
+    found: dict[str, Any] = {}
+    rows = []
+    for name, shop in shops.items():
+        tables = compile_tables(shop, given.out / f"tables-{name}")
+        for size in STEP_ROWS:
+            seconds, dense, sparse = step_of(shop, tables, size)
+            found[f"{name} {size}"] = {"seconds": seconds, "dense": dense, "sparse": sparse}
+            rates = []
+            for workers in WORKERS:
+                wire = dense * 2 * (workers - 1) / workers + sparse * (workers - 1)
+                rates.append(workers * size / (seconds + wire / (given.gbit * 1e9 / 8)))
+            rows.append(
+                [name, f"{size:,}", f"{1e3 * seconds:.1f}", f"{dense / 1e6:.2f}",
+                 f"{sparse / 1e6:.2f}", *(f"{rate / 1e3:,.0f}" for rate in rates)]
+            )  # fmt: skip
+    heads = ("model", "rows a step and worker", "ms", "dense, MB", "rows, MB",
+             *(f"{workers} workers" for workers in WORKERS))  # fmt: skip
+    return found, [], {f"thousands of exposures in a second, {given.gbit} Gbit/s": (heads, rows)}
+
+
+def step_of(shop: Shop, tables: Tables, size: int) -> tuple[float, int, int]:
+    """Seconds of a step of so many exposures, and the bytes of its dense and its row gradients."""
+    described = varied(shop, training={"rows_per_step": size})
+    settings, shape = settings_of(described)
+    torch.manual_seed(0)
+    learner = Learner(artifact.model_of(tables.transform, tables.store, described, shape), settings)
+    plan = learner.plan(tables.store, 0, 0)
+    seconds = []
+    with fast_memory():
+        for step in range(min(STEPS, len(plan))):
+            batch = learner.batch(tables.store, plan, step)  # made beside a step, as in training
+            started = time.perf_counter()
+            learner.step(batch)
+            seconds.append(time.perf_counter() - started)
+    dense = sum(4 * weight.numel() for weight in learner.dense)
+    sparse = 0
+    for weight in weights_of(learner.rows):
+        if weight.grad is not None:
+            touched, values = distinct_rows(weight.grad)
+            sparse += 8 * len(touched) + 4 * values.numel()
+    return statistics.median(seconds[2:]), dense, sparse
+
+
 PARTS: Final[Mapping[str, Callable[[argparse.Namespace], tuple[Any, list[Check], Any]]]] = {
     "size": by_size,
     "workers": by_workers,
+    "plan": by_plan,
 }
 
 
@@ -215,6 +281,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--exposures", type=int, nargs="+", default=[10**6, 10**8])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--gbit", type=float, default=10.0)
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
     document: dict[str, Any] = {**about("scale.py", arguments), "parts": {}}

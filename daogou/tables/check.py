@@ -12,6 +12,7 @@ from daogou.tables.read import pointers
 FEW_EVENTS: Final = 1000
 FEW_USERS: Final = 25  # with two events or more; the floors that hosted recommenders ask for
 _EXAMPLES: Final = 10
+_HASHES: Final = 2**24  # of events that are counted at a time: 0.5 GB
 _ENOUGH: Final = 10  # rows of each class before a copy of the label is more than chance
 _GLANCE: Final = 50_000  # exposures that nearly always show that a column is no copy of a label
 
@@ -91,7 +92,15 @@ def _duplicate_events(engine: Engine, shop: Shop, counts: Counts) -> Iterable[Fi
     names = (events.user, events.item, events.time, events.kind, events.request)
     columns = ", ".join(name_of(name) for name in names if name)
     # Rows that are alike have one hash, so a hash for every row spares grouping by five columns.
-    if not engine.value(f"SELECT count(*) - count(DISTINCT hash({columns})) FROM events"):
+    # Hashes that are counted cannot leave memory, so of many events a part is counted at a time.
+    parts = 1 + int(engine.value("SELECT count(*) FROM events")) // _HASHES
+    if not any(
+        engine.value(
+            f"SELECT count(*) - count(DISTINCT h) FROM (SELECT hash({columns}) AS h FROM events) "
+            f"WHERE h % {parts} = {part}"
+        )
+        for part in range(parts)
+    ):
         return
     count = int(
         engine.value(

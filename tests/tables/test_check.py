@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from daogou.schema import Events, Items, Shop, Truth, Users, find_tasks
+from daogou.tables import check as checks
 from daogou.tables import prepare
 from daogou.tables.check import CHECKS, Finding, check
 from daogou.tables.engine import Engine
@@ -109,8 +110,14 @@ def test_ids_without_a_row_are_a_warning_with_their_events(engine: Engine, tmp_p
     assert items.examples == (str(N_ITEMS - 1),)
 
 
-def test_repeated_events_are_counted_beyond_the_first(engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [2**24, 100])
+def test_repeated_events_are_counted_beyond_the_first(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(checks, "_HASHES", at_once)
     tables = sound()
+    none = [each for each in look(engine, describe(tmp_path), tables) if each.level != "PASS"]
+    assert none == []
     tables["events"] = {name: [*rows, rows[0], rows[0]] for name, rows in tables["events"].items()}
     finding = only(look(engine, describe(tmp_path), tables), "duplicate_events")
     assert (finding.level, finding.count) == ("WARN", 2)
