@@ -124,7 +124,10 @@ def geometric_median(updates: Sequence[Update]) -> dict[str, Tensor]:
     rows = rows.clamp(max=float(rows.quantile(0.5)))
     gram = _gram(updates)
     near = 1e-6 * float(gram.diagonal().sqrt().median()) + torch.finfo(torch.float32).tiny
-    weights = rows / rows.sum()
+    # Begun at the mean, of two liars of five each iteration would take only a third away.
+    square = gram.diagonal() + gram.diagonal()[:, None] - 2 * gram
+    weights = rows / square.clamp(min=near**2).sqrt().quantile(0.5, dim=1)
+    weights = weights / weights.sum()
     for _ in range(_WEISZFELD):
         across = gram @ weights
         square = gram.diagonal() - 2 * across + weights @ across

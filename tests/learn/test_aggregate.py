@@ -129,6 +129,20 @@ def test_one_liar_moves_a_robust_rule_little_and_a_mean_much() -> None:
     assert float(cut.mean()) == pytest.approx(0.6, abs=0.1)  # four at 1, one cut to -1
 
 
+@pytest.mark.parametrize(("honest", "liars", "size"), [(2, 1, 1e38), (3, 2, 1e30), (9, 8, 1e9)])
+def test_however_far_away_liars_say_they_are_the_geometric_median_stays_with_the_most(
+    honest: int, liars: int, size: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    told = [torch.randn(20, 3, generator=generator) for _ in range(honest)]
+    lies = [torch.full((20, 3), size)] * liars
+    found = geometric_median(updates(*(each.tolist() for each in [*told, *lies])))["w"]
+    farthest = max(float(each.norm()) for each in told)
+    share = liars / (honest + liars)
+    # The bound of Minsker, "Geometric Median and Robust Estimation in Banach Spaces", 2015.
+    assert float(found.norm()) < 2 * (1 - share) / (1 - 2 * share) * farthest
+
+
 @pytest.mark.parametrize(
     ("change", "rows", "sound"),
     [
