@@ -101,6 +101,7 @@ class Round:
     held: dict[str, list[str]] = field(default_factory=dict)  # shop -> shares of seed and key
     asked: str = ""  # what was sent under these masks was the answer to this
     given: list[list[str]] = field(default_factory=list)  # whose shares of seeds and of keys
+    summed: list[str] = field(default_factory=list)  # of whom a sum was found, under any masks
 
     def keep(self, folder: Path) -> None:
         """Write it where nobody else reads it."""
@@ -117,7 +118,8 @@ def _round(folder: Path, number: int) -> Round:
 def give_keys(folder: Path, number: int, secret: str) -> dict[str, str]:
     """New public keys: one to agree on masks, one under which to send shares; and a seal.
 
-    ``secret`` is the shops' and not the server's, so that the seal tells who made the keys.
+    ``secret`` is the shops' and not the server's, so that the seal tells who made the keys. Of whom
+    the shop helped to find a sum of the same round is remembered: another's would tell the rest.
     """
     keys = _flower().asymmetric
     own = {}
@@ -125,7 +127,9 @@ def give_keys(folder: Path, number: int, secret: str) -> dict[str, str]:
         private, public = keys.generate_key_pairs()
         kept = keys.private_key_to_bytes(private), keys.public_key_to_bytes(public)
         own[what] = [each.decode() for each in kept]
-    Round(number, own).keep(folder)
+    before = artifact.read_document(folder / _PLACE) or {}
+    summed = before.get("summed", []) if before.get("number") == number else []
+    Round(number, own, summed=summed).keep(folder)
     return _sealed(number, own["mask"][1], own["share"][1], secret)
 
 
@@ -224,15 +228,16 @@ def give_way(
     """The shares of the seeds of those in the sum, and of the mask keys of those who went away.
 
     DataError where that would say more than the sum: of one shop both, of too few, or something
-    else than what was given before.
+    else than what was given before, also under other masks: the difference of two sums of a round
+    is what the shops learnt that only one of them is of.
     """
     here = _round(folder, number)
     given = [sorted(summed), sorted(away)]
     if sorted([*summed, *away]) != sorted(here.held) or len(summed) < here.needed:
         raise DataError(f"a sum of {', '.join(given[0])} would say too much")
-    if here.given not in ([], given):
+    if here.given not in ([], given) or here.summed not in ([], given[0]):
         raise DataError("gave its shares for another sum of this round")
-    here.given = given
+    here.given, here.summed = given, given[0]
     here.keep(folder)
     return {
         "seeds": {name: here.held[name][0] for name in given[0]},

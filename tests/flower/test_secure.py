@@ -208,6 +208,19 @@ def test_a_shop_refuses(tmp_path: Path, what: str) -> None:
         ask(the)
 
 
+def test_no_two_sums_of_a_round_differ_by_a_shop_whatever_the_masks(
+    tmp_path: Path, updates: dict[str, Update]
+) -> None:
+    def found(names: Sequence[str]) -> dict[str, Tensor]:
+        the = Sum(tmp_path, names)
+        return the.unmasked({name: the.masked(updates[name]) for name in names}, names)
+
+    first = found(NAMES)
+    assert close(found(NAMES), first)  # a server that died in the round asks it again
+    with pytest.raises(DataError, match="gave its shares for another sum"):
+        found(NAMES[:3])  # what west learnt would be the difference
+
+
 def test_rows_that_no_shop_can_have_are_no_sum() -> None:
     for value in (2**62, 2**64 - 1):
         total = secure.encode(Update("", 1, WEIGHTS))
