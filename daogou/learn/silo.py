@@ -149,25 +149,26 @@ class Silo:
 
     def tell(self, number: int, document: Mapping[str, Any], sent: Tensors) -> Reply:
         """What others may know of the tables: `told`, the rows behind it, tasks and shape."""
-        terms_of(document["terms"])
+        asked = terms_of(document["terms"]).privacy
         ledger, before = self._ledger, artifact.read_document(self.folder / "terms.json")
         if ledger.exists() and json.loads(json.dumps(document)) != before:
             raise ConfigError(f"{self.folder}: gave by other terms; take a new folder")
         shop = self._shop_of(document)
         if not finished(self.folder, shop):
             claim(self.folder, shop, resume=True)
-        _write(self.folder / "terms.json", document)
-        privacy = self._privacy
+        privacy = None if asked is None else privacy_of(asked)
         hides = "" if privacy is None or privacy.reads_past else privacy.unit
-        if not (self.folder / "mine.json").exists():
-            transform, rows = self._fitted(shop)
-            fitted = self._without_labels(transform).to_json()
-            _write(self.folder / "mine.json", {"transform": fitted, "rows": rows, "hides": hides})
-        mine = self._mine
-        if mine.get("hides", "") != hides:
+        mine = artifact.read_document(self.folder / "mine.json")
+        if mine is not None and mine.get("hides", "") != hides:
             raise ConfigError(
                 f"{self.folder}: its tables were read for other privacy; take a new folder"
             )
+        _write(self.folder / "terms.json", document)  # and not before they are taken
+        if mine is None:
+            transform, rows = self._fitted(shop)
+            fitted = self._without_labels(transform).to_json()
+            mine = {"transform": fitted, "rows": rows, "hides": hides}
+            _write(self.folder / "mine.json", mine)
         transform = told(Transform.from_json(mine["transform"]), self.key)
         return Reply(
             {

@@ -277,6 +277,16 @@ def test_a_folder_of_tables_that_were_read_with_histories_is_not_gone_on_with(
         silo.answer("tell", 0, {"terms": {"privacy": LABEL}, **QUICK}, {})
 
 
+def test_terms_that_a_shop_refused_are_not_what_it_goes_on_by(
+    parties: dict[str, Shop], tmp_path: Path
+) -> None:
+    silo = Silo(parties["east"], tmp_path / "east", key="k")
+    silo.answer("tell", 0, {"terms": {"privacy": LABEL}, **QUICK}, {})
+    with pytest.raises(ConfigError, match=r"its tables were read for other privacy"):
+        silo.answer("tell", 0, {"terms": {}, **QUICK}, {})
+    assert silo.terms.privacy == LABEL  # or it would teach its labels as they are
+
+
 def test_a_shop_whose_tables_are_refused_does_not_say_why(tmp_path: Path) -> None:
     unread = [event for event in tiny.EVENTS if event["event"] != "click" or event["user_id"] == 1]
     shop = write_shop(tmp_path / "east", events=unread)  # all that were clicked were bought
