@@ -310,7 +310,7 @@ class Silo:
             tables, settings = self._compiled(), learner.settings
             store, length = tables.store, settings.history_length
             found = audit(model, store, self._held(store), history_length=length)
-            proved = self._proved(model)
+            proved = self._proved(sent)
             done = finish(model, store, settings.calibration, history_length=length)
             returning = fit_returning(store, tables.transform, history_length=length)
             told = {"privacy": self._spent(), "audit": found, "canaries": proved}
@@ -422,10 +422,15 @@ class Silo:
             canaries = self._told_by_chance(canaries, transform, "labels of canaries")
         return joined(store, canaries, np.flatnonzero(teach))
 
-    def _proved(self, model: JointModel) -> dict[str, Any] | None:
-        """What a finished model's chances of the canaries prove; None without any."""
+    def _proved(self, sent: Tensors) -> dict[str, Any] | None:
+        """What chances of the canaries prove, by the shared weights alone; None without any.
+
+        Rows that stay at home have learnt from canaries too, which says nothing of what left.
+        """
         if not self.terms.canaries:
             return None
+        model = self._plain(self._new().model.to("cpu"))
+        self._take(model, sent)
         canaries, teach = self._canaries()
         given = self._spent()
         n_users = len(units_of(self._compiled().store, "user"))

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from daogou import artifact
 from daogou.errors import ConfigError
 from daogou.features.store import Store
 from daogou.features.transform import Transform
+from daogou.learn import silo
 from daogou.learn.canary import ask, invented, joined
 from daogou.learn.loop import Learner
 from daogou.learn.private import (
@@ -24,6 +26,7 @@ from daogou.learn.private import (
 from daogou.learn.settings import settings_of
 from daogou.learn.silo import Terms, travelling
 from daogou.learn.variant import varied
+from daogou.model.joint import JointModel
 from daogou.schema import Shop, Task
 from tests import shops as tiny
 from tests.learn.parties import QUICK, write_parties
@@ -158,3 +161,23 @@ def test_a_federation_says_what_its_canaries_prove_and_counts_none_of_them(
         if privacy is not None:
             n_units = 5 if privacy.get("unit") == "label" else 2
             assert document["privacy"][name]["units"] == n_units
+
+
+def test_canaries_are_asked_of_what_left_the_shop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shops = write_parties(tmp_path / "parties")
+    asked: list[dict[str, torch.Tensor]] = []
+
+    def look(model: JointModel, *rest: Any) -> Any:
+        asked.append({name: each.detach().clone() for name, each in model.named_parameters()})
+        return ask(model, *rest)
+
+    monkeypatch.setattr(silo, "ask", look)
+    together(tmp_path / "run", shops, None, canaries=16, items="home")
+    kept = artifact.load(tmp_path / "run" / "shops" / next(iter(shops))).model
+    shared = travelling(kept, Terms(items="home"))
+    weights = dict(kept.named_parameters())
+    assert "item.ids.weight" not in shared and shared
+    assert all(asked[0][name].equal(weights[name]) for name, first in shared.items() if not first)
+    assert not asked[0]["item.ids.weight"].equal(weights["item.ids.weight"])  # it learnt at home
