@@ -333,6 +333,8 @@ def fit(  # noqa: PLR0913 - one parameter per flag of the contract
     if source is not None:
         if guard:
             raise ConfigError("--guard: a fit that goes on keeps the tasks' layers; fit anew")
+        if workers is not None:
+            raise ConfigError("--workers: a fit that goes on is one process's; leave it out")
         later = _later(source, shop, (events, sets, seed, waive))
         _go_on(source, later, out, events, resume, _language(lang))
         return
@@ -965,6 +967,8 @@ def recommend(  # noqa: PLR0913 - one parameter per flag of the contract
     }  # fmt: skip
     if (user is None) == (users is None):
         raise ConfigError("recommend: give either --user or --users")
+    if user is not None and workers is not None:
+        raise ConfigError("--workers: one user is one process's work; give --users")
     if users is not None and workers is not None:
         from daogou.scale.score import Recommending, answers_by
 

@@ -149,6 +149,8 @@ def test_a_wrong_call_is_exit_2(call: Call, words: list[str]) -> None:
         (["fit", "--out", "r"], "fit: give a shop.toml, or a run with --from"),
         (["fit", "s", "--out", "r", "--events", "e"], "later events are of a run; name it"),
         (["fit", "--from", "r", "--guard", "--out", "s"], "--guard: a fit that goes on keeps"),
+        (["fit", "--from", "r", "--workers", "2", "--out", "s"], "--workers: a fit that goes on"),
+        (["recommend", "run", "--user", "1", "--workers", "2"], "--workers: one user is one"),
         (["extract", "run"], "give one of --text, --in and --fill"),
         (["extract", "run", "--text", "a", "--in", "b"], "give one of --text, --in and --fill"),
         (["extract", "run", "--fill", "a"], "--fill and --out go together"),

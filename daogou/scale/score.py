@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from daogou.artifact import plain
+from daogou import errors
+from daogou.artifact import plain, read_manifest
+from daogou.errors import DaogouError
 from daogou.guide import Guide
 from daogou.scale.cluster import cluster
 
@@ -38,8 +40,9 @@ def answers_by(
 
     Each process loads the guide once. ``run`` lies where all of them see it. A process that dies
     is started again, and its block is answered anew. Raises MissingExtra without Ray, ConfigError
-    where no cluster answers.
+    where no cluster answers, ArtifactError where there is no run, and what the answers raise.
     """
+    read_manifest(Path(run))
     rows = [{"asked": json.dumps(block)} for block in blocks]
     if not rows:
         return
@@ -57,6 +60,9 @@ def answers_by(
             max_restarts=_AGAIN,
         )
         for row in answered.iter_rows():
+            if row["wrong"]:
+                kind, text = json.loads(row["wrong"])
+                raise getattr(errors, kind)(text)
             yield json.loads(row["answers"])
 
 
@@ -67,5 +73,8 @@ class _Answering:
         self.guide, self.how = Guide.load(run), how
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, str]:
-        answers = self.how(self.guide, json.loads(row["asked"]))
-        return {"answers": json.dumps(plain(answers))}
+        try:
+            answers = self.how(self.guide, json.loads(row["asked"]))
+        except DaogouError as error:  # of one that is raised Ray keeps the words alone
+            return {"answers": "", "wrong": json.dumps([type(error).__name__, str(error)])}
+        return {"answers": json.dumps(plain(answers)), "wrong": ""}

@@ -1,5 +1,6 @@
 """A search by several processes, which share its trials as those that resume one folder do."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ def tune_by(  # noqa: PLR0913 - as tune, and by whom
     Raises what `tune` raises, MissingExtra without Ray, ConfigError where no cluster answers.
     """
     folder = Path(folder).resolve()
+    shop = replace(shop, root=shop.root.resolve())  # a process begins in a folder of its own
     asked: dict[str, Any] = {"sampler": sampler, "trials": trials, "minutes": minutes}
     threads = max(settings_of(shop)[0].threads, 1)
     with cluster(address, workers, threads=threads) as ray:

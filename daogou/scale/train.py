@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +45,7 @@ def fit_by(
     DataError where processes die more often.
     """
     run = Path(run).resolve()
+    shop = replace(shop, root=shop.root.resolve())  # a process begins in a folder of its own
     threads = max(settings_of(shop)[0].threads, 1)
     with cluster(address, workers, threads=threads) as ray:
         with begun(shop, run, resume=resume, progress=progress):

@@ -124,9 +124,28 @@ def test_what_is_wrong_is_said_before_anything_starts(shop: Shop, two: Path) -> 
         fit_by(shop, two, workers=2, address="atuo")
 
 
+def test_a_shop_that_is_named_from_here_is_found_by_processes_elsewhere(
+    shop: Shop, one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shop.root.parent)
+    fit_by(read_shop(Path("shop"), QUICK), tmp_path / "run", workers=1, failures=0)
+    assert same(one, tmp_path / "run")
+
+
+def test_answers_say_what_one_process_would_of_a_wrong_run_or_wish(
+    one: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ArtifactError, match="no such run"):
+        list(answers_by(tmp_path / "run", [["1"]], Recommending({}), workers=2))
+    with pytest.raises(ConfigError) as wanted:
+        Guide.load(one).recommend_many(["1"], k=0)
+    with pytest.raises(ConfigError, match=str(wanted.value)):
+        list(answers_by(one, [["1"]], Recommending({"k": 0}), workers=2))
+
+
 def test_a_worker_says_what_one_process_would(shop: Shop, tmp_path: Path) -> None:
     wild = read_shop(shop.root, [*QUICK, "fit.learning_rate=1e30", "fit.clip=1e30"])
-    with pytest.raises(DataError, match=r"the loss became .*lower fit.learning_rate"):
+    with pytest.raises(DataError, match=r"the loss of .* became .*lower fit.learning_rate"):
         fit_by(wild, tmp_path / "run", workers=2, failures=0)
 
 
