@@ -918,7 +918,7 @@ def _value_of(line: bytes, key: str) -> Any:
         return text
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter of a nesting without end
         raise ValueError(f"not JSON ({error})") from None
     if isinstance(value, dict):
         if key not in value:
@@ -935,7 +935,7 @@ def _edits(path: Path | None) -> Any:
         raise DataError(f"{path}: no such file; write the edits there as JSON")
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error})") from None
 
 

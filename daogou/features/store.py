@@ -138,7 +138,9 @@ class Store:
     def _keys(self, name: str) -> pa.Table:
         path = self.folder / "keys" / f"{name}.parquet"
         try:
-            return pq.read_table(path)
+            table = pq.read_table(path)
+            table.validate(full=True)  # texts that are no UTF-8 would be found by whoever asks
+            return table
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}); compile again") from None
 
