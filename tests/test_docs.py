@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import figures
 import pytest
 import typer.main
 
@@ -45,7 +47,7 @@ SECTIONS: Mapping[str, type[Any]] = {
     "[federate]": Terms,
     "[federate.privacy]": Privacy,
 }
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 COMMANDS: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
@@ -166,16 +168,39 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     assert not [link for link in links if not (page.parent / link).exists()]
 
 
-def test_the_readme_shows_the_ten_lines_that_are_run() -> None:
+READMES = ("README.md", "README.zh-CN.md")
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_readme_shows_the_ten_lines_that_are_run(readme: str) -> None:
     (block,) = re.findall(
-        r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL
+        r"```python\n(.*?)```", (ROOT / readme).read_text("utf-8"), flags=re.DOTALL
     )
     code = (ROOT / "examples" / "ten_lines.py").read_text("utf-8")
     assert code.split("\n\n", 1)[1] == block  # the file has a docstring before
 
 
-def test_the_readme_names_only_commands_that_are_there() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    called = re.findall(r"^daogou ([a-z]+)", readme, flags=re.MULTILINE)
+@pytest.mark.parametrize("readme", READMES)
+def test_the_readme_names_only_commands_that_are_there(readme: str) -> None:
+    called = re.findall(r"^daogou ([a-z]+)", (ROOT / readme).read_text("utf-8"), flags=re.MULTILINE)
     assert called
     assert set(called) <= set(COMMANDS)
+
+
+def test_both_readmes_run_the_same_commands_and_show_the_same_numbers() -> None:
+    """But for the language that answers are asked in."""
+    shown = []
+    for readme in READMES:
+        text = (ROOT / readme).read_text("utf-8")
+        calls = re.findall(r"^daogou [^#\n]+", text, flags=re.MULTILINE)
+        table = re.findall(r"^\|.*\|$", text, flags=re.MULTILINE)[2:]
+        numbers = [sorted(re.findall(r"\.\d{3,}", line)) for line in table]
+        shown.append(([" ".join(call.replace("--lang zh", "").split()) for call in calls], numbers))
+    assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_figures_are_drawn_from_the_tables_that_the_pages_show(name: str) -> None:
+    kept = (ROOT / "docs" / "pictures" / f"{name}.svg").read_text("utf-8")
+    assert figures.standalone(figures.FIGURES[name]()) == kept  # python benchmarks/figures.py
+    ElementTree.fromstring(kept)

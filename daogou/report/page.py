@@ -11,7 +11,7 @@ from html import escape
 from typing import Final
 
 # Colours are those of a blue-green against an amber, which the colour-blind tell apart.
-_STYLE: Final = """
+STYLE: Final = """
 :root {
   color-scheme: light dark;
   --ink: #1c2126; --soft: #5c6670; --line: #dde1e6; --paper: #f7f7f4; --card: #ffffff;
@@ -97,7 +97,7 @@ def page(title: str, body: Sequence[str], *, lead: str = "", lang: str = "en") -
     return (
         f'<!doctype html>\n<html lang="{_LANGUAGES[lang]}">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n'
         + "\n".join(body)
         + "\n</main>\n</body>\n</html>\n"
