@@ -29,7 +29,7 @@ from pydantic import BaseModel, ValidationError
 from record import about
 
 from daogou import artifact
-from daogou.cli import _value_of
+from daogou.cli.given import value_of
 from daogou.config import read_shop
 from daogou.errors import DaogouError
 from daogou.learn.fit import fit
@@ -245,7 +245,7 @@ def request_parser() -> Parser:
         if kind < len(asked):
             asked[kind].model_validate_json(data)
         elif kind == len(asked):
-            _value_of(data, "user")
+            value_of(data, "user")
         else:
             try:
                 row = json.loads(data)

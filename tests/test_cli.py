@@ -15,8 +15,7 @@ import typer.main
 from rich.console import Console
 from typer.testing import CliRunner
 
-import daogou.cli
-from daogou.cli import app, main
+from daogou.cli import app, ask, main, say
 from tests.report.test_transfer import DOCUMENT as TRANSFERRED
 from tests.shops import EVENTS, TOML, write_shop
 
@@ -258,8 +257,8 @@ def test_fit_prints_its_document_and_writes_its_progress_to_stderr(
 def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80)
-    monkeypatch.setattr(daogou.cli, "console", console)
-    with daogou.cli.watched() as progress:
+    monkeypatch.setattr(say, "console", console)
+    with say.watched() as progress:
         progress("steps", 1, 2, "loss [1.5]")
         progress("steps", 2, 2, "loss [1.25]")
     assert "━" in screen.getvalue() and "loss [1.25]" in screen.getvalue()
@@ -466,7 +465,7 @@ def test_a_file_of_users_is_answered_line_by_line_in_order(
 def test_a_file_of_titles_keeps_every_character(
     call: Call, made_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daogou.cli, "_BATCH", 2)
+    monkeypatch.setattr(ask, "_TITLES", 2)
     titles = ["红色 连衣裙", "a\u2028b\x0bc", "[New] shoe", "", "\U0001f45f shoe"]
     path = tmp_path / "titles.jsonl"
     path.write_text(

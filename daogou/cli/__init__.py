@@ -1,0 +1,73 @@
+"""One command, one stage: progress to stderr, one JSON document with the result to stdout.
+
+Everything heavy is imported inside the commands, so that ``--help`` answers at once.
+"""
+
+import io
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import typer
+
+from daogou.cli import ask, data, judge, server, train
+from daogou.cli.demo import demo
+from daogou.cli.doctor import doctor
+from daogou.cli.report import report
+from daogou.cli.say import say_errors
+from daogou.errors import ConfigError, DaogouError
+
+# In the order of --help.
+COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
+    "simulate": data.simulate,
+    "import": data.import_,
+    "new": data.new,
+    "check": data.check,
+    "fit": train.fit,
+    "drift": train.drift,
+    "evaluate": judge.evaluate,
+    "relate": judge.relate,
+    "tune": train.tune,
+    "federate": train.federate,
+    "compare": judge.compare,
+    "transfer": train.transfer,
+    "report": report,
+    "recommend": ask.recommend,
+    "match": ask.match,
+    "similar": ask.similar,
+    "profile": ask.profile,
+    "extract": ask.extract,
+    "explain": ask.explain,
+    "search": ask.search,
+    "guide": ask.guide,
+    "serve": server.serve,
+    "keys": server.keys,
+    "demo": demo,
+    "doctor": doctor,
+}
+
+app = typer.Typer(
+    name="daogou",
+    help="导购: one jointly trained model that recommends, matches, profiles and reads titles.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+
+
+def main() -> None:
+    """Run the command line; what the caller can fix ends in a sentence each and 1 or 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # JSON is UTF-8 whatever the locale; bytes of an argument that were none stay escapes.
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        app()
+    except DaogouError as error:
+        say_errors(str(error))
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        say_errors(f"{where}{error.strerror or error}")
+        sys.exit(1)

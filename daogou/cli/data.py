@@ -1,0 +1,119 @@
+"""Tables before any training: a made shop, a public data set, a first shop.toml, checks."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from daogou.cli.flags import Lang, Out, Seed, Sets, ShopFile, Waive, language_of, shop_of
+from daogou.cli.say import answer, console, note
+from daogou.errors import ConfigError
+
+
+def simulate(  # noqa: PLR0913 - one parameter per flag of the contract
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder to write.", show_default=False)
+    ],
+    preset: Annotated[str, typer.Option(help="easy, default, aliexpress, confounded, transfer")] = (
+        "default"
+    ),
+    users: Annotated[int | None, typer.Option(help="How many users.")] = None,
+    items: Annotated[int | None, typer.Option(help="How many products.")] = None,
+    exposures: Annotated[int | None, typer.Option(help="About how many exposures.")] = None,
+    kappa: Annotated[float | None, typer.Option(help="Share of taste the stages share.")] = None,
+    sign: Annotated[int | None, typer.Option(help="1 or -1: how shared taste acts later.")] = None,
+    confounder: Annotated[float | None, typer.Option(help="Weight of the hidden intent.")] = None,
+    domain: Annotated[int | None, typer.Option(help="A further shop beside that of 0.")] = None,
+    overlap: Annotated[float | None, typer.Option(help="Share of taste that it has of 0.")] = None,
+    shared_users: Annotated[float | None, typer.Option(help="Share of its users.")] = None,
+    seed: Seed = None,
+) -> None:
+    """Make a shop whose truth is known.
+
+    Example: daogou simulate shops/easy --preset easy --exposures 100000
+    """
+    from daogou.tables import simulate as simulator
+
+    asked = {
+        "users": users, "items": items, "exposures": exposures, "kappa": kappa, "sign": sign,
+        "confounder": confounder, "domain": domain, "overlap": overlap,
+        "shared_users": shared_users,
+    }  # fmt: skip
+    given = {name: value for name, value in asked.items() if value is not None}
+    answer(simulator.simulate(folder, preset, seed=seed or 0, **given))
+
+
+def import_(
+    name: Annotated[str, typer.Argument(help="A public data set, e.g. gms-ga4.")],
+    out: Out,
+    path: Annotated[Path | None, typer.Argument(help="Where its files lie.")] = None,
+) -> None:
+    """Turn a public data set into a shop folder.
+
+    Example: daogou import adult data/adult_census --out shops/adult
+    """
+    from daogou.tables.public import import_shop
+
+    answer({"out": str(out), "counts": import_shop(name, path, out)})
+
+
+def new(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of tables.", show_default=False)
+    ],
+) -> None:
+    """Look at the tables of a folder and write a commented shop.toml.
+
+    Example: daogou new shops/mine
+    """
+    from daogou.config import read_shop
+    from daogou.tables.new import propose
+
+    target = folder / "shop.toml"
+    if target.exists():
+        raise ConfigError(f"{target}: is there already; rename it, nothing is overwritten")
+    text = propose(folder)
+    target.write_text(text, encoding="utf-8")
+    document: dict[str, Any] = {"written": str(target), "tasks": [], "absent": {}, "problems": []}
+    try:
+        shop = read_shop(target)
+        document |= {"tasks": [task.name for task in shop.tasks], "absent": dict(shop.absent)}
+    except ConfigError as error:
+        document["problems"] = str(error).split("\n")
+        note(f"{target}: a first guess that does not hold yet; correct what `problems` says")
+    answer(document)
+
+
+def check(shop: ShopFile, waive: Waive = None, sets: Sets = None, lang: Lang = "en") -> None:
+    """Look for what is wrong with a shop's tables; exit 1 if a check fails.
+
+    Example: daogou check shops/mine/shop.toml --waive few_users
+    """
+    from dataclasses import asdict
+
+    from daogou.learn.settings import settings_of
+    from daogou.report import terminal
+    from daogou.tables import prepare
+    from daogou.tables.check import check as look
+    from daogou.tables.engine import Engine
+
+    language = language_of(lang)
+    described = shop_of(shop, sets, waive=waive)
+    settings, _ = settings_of(described)
+    with Engine(memory_limit=settings.memory_limit) as engine:
+        counts = prepare(engine, described)
+        found = [asdict(finding) for finding in look(engine, described, counts)]
+    terminal.show(console, terminal.findings(found, lang=language))
+    failed = [one["name"] for one in found if one["level"] == "FAIL"]
+    stopping = [name for name in dict.fromkeys(failed) if name not in settings.waive]
+    answer(
+        {
+            "tasks": [task.name for task in described.tasks],
+            "absent": dict(described.absent),
+            "findings": found,
+            "counts": counts.document(),
+            "failed": stopping,
+        }
+    )
+    if stopping:
+        raise typer.Exit(1)
