@@ -162,6 +162,16 @@ def test_what_a_command_can_be_given_is_listed(name: str, known: Mapping[str, An
     assert not [each for each in known if f"`{each}`" not in section]
 
 
+@pytest.mark.parametrize("name", IMPORTERS)
+def test_a_public_shop_has_its_row_with_a_command_and_its_section(name: str) -> None:
+    sections = parts("public.md")
+    row = next(
+        line for line in sections["Public shops"].splitlines() if line.startswith(f"| [`{name}`]")
+    )
+    assert f"`daogou import {name} " in row
+    assert sections[name].strip()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from daogou.cli.flags import Lang, Out, Seed, Sets, ShopFile, Waive, language_of, shop_of
-from daogou.cli.say import answer, console, note
+from daogou.cli.say import answer, console, note, watched
 from daogou.errors import ConfigError
 
 
@@ -54,7 +54,9 @@ def import_(
     """
     from daogou.tables.public import import_shop
 
-    answer({"out": str(out), "counts": import_shop(name, path, out)})
+    with watched() as report:
+        counts = import_shop(name, path, out, report)
+    answer({"out": str(out), "counts": counts})
 
 
 def new(

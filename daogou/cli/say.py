@@ -33,7 +33,7 @@ def answer(document: Any) -> None:
 
 @contextmanager
 def watched() -> Iterator[Callable[[str, int, int, str], None]]:
-    """Progress for `learn.fit`: a bar on a terminal, a line every few seconds elsewhere."""
+    """Progress of what takes long: a bar on a terminal, a line every few seconds elsewhere."""
     if console.is_terminal:
         columns = (
             TextColumn("{task.fields[what]:8}"),
@@ -51,11 +51,11 @@ def watched() -> Iterator[Callable[[str, int, int, str], None]]:
 
             yield draw
         return
-    last = {"steps": 0.0}
+    last = {"steps": 0.0, "rows": 0.0}
 
     def write(what: str, done: int, total: int, words: str) -> None:
-        if what != "steps" or time.monotonic() - last["steps"] > 5 or done == total:
-            last["steps"] = time.monotonic()
+        if what not in last or time.monotonic() - last[what] > 5 or done == total:
+            last[what] = time.monotonic()
             note(f"{what} {done}/{total} {words}")
 
     yield write

@@ -14,33 +14,49 @@ from typing import Final
 from daogou.errors import ConfigError, DataError, unknown
 from daogou.tables.public.adult import import_adult
 from daogou.tables.public.completejourney import import_completejourney, installed_files
+from daogou.tables.public.folder import Report, say_nothing
 from daogou.tables.public.gms_ga4 import import_gms_ga4
 from daogou.tables.public.myntra import import_myntra
 from daogou.tables.public.oa_mine import import_oa_mine
+from daogou.tables.public.otto import import_otto
 from daogou.tables.public.rees46 import import_rees46
+from daogou.tables.public.retailrocket import import_retailrocket
+from daogou.tables.public.taobao_user_behavior import import_taobao_user_behavior
 from daogou.tables.public.zh_ner import import_zh_ner
 
-Importer = Callable[[Path, Path], dict[str, int]]
+Importer = Callable[[Path, Path, Report], dict[str, int]]
+
+
+def quick(importer: Callable[[Path, Path], dict[str, int]]) -> Importer:
+    """The importer of a set so small that it has no progress to report."""
+    return lambda path, out, report: importer(path, out)
+
 
 IMPORTERS: Final[dict[str, Importer]] = {
-    "adult": import_adult,
-    "completejourney": import_completejourney,
-    "gms-ga4": import_gms_ga4,
-    "myntra": import_myntra,
-    "oa-mine": import_oa_mine,
-    "rees46": import_rees46,
-    "zh-ner": import_zh_ner,
+    "adult": quick(import_adult),
+    "completejourney": quick(import_completejourney),
+    "gms-ga4": quick(import_gms_ga4),
+    "myntra": quick(import_myntra),
+    "oa-mine": quick(import_oa_mine),
+    "otto": import_otto,
+    "rees46": quick(import_rees46),
+    "retailrocket": import_retailrocket,
+    "taobao-user-behavior": import_taobao_user_behavior,
+    "zh-ner": quick(import_zh_ner),
 }
 
 # Data sets that come as a Python package: where its files are when no path is given.
 _INSTALLED: Final[dict[str, Callable[[], Path]]] = {"completejourney": installed_files}
 
 
-def import_shop(name: str, path: Path | str | None, out: Path | str) -> dict[str, int]:
+def import_shop(
+    name: str, path: Path | str | None, out: Path | str, report: Report = say_nothing
+) -> dict[str, int]:
     """Write the public data set ``name``, found at ``path``, as the shop folder ``out``.
 
     ``path`` is the folder of its files; None means the installed package, for a data set that
-    is one. ``out`` appears whole or not at all. Returns the rows kept and dropped, by name.
+    is one. ``out`` appears whole or not at all. ``report`` is told of the rows written so far.
+    Returns the rows kept and dropped, by name.
 
     Raises `ConfigError` for an unknown name, a missing path or an ``out`` that holds files,
     `DataError` if the files are not there or not as expected, and `MissingExtra`.
@@ -59,7 +75,7 @@ def import_shop(name: str, path: Path | str | None, out: Path | str) -> dict[str
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     part.mkdir(parents=True)
     try:
-        counts = IMPORTERS[name](path, part)
+        counts = IMPORTERS[name](path, part, report)
         if out.exists():
             out.rmdir()  # os.replace puts a folder in the place of an empty one on POSIX only
         os.replace(part, out)

@@ -8,6 +8,7 @@ from daogou.config import read_shop
 from daogou.errors import ConfigError, DataError, MissingExtra
 from daogou.tables import public
 from daogou.tables.public import IMPORTERS, import_shop
+from daogou.tables.public.folder import Report
 
 REAL = {
     "adult": "adult_census",
@@ -23,7 +24,10 @@ NEEDED = {
     "gms-ga4": "cleaned_events.csv",
     "myntra": "catalog.csv",
     "oa-mine": "train.jsonl",
+    "otto": "otto-recsys-train.jsonl",
     "rees46": "2019-Oct.head.csv",
+    "retailrocket": "events.csv",
+    "taobao-user-behavior": "UserBehavior.csv",
     "zh-ner": "train.jsonl",
 }
 
@@ -78,7 +82,7 @@ def test_an_empty_folder_is_filled_and_nothing_is_left_beside_it(tmp_path: Path)
 def test_an_importer_that_fails_half_way_leaves_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(path: Path, out: Path) -> dict[str, int]:
+    def fail(path: Path, out: Path, report: Report) -> dict[str, int]:
         (out / "items.parquet").write_bytes(b"half")
         raise DataError("cut off")
 
