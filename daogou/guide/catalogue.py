@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from daogou.artifact import Artifact
 from daogou.errors import ConfigError, unknown
 from daogou.features.vocab import Vocab
+from daogou.guide.words import called, is_price
 
 Array = NDArray[Any]
 _MOST_VALUES: Final = 50_000  # a column with more is a name, not something products share
@@ -95,7 +96,7 @@ class Catalogue:
                 is_kind(kind)
                 for is_kind in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
             )
-            if "price" in name.lower() and is_number:
+            if is_price(name) and is_number:
                 return name
         return None
 
@@ -184,13 +185,11 @@ class Catalogue:
         return {}
 
     def named(self, word: str) -> str:
-        """The column of that name, or the first whose name holds the word; else ConfigError."""
-        if word in self.columns:
-            return word
-        for name in self.columns:
-            if word in name.lower():
-                return name
-        raise ConfigError(f"{word}: {unknown(word, self.columns)}")
+        """The column that a shopper calls so (`words.called`); ConfigError where there is none."""
+        name = called(word, self.columns)
+        if name is None:
+            raise ConfigError(f"{word}: {unknown(word, self.columns)}")
+        return name
 
     def _is_among(self, column: str, wanted: list[object]) -> Array:
         values = self.columns[column]
@@ -243,7 +242,7 @@ def fit_catalogue(artifact: Artifact) -> Catalogue:
     words = [name for name, coder in coded if isinstance(coder, Vocab)]
     shared: dict[str, Mapping[str, float]] = {}
     for name in dict.fromkeys([*words, *transform.attributes]):
-        if name in columns and "price" not in name.lower():
+        if name in columns and not is_price(name):
             shares = _shares(columns[name])
             if shares:
                 shared[name] = shares

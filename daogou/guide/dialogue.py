@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from daogou.errors import ConfigError, unknown
 from daogou.guide.facets import Facets, bands, within
-from daogou.guide.words import column_name, price_range
+from daogou.guide.words import column_name, is_price, price_range
 
 Array = NDArray[Any]
 Answer = Mapping[str, Any]
@@ -248,12 +248,12 @@ def _question(
 
 
 def _wording(column: str, lang: str) -> str:
-    is_price = "price" in column.lower()
+    asks_price = is_price(column)
     if lang == "zh":
         name = column_name(column, lang)
-        return "价格大概在什么范围？" if is_price else f"想要什么样的{name}？"
+        return "价格大概在什么范围？" if asks_price else f"想要什么样的{name}？"
     name = column_name(column, lang)
-    return f"What {name} would you like?" if not is_price else "How much may it cost?"
+    return f"What {name} would you like?" if not asks_price else "How much may it cost?"
 
 
 def _listed(value: Any) -> list[str]:

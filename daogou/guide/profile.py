@@ -169,7 +169,7 @@ def price_bands(catalogue: Catalogue, past: Past) -> dict[str, dict[Band, float]
     """
     found: dict[str, dict[Band, float]] = {}
     for column in catalogue.columns:
-        prices = prices_of(catalogue, column) if "price" in column.lower() else None
+        prices = prices_of(catalogue, column) if words.is_price(column) else None
         if prices is None:
             continue
         known = past.item > 0

@@ -1,6 +1,6 @@
 """Facts about a user and a product to sentences, in English or Chinese."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from daogou.errors import ConfigError, unknown
@@ -13,10 +13,25 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "gender": "性别", "age_band": "年龄段", "tier": "等级", "history": "浏览记录",
     "position": "位置", "device": "设备", "scene": "场景",
 }  # fmt: skip
+_ENGLISH: Final[Mapping[str, str]] = {
+    chinese: name for name, chinese in reversed(list(_COLUMNS.items()))
+}
+# What a shop's own column may be called that a shopper calls so; letters small.
+_SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "price": ("price", "价格", "售价", "单价"),
+    "category": ("category", "类目", "品类", "分类"),
+    "brand": ("brand", "品牌"),
+    "colour": ("colour", "color", "颜色"),
+    "stock": ("stock", "库存"),
+}
 _DEEDS: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
-    (("purchase", "buy", "order", "pay"), "bought", "买过"),
-    (("cart", "basket"), "put in your cart", "加购过"),
-    (("fav", "like", "collect", "wish"), "liked", "收藏过"),
+    (
+        ("purchase", "buy", "order", "pay", "购买", "下单", "支付", "付款", "成交"),
+        "bought",
+        "买过",
+    ),
+    (("cart", "basket", "加购", "购物车"), "put in your cart", "加购过"),
+    (("fav", "like", "collect", "wish", "收藏"), "liked", "收藏过"),
 )
 _LIFECYCLE: Final = {"new": "新用户", "active": "活跃", "lapsing": "流失风险"}
 
@@ -30,10 +45,35 @@ def check_language(lang: str) -> None:
 def column_name(column: str, lang: str) -> str:
     """What to call a column.
 
-    >>> column_name("age_band", "en"), column_name("brand", "zh")
-    ('age band', '品牌')
+    >>> column_name("age_band", "en"), column_name("brand", "zh"), column_name("品牌", "en")
+    ('age band', '品牌', 'brand')
     """
-    return _COLUMNS.get(column, column) if lang == "zh" else column.replace("_", " ")
+    if lang == "zh":
+        return _COLUMNS.get(column, column)
+    return _ENGLISH.get(column, column).replace("_", " ")
+
+
+def called(word: str, columns: Iterable[str]) -> str | None:
+    """The column that a shopper calls so: of that name, or the first that holds a spelling of it.
+
+    >>> called("price", ["item", "price_usd", "price"]), called("category", ["商品类目", "品牌"])
+    ('price', '商品类目')
+    """
+    names = list(columns)
+    for spelling in _SPELLINGS.get(word, (word,)):
+        for name in sorted(names, key=lambda each: each != spelling):
+            if spelling in name.lower():
+                return name
+    return None
+
+
+def is_price(column: str) -> bool:
+    """Whether a column, by its name, holds prices.
+
+    >>> is_price("Price_USD"), is_price("价格"), is_price("brand")
+    (True, True, False)
+    """
+    return called("price", [column]) is not None
 
 
 def deed(action: str, lang: str) -> str:
@@ -69,8 +109,8 @@ def price_range(band: tuple[float | None, float | None], lang: str) -> str:
 def is_purchase(action: str) -> bool:
     """Whether an event, by its name, is a purchase.
 
-    >>> is_purchase("Place Order"), is_purchase("click")
-    (True, False)
+    >>> is_purchase("Place Order"), is_purchase("下单"), is_purchase("click")
+    (True, True, False)
     """
     return any(part in action.lower() for part in _DEEDS[0][0])
 

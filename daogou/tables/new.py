@@ -2,19 +2,20 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from daogou.errors import ConfigError
 from daogou.tables.engine import Engine, name_of, quoted
-from daogou.tables.read import form_of, glance
+from daogou.tables.read import MONEY, form_of, glance
 
 _SAMPLE: Final = 200_000
 _UNIQUE: Final = 0.5  # a text column with more different values than this share is a name or link
 _LIMIT: Final = 5000  # different words a context or profile input may have
 _PROFILE_MOST: Final = 60
+_NAMED: Final = 0.5  # of the products whose title says a column's word, for it to be an attribute
 
 # Names are compared in lower case without marks, so USER_ID, userId and user-id are one.
 _USERS: Final = (
@@ -27,7 +28,8 @@ _USERS: Final = (
     "shopperid",
     "buyerid",
     "custid",
-    "用户id",
+    *("用户id", "用户编号", "用户", "会员id", "会员编号", "会员号", "会员", "顾客id", "顾客编号"),
+    *("客户id", "客户编号", "买家id", "买家"),
 )
 _ITEMS: Final = (
     "itemid",
@@ -42,6 +44,7 @@ _ITEMS: Final = (
     "item",
     "product",
     "nid",
+    *("商品id", "商品编号", "商品编码", "商品", "宝贝id", "货号", "sku编号", "sku编码", "款号"),
 )
 _TIMES: Final = (
     "timestamp",
@@ -55,6 +58,7 @@ _TIMES: Final = (
     "createdat",
     "date",
     "day",
+    *("时间", "时间戳", "事件时间", "行为时间", "发生时间", "操作时间", "日期"),
 )
 _KINDS: Final = (
     "event",
@@ -67,8 +71,17 @@ _KINDS: Final = (
     "actiontype",
     "eventname",
     "type",
+    *("行为", "行为类型", "事件", "事件类型", "事件名", "动作", "类型"),
 )
-_REQUESTS: Final = ("request", "requestid", "slate", "slateid", "queryid", "recommendationid")
+_REQUESTS: Final = (
+    "request",
+    "requestid",
+    "slate",
+    "slateid",
+    "queryid",
+    "recommendationid",
+    "请求id",
+)
 _TEXTS: Final = (
     "title",
     "name",
@@ -78,6 +91,7 @@ _TEXTS: Final = (
     "titlezh",
     "titleen",
     "goodsname",
+    *("商品标题", "标题", "商品名称", "商品名", "宝贝标题", "名称"),
 )
 _PROFILES: Final = (
     "gender",
@@ -99,22 +113,41 @@ _PROFILES: Final = (
     "userlevel",
     "householdsize",
     "married",
+    *("性别", "年龄", "年龄段", "年龄层", "收入", "婚姻", "婚姻状况", "学历", "职业", "会员等级"),
 )
 _WEIGHTS: Final = ("weight", "sampleweight", "instanceweight", "fnlwgt")
+_POSITIONS: Final = ("position", "pos", "rank", "slot", "位置", "坑位", "展示位置")
+_AMOUNTS: Final = (
+    "amount",
+    "orderamount",
+    "revenue",
+    "paid",
+    "金额",
+    "成交金额",
+    "实付金额",
+    "付款金额",
+)
 
 # From the first step a shopper can take to the last; words of one step mean the same.
 _STEPS: Final[tuple[tuple[str, ...], ...]] = (
-    ("impression", "impressions", "exposure", "expose", "shown", "show", "曝光"),
-    ("view", "pv", "pageview", "viewitem", "productview", "detail", "watch", "浏览"),
+    ("impression", "impressions", "exposure", "expose", "shown", "show", "曝光", "展示", "展现"),
+    ("view", "pv", "pageview", "viewitem", "productview", "detail", "watch", "浏览", "查看"),
     ("click", "clk", "clicks", "点击"),
-    ("cart", "addtocart", "basket", "addcart", "加购"),
-    ("purchase", "buy", "order", "transaction", "bought", "pay", "paid", "购买"),
+    ("cart", "addtocart", "basket", "addcart", "加购", "加入购物车", "加购物车"),
+    (
+        *("purchase", "buy", "order", "transaction", "bought", "pay", "paid"),
+        *("购买", "下单", "支付", "付款", "成交"),
+    ),
 )
 _TIANCHI: Final = {"1": "view", "2": "favourite", "3": "cart", "4": "buy"}
 _LABELS: Final = (
     *(word for step in _STEPS for word in step),
     *("label", "target", "conversion", "converted", "y", "like", "follow", "forward", "longview"),
 )
+# Words in the names of files.
+_ITEM_FILES: Final = "item product good sku 商品 货品 宝贝"
+_USER_FILES: Final = "user custom member 用户 会员 顾客 客户"
+_EVENT_FILES: Final = "event interaction behavi log action 行为 日志 事件"
 _USER_BEHAVIOR: Final = ("user_id", "item_id", "category_id", "behavior", "timestamp")
 
 
@@ -172,11 +205,7 @@ def propose(folder: Path) -> str:
         tables = _tables(engine, folder)
         sections, left = _sections(engine, tables)
     if not sections:
-        found = ", ".join(table.path for table in tables) or "no parquet, csv, tsv or jsonl file"
-        raise ConfigError(
-            f"{folder}: no items, users or events among: {found}; "
-            "write shop.toml by hand, naming the key, user, item and time columns"
-        )
+        raise ConfigError(_nothing(folder, tables))
     lines = [
         "# A proposal: every line is a guess from names and the first rows. Correct it, then run",
         "# `daogou check shop.toml`.",
@@ -189,6 +218,23 @@ def propose(folder: Path) -> str:
     if left:
         lines += ["", "# Not used:", *(f"#   {line}" for line in left)]
     return "\n".join(lines) + "\n"
+
+
+def _nothing(folder: Path, tables: Sequence[_Table]) -> str:
+    """That no table is one of a shop's, what there is, and what would be known."""
+    if not tables:
+        return (
+            f"{folder}: no parquet, csv, tsv or jsonl file; put the tables there, or give their "
+            "folder"
+        )
+    found = "; ".join(
+        f"{table.path} ({', '.join(column.name for column in table.columns)})" for table in tables
+    )
+    return (
+        f"{folder}: no products, users or events among: {found}. Tables are known by the names of "
+        "their columns: user_id, item_id, time, event (用户编号、商品编号、时间、行为) and the "
+        "like, events also by more kinds than one; rename columns so, or write shop.toml by hand"
+    )
 
 
 def _plain(name: str) -> str:
@@ -283,7 +329,8 @@ def _measure(engine: Engine, path: str, relation: str, notes: tuple[str, ...]) -
     columns = engine.columns(relation)
     counts = ", ".join(
         f"count({name_of(name)}), approx_count_distinct(CAST({name_of(name)} AS VARCHAR)), "
-        f"count(TRY_CAST(CAST({name_of(name)} AS VARCHAR) AS DOUBLE))"
+        f"count(*) FILTER (WHERE TRY_CAST(CAST({name_of(name)} AS VARCHAR) AS DOUBLE) IS NOT NULL "
+        f"OR regexp_full_match(trim(CAST({name_of(name)} AS VARCHAR)), {quoted(MONEY)}))"
         for name in columns
     )
     rows, *found = engine.rows(f"SELECT count(*), {counts} FROM {relation}")[0]
@@ -301,9 +348,9 @@ def _sections(engine: Engine, tables: list[_Table]) -> tuple[Mapping[str, list[s
     tables = [table for table in tables if table.rows]
     events = _pick(tables, lambda table: _likely_events(engine, table))
     rest = [table for table in tables if table is not events]
-    items = _pick(rest, lambda table: _likely_key(engine, table, _ITEMS, "item product good sku"))
+    items = _pick(rest, lambda table: _likely_key(engine, table, _ITEMS, _ITEM_FILES))
     rest = [table for table in rest if table is not items]
-    users = _pick(rest, lambda table: _likely_key(engine, table, _USERS, "user custom member"))
+    users = _pick(rest, lambda table: _likely_key(engine, table, _USERS, _USER_FILES))
     rest = [table for table in rest if table is not users]
     for table in rest:
         left.append(
@@ -332,9 +379,8 @@ def _likely_events(engine: Engine, table: _Table) -> float:
     is_log = all(roles) and bool(roles[3] and roles[3].values > 1)
     if not is_log and not _label_columns(engine, table):
         return 0
-    words = ("event", "interaction", "behavi", "log", "action")
-    named = any(word in table.path.lower() for word in words)
-    return 1.0 + 10 * is_log + sum(role is not None for role in roles) + named
+    roles_found = sum(role is not None for role in roles)
+    return 1.0 + 10 * is_log + roles_found + _named(table, _EVENT_FILES)
 
 
 def _likely_key(engine: Engine, table: _Table, keys: Iterable[str], words: str) -> float:
@@ -392,9 +438,14 @@ def _item_lines(engine: Engine, table: _Table) -> list[str]:
         f"path = {_text(table.path)}",
         f"key = {_text(key.name if key else '')}",
         f"text = {_list(column.name for column in texts)}  # text[0] is the title",
-        f"columns = {_list(columns)}  # inputs; `attributes` of them can be learnt from the title",
-        *comments,
+        f"columns = {_list(columns)}  # inputs",
     ]
+    named = [] if spans or not texts else _in_titles(engine, table, texts[0], columns)
+    if named:
+        lines.append(
+            f"attributes = {_list(named)}  # most titles say them: extraction learns to find them"
+        )
+    lines += comments
     if spans and texts:
         found = engine.rows(
             f"SELECT DISTINCT unnest({name_of(spans.name)}).attribute FROM {table.relation} "
@@ -408,6 +459,20 @@ def _item_lines(engine: Engine, table: _Table) -> list[str]:
             ]
             lines += [f"annotated = {_text(annotated.name)}"] if annotated else []
     return lines
+
+
+def _in_titles(engine: Engine, table: _Table, title: _Column, columns: Sequence[str]) -> list[str]:
+    """Columns of words that stand in the titles of at least half of the products that have one."""
+    words = [each.name for each in table.columns if each.name in columns and not each.is_number]
+    if not words:
+        return []
+    where = f"lower(CAST({name_of(title.name)} AS VARCHAR))"
+    shares = [
+        f"avg(CAST(contains({where}, lower({value})) AS DOUBLE)) FILTER (WHERE length({value}) > 1)"
+        for value in (f"trim(CAST({name_of(name)} AS VARCHAR))" for name in words)
+    ]
+    found = engine.rows(f"SELECT {', '.join(shares)} FROM {table.relation}")[0]
+    return [name for name, share in zip(words, found, strict=True) if (share or 0) >= _NAMED]
 
 
 def _user_lines(table: _Table) -> list[str]:
@@ -465,6 +530,14 @@ def _event_lines(engine: Engine, table: _Table) -> list[str]:
         for each in sorted(unfit - used)
     ]
     lines.append(f"context = {_list(context)}  # inputs known when the item is shown")
+    place = table.find(_POSITIONS)
+    if place and place.name in context:
+        lines.append(f"position = {_text(place.name)}  # the place in a list")
+    amount = table.find(_AMOUNTS)
+    if is_log and amount and amount.name not in used | set(context):
+        lines.append(
+            f"# value = {_text(amount.name)}  # would learn what the last stage is worth too"
+        )
     return lines + comments
 
 

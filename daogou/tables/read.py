@@ -39,9 +39,18 @@ _EXAMPLES: Final = 3
 _ZONED: Final = (
     r"(:[0-9]{2}(\.[0-9]+)?\s*[+-][0-9]{2}(:?[0-9]{2})?|[0-9]\s*(Z|z)|[0-9]\s*[A-Za-z][A-Za-z_/]+)$"
 )
-_FORMATS: Final = ["%Y-%m-%d %H", "%Y/%m/%d %H", "%Y%m%d", "%Y%m%d%H%M%S", "%d.%m.%Y %H:%M:%S"]
+_FORMATS: Final = [
+    *("%Y-%m-%d %H", "%Y/%m/%d %H", "%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d %H:%M:%S"),
+    *("%d.%m.%Y %H:%M:%S", "%Y.%m.%d %H:%M:%S", "%Y.%m.%d"),
+    *("%Y年%m月%d日", "%Y年%m月%d日 %H:%M", "%Y年%m月%d日 %H:%M:%S"),
+]
 _WHOLE: Final = "-?(0|[1-9][0-9]{0,18})"
 _NUMBER: Final = r"[+-]?[0-9]*\.?[0-9]+\.?([eE][+-]?[0-9]+)?"
+# A price as people write it: a sign of money or a word for it, and commas between thousands.
+MONEY: Final = (
+    r"[+-]?[¥￥$€£]?\s*[+-]?(0|[1-9][0-9]*|[1-9][0-9]{0,2}(,[0-9]{3})+)(\.[0-9]+)?\s*"
+    "(元|圆|CNY|RMB|USD|EUR)?"
+)
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # years 1 and 9999
 
 
@@ -90,7 +99,8 @@ def read_tables(engine: Engine, shop: Shop) -> Read:
     Parquet, CSV and TSV (UTF-8, UTF-16 with a mark, GB18030; .gz too) and JSON lines; a file, a
     glob or a folder, partitioned or not; or what a query gives of a database. Only columns that a
     setting names are read. Keys become ``BIGINT`` or ``VARCHAR``, times ``TIMESTAMP`` in UTC; a
-    column of a text file or a database is a number if every value is one.
+    column of a text file or a database is a number if every value is one, also as a price is
+    written (``¥1,299.00``, noted).
 
     Raises `DataError` where a file or column is missing, a file is damaged or empty, a key is a
     float, null or repeated, or times mix zones. What is missing is reported for all tables at once.
@@ -558,7 +568,7 @@ def _keep(
                 _refuse_float(column, source.types[column.name])
             value = f"nullif(CAST({name} AS VARCHAR), '')"
         elif column.role == "number":
-            value = _number(engine, source, column)
+            value = _number(engine, source, column, notes)
         elif column.role in ("spans", "words"):
             value = _nested(engine, source, column)
         else:
@@ -594,17 +604,20 @@ def _number_types(
             f"count(nullif({name}, ''))",
             f"count(*) FILTER (WHERE {number})",
             f"count(*) FILTER (WHERE {whole})",
+            f"count(*) FILTER (WHERE regexp_full_match(trim({name}), {quoted(MONEY)}))",
         ]
     row = engine.rows(f"SELECT {', '.join(counts)} FROM {source.relation}")[0]
     casts: dict[str, str] = {}
     for i, column in enumerate(columns):
-        filled, n_number, n_whole = row[3 * i : 3 * i + 3]
+        filled, n_number, n_whole, n_money = row[4 * i : 4 * i + 4]
         name = name_of(column.name)
         if filled and filled == n_whole:
             casts[column.name] = f"CAST(nullif({name}, '') AS BIGINT)"
         elif filled and filled == n_number:
             value = f"CAST(nullif({name}, '') AS DOUBLE)"
             casts[column.name] = f"CASE WHEN NOT isnan({value}) THEN {value} END"
+        elif filled and filled == n_money:
+            casts[column.name] = _amount(column, notes)
         elif n_number > 0.9 * filled:
             odd = f"{name} <> '' AND TRY_CAST({name} AS DOUBLE) IS NULL"
             notes.append(
@@ -613,6 +626,15 @@ def _number_types(
                 f"{_examples(engine, source, column, odd)}"
             )
     return casts
+
+
+def _amount(column: _Column, notes: list[str]) -> str:
+    """The cast of a text column of prices as people write them."""
+    notes.append(
+        f"{column.setting}: {column.name!r} is read as numbers without signs of money and commas"
+    )
+    digits = f"regexp_replace({name_of(column.name)}, '[^-0-9.]', '', 'g')"
+    return f"TRY_CAST({digits} AS DOUBLE)"
 
 
 def _examples(engine: Engine, source: _Source, column: _Column, condition: str) -> str:
@@ -627,11 +649,18 @@ def _examples(engine: Engine, source: _Source, column: _Column, condition: str) 
     return f" ({', '.join(f'{source.place(row)}: {value!r}' for row, value in rows)})"
 
 
-def _number(engine: Engine, source: _Source, column: _Column) -> str:
+def _number(engine: Engine, source: _Source, column: _Column, notes: list[str]) -> str:
     name = name_of(column.name)
     bad = f"{name} IS NOT NULL AND TRY_CAST({name} AS DOUBLE) IS NULL"
     if source.form != "parquet":
         bad += f" AND {name} <> ''"
+        odd = f"{bad} AND NOT regexp_full_match(trim({name}), {quoted(MONEY)})"
+        n_bad, n_odd = engine.rows(
+            f"SELECT count(*) FILTER (WHERE {bad}), count(*) FILTER (WHERE {odd}) "
+            f"FROM {source.relation}"
+        )[0]
+        if n_bad and not n_odd:
+            return _amount(column, notes)
     count = engine.value(f"SELECT count(*) FROM {source.relation} WHERE {bad}")
     if count:
         raise DataError(

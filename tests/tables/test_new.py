@@ -65,6 +65,46 @@ def test_three_tables_of_a_shop_are_found_with_their_roles(tmp_path: Path) -> No
         assert prepare(engine, shop).funnel.exposures == 300
 
 
+def test_a_chinese_shops_own_files_are_found_with_their_roles(tmp_path: Path) -> None:
+    """Headers in Chinese, a mark before the first, GBK, prices and dates as people write them."""
+    colours = ["红色", "米白", "雾霾蓝"]
+    items = [
+        "商品编号,商品标题,颜色,产地,价格",
+        *(
+            f'P{i},{colours[i % 3]} 毛衣 {i},{colours[i % 3]},c{i % 4},"¥1,0{i:02d}.5"'
+            for i in range(60)
+        ),
+    ]
+    (tmp_path / "商品.csv").write_text("\n".join(items), encoding="utf-8-sig")
+    users = ["用户编号,性别,城市", *(f"U{i},{'男女'[i % 2]},{'沪杭京'[i % 3]}" for i in range(60))]
+    (tmp_path / "用户.csv").write_text("\n".join(users), encoding="gbk")
+    kinds = ["曝光", "点击", "曝光", "加入购物车", "曝光", "下单"]
+    write(
+        tmp_path,
+        "行为日志.csv",
+        "用户编号,商品编号,时间,行为,位置,金额",
+        *(
+            f"U{i % 60},P{i % 50},2024/5/{i % 28 + 1} 9:05:00,{kinds[i % 6]},"
+            f"{i % 7 if i % 2 == 0 else ''},{'¥15' if kinds[i % 6] == '下单' else ''}"
+            for i in range(600)
+        ),
+    )
+    shop, text = proposed(tmp_path)
+    assert shop.items and shop.users and shop.events
+    assert (shop.items.key, shop.items.text) == ("商品编号", ("商品标题",))
+    assert shop.items.columns == ("颜色", "产地", "价格")
+    assert shop.items.attributes == ("颜色",)  # no title says where a product is from
+    assert (shop.users.key, shop.users.columns, shop.users.profile) == (
+        "用户编号", ("城市",), ("性别",)
+    )  # fmt: skip
+    assert shop.events.funnel == ("曝光", "点击", "加入购物车", "下单")
+    assert (shop.events.context, shop.events.position) == (("位置",), "位置")
+    assert '# value = "金额"' in text
+    with Engine(threads=1) as engine:
+        assert prepare(engine, shop).funnel.exposures == 300
+        assert engine.columns("items")["价格"] == "DOUBLE"
+
+
 def test_amazon_personalizes_names_are_known(tmp_path: Path) -> None:
     write(
         tmp_path,
@@ -275,7 +315,9 @@ def test_a_folder_without_a_usable_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no parquet, csv, tsv or jsonl file"):
         propose(tmp_path)
     write(tmp_path, "weather.csv", "day,rain", "1,2", "2,3")
-    with pytest.raises(ConfigError, match=r"among: weather\.csv; write shop\.toml by hand"):
+    with pytest.raises(
+        ConfigError, match=r"among: weather\.csv \(day, rain\)\. Tables are known by"
+    ):
         propose(tmp_path)
     with pytest.raises(ConfigError, match="no such folder"):
         propose(tmp_path / "nowhere")

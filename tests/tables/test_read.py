@@ -187,6 +187,33 @@ def test_a_column_of_numbers_with_a_few_words_stays_text_and_is_noted(
     assert "a.csv line 9: 'n/a'" in read.notes[0]  # the header is line 1
 
 
+def test_prices_as_people_write_them_are_numbers_and_codes_are_not(
+    engine: Engine, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text(
+        'sku,price,code\n1,"¥1,299.00","¥007"\n2,￥ 12,¥12\n3,15元,¥1\n4,,¥2\n', encoding="utf-8"
+    )
+    read = read_items(engine, tmp_path / "a.csv", columns=("price", "code"))
+    assert engine.columns("items") == {"sku": "BIGINT", "price": "DOUBLE", "code": "VARCHAR"}
+    assert engine.rows("SELECT price FROM items") == [(1299.0,), (12.0,), (15.0,), (None,)]
+    assert "'price' is read as numbers without signs of money and commas" in read.notes[0]
+
+
+def test_an_amount_with_a_sign_of_money_weighs_and_two_decimals_commas_do_not(
+    engine: Engine, tmp_path: Path
+) -> None:
+    for amounts, wanted in ((("¥2.50", "3"), [(2.5,), (3.0,)]), (("2,5", "3"), None)):
+        lines = "".join(f'{i},"{amount}"\n' for i, amount in enumerate(amounts))
+        (tmp_path / "e.csv").write_text(f"y,w\n{lines}", encoding="utf-8")
+        shop = Shop(root=tmp_path, events=Events("e.csv", labels=("y",), weight="w"))
+        if wanted is None:
+            with pytest.raises(DataError, match="values of 'w' are not numbers"):
+                read_tables(engine, shop)
+        else:
+            read_tables(engine, shop)
+            assert engine.rows("SELECT w FROM events ORDER BY y") == wanted
+
+
 def test_everything_missing_is_reported_at_once(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "u.csv").write_text("user_id,city\n1,x\n")
     (tmp_path / "e.csv").write_text("user_id,y\n1,0\n")
@@ -269,6 +296,9 @@ EPOCH = 1714564800  # 2024-05-01 12:00 UTC
         ["2024-05-01 12:00:00"],
         [" 2024/05/01 12:00:00 "],
         ["2024-05-01 12"],
+        ["2024/5/1 12:00"],
+        ["2024年5月1日 12:00"],
+        ["2024年05月01日 12:00:00"],
     ],
 )
 def test_a_time_in_any_form_is_the_same_moment(
@@ -279,7 +309,9 @@ def test_a_time_in_any_form_is_the_same_moment(
     assert engine.columns("events")["t"] == "TIMESTAMP"
 
 
-@pytest.mark.parametrize("value", [[date(2024, 5, 1)], ["2024-05-01"], ["20240501"], [20240501]])
+@pytest.mark.parametrize(
+    "value", [[date(2024, 5, 1)], ["2024-05-01"], ["20240501"], [20240501], ["2024年5月1日"]]
+)
 def test_a_date_is_its_midnight(engine: Engine, tmp_path: Path, value: list[Any]) -> None:
     read_log(engine, tmp_path, value)
     assert moments(engine) == [datetime(2024, 5, 1)]

@@ -504,10 +504,10 @@ export function t(name, values = {}) {
 }
 
 const DEEDS = [
-  ["buy", /purchas|buy|order|pay|conver|transact/i],
-  ["cart", /cart|basket/i],
-  ["like", /fav|like|collect|wish|save/i],
-  ["look", /click|view|look|visit|detail/i],
+  ["buy", /purchas|buy|order|pay|conver|transact|购买|下单|支付|付款|成交/i],
+  ["cart", /cart|basket|加购|购物车/i],
+  ["like", /fav|like|collect|wish|save|收藏/i],
+  ["look", /click|view|look|visit|detail|点击|浏览|查看/i],
 ];
 
 /** What a kind of event is to a shopper: look, cart, buy, like or other. */

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from daogou.guide import Guide
-from daogou.guide.words import column_name
+from daogou.guide.words import called, column_name
 from daogou.report.run import (
     Found,
     found_in,
@@ -148,7 +148,7 @@ def described_shop(guide: Guide, lang: str) -> dict[str, Any]:
         "absent": {name: shop.absent.get(name, why) for name in families if name not in heads},
         "names": {name: column_name(name, lang) for name in columns},
         "title": catalogue.title,
-        **{word: _column(guide, word) for word in ("category", "price", "colour")},
+        **{word: called(word, catalogue.columns) for word in ("category", "price", "colour")},
         "users": list(islice(artifact.store.user_rows, _SHOPPERS)),
     }
 
@@ -163,7 +163,7 @@ def product(guide: Guide, item: str) -> dict[str, Any]:
         for name, value in values.items()
         if value is not None and not isinstance(value, list | dict)
     }
-    price = single.get(_column(guide, "price") or "")
+    price = single.get(called("price", catalogue.columns) or "")
     text = single.get(catalogue.title or "")
     return {
         "item": item,
@@ -171,20 +171,12 @@ def product(guide: Guide, item: str) -> dict[str, Any]:
         "title": catalogue.name(row) if row else item,
         "text": text if isinstance(text, str) else None,
         "price": price if isinstance(price, int | float) else None,
-        **{word: single.get(_column(guide, word) or "") for word in ("category", "colour")},
+        **{
+            word: single.get(called(word, catalogue.columns) or "")
+            for word in ("category", "colour")
+        },
         "columns": single,
     }
-
-
-def _column(guide: Guide, word: str) -> str | None:
-    """The column that a shopper would call so: of that name, or the first that holds the word."""
-    names = list(guide.catalogue.columns)
-    spellings = {"colour": ("colour", "color", "颜色"), "category": ("category", "类目", "品类")}
-    for spelling in spellings.get(word, (word, "价格")):
-        for name in sorted(names, key=lambda each: each != spelling):
-            if spelling in name.lower():
-                return name
-    return None
 
 
 def documents_of(loaded: Loaded) -> Found:
