@@ -25,9 +25,11 @@ class Balancer(ABC):
     1, and the number learnt of it stays as it is. So does one whose loss is below 0, as an amount's
     may be, where a balancer takes logarithms or ratios of losses.
 
-    ``needs_gram`` asks for the Gram of the tasks' gradients, ``looks_back`` for a call of `after`.
+    ``hears`` is whether its weights depend on anything, ``needs_gram`` asks for the Gram of the
+    tasks' gradients, ``looks_back`` for a call of `after`.
     """
 
+    hears = True
     needs_gram = False
     looks_back = False
 

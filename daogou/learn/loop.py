@@ -210,18 +210,18 @@ class Learner:
         penalty = omega(self._dense_of(families), l1=self.settings.l1, l2=self.settings.l2)
         if isinstance(penalty, Tensor):
             penalty.backward()
-        if not stepped.losses.isfinite().all():
-            raise NotFiniteError(stepped.losses, batch, "loss")
-        self.peers.agree(self.dense, weights_of(self.rows))
+        losses = self.peers.agree(self.dense, weights_of(self.rows), stepped.losses)
+        if not losses.isfinite().all():
+            raise NotFiniteError(losses, batch, "loss")
         length = torch.nn.utils.clip_grad_norm_(self.dense, self.settings.clip)
         if not length.isfinite():  # clipped by it, every weight would be NaN
-            raise NotFiniteError(stepped.losses, batch, "gradient")
+            raise NotFiniteError(losses, batch, "gradient")
         self.adam.step()
         self.rows.step()
         self._draw_back()
         if drawn is not None:
             self.balancer.after(self._again(batch, drawn, families))
-        return stepped.losses, stepped.gram
+        return losses, stepped.gram
 
     @torch.no_grad()
     def _draw_back(self) -> None:

@@ -42,12 +42,13 @@ class Peers:
         """The leader's values."""
         return values
 
-    def agree(self, dense: Sequence[Tensor], tables: Sequence[Tensor]) -> None:
+    def agree(self, dense: Sequence[Tensor], tables: Sequence[Tensor], losses: Tensor) -> Tensor:
         """Put the mean over the processes in place of each weight's ``.grad``.
 
-        Of ``tables`` only rows that some process touched are sent. What has a gradient nowhere is
-        left without one.
+        Returns the mean of ``losses [T]``. Of ``tables`` only rows that some process touched are
+        sent. What has a gradient nowhere is left without one.
         """
+        return losses
 
     def in_turn(self, make: Callable[[], T]) -> T:
         """What ``make`` gives: the leader makes it first, the others find on disk what it left."""
@@ -107,46 +108,48 @@ class Group(Peers):
         distributed.broadcast(told, 0)
         return told
 
-    def agree(self, dense: Sequence[Tensor], tables: Sequence[Tensor]) -> None:
-        """One sum of all dense gradients, one list of rows, one of their values."""
+    def agree(self, dense: Sequence[Tensor], tables: Sequence[Tensor], losses: Tensor) -> Tensor:
+        """One sum of all dense gradients and the losses, and beside it one list of touched rows."""
         touched = [_rows_of(weight) for weight in tables]
         have = [int(weight.grad is not None) for weight in dense]
         told = torch.tensor([*have, *(len(rows) for rows, _ in touched)])
-        heads = self._gathered(told.to(dense[0].device), len(told)).cpu()
+        heads = self._gathered(told.to(losses.device), len(told)).cpu()
         somewhere = heads[:, : len(dense)].any(0).tolist()
-        self._agree_dense([weight for weight, any_ in zip(dense, somewhere, strict=True) if any_])
-        self._agree_rows(tables, touched, heads[:, len(dense) :])
-
-    def _agree_dense(self, weights: Sequence[Tensor]) -> None:
-        if not weights:
-            return
-        for weight in weights:
+        taught = [weight for weight, any_ in zip(dense, somewhere, strict=True) if any_]
+        for weight in taught:
             weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        flat = torch.cat([each.reshape(-1) for each in gradients])
-        distributed.all_reduce(flat)
-        flat /= self.n
-        for each, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            each.copy_(part.view_as(each))
+        parts = [*(weight.grad for weight in taught if weight.grad is not None), losses.detach()]
+        flat = torch.cat([each.reshape(-1) for each in parts])
+        summing = distributed.all_reduce(flat, async_op=True)
+        self._agree_rows(tables, touched, heads[:, len(dense) :])
+        summing.wait()
+        mean: Tensor
+        *gradients, mean = (flat / self.n).split([each.numel() for each in parts])
+        for weight, gradient in zip(taught, gradients, strict=True):
+            weight.grad = gradient.view_as(weight)
+        return mean
 
     def _agree_rows(
         self, tables: Sequence[Tensor], touched: Sequence[tuple[Tensor, Tensor]], many: Tensor
     ) -> None:
-        """``many [n, tables]`` rows came from each process."""
+        """``many [n, tables]`` rows came from each process: their numbers, then their values."""
         if not many.any():
             return
         widths = torch.tensor([weight.shape[1] for weight in tables])
-        row_sizes, value_sizes = many.sum(1), (many * widths).sum(1)
-        rows = self._gathered(torch.cat([rows for rows, _ in touched]), int(row_sizes.max()))
-        flat = torch.cat([each.reshape(-1) for _, each in touched])
-        values = self._gathered(flat, int(value_sizes.max()))
+        sizes, value_sizes = many.sum(1), (many * widths).sum(1)
+        row_bits = torch.cat([rows for rows, _ in touched]).view(torch.float32)  # two of each
+        said = torch.cat([row_bits, *(values.reshape(-1) for _, values in touched)])
+        most = int((2 * sizes + value_sizes).max())
+        heard = self._gathered(said, most + most % 2)  # so that each begins where an int64 may
         pieces = [
             list(zip(
-                rows[rank, : row_sizes[rank]].split(many[rank].tolist()),
-                values[rank, : value_sizes[rank]].split((many[rank] * widths).tolist()),
+                mine[: 2 * size].view(torch.int64).split(rows.tolist()),
+                mine[2 * size : 2 * size + end].split((rows * widths).tolist()),
                 strict=True,
             ))
-            for rank in range(self.n)
+            for mine, rows, size, end in zip(
+                heard, many, sizes.tolist(), value_sizes.tolist(), strict=True
+            )
         ]  # fmt: skip
         for place, weight in enumerate(tables):
             if many[:, place].any():

@@ -44,7 +44,8 @@ def backward(  # noqa: PLR0913 - what a step depends on, all of it
     the balancer one without a label: it steers no other's weight. ``families`` are those to teach,
     None = all: the heads of the others do not run, and none of their weights gets a gradient.
     ``learns [T]`` is 0 for tasks that do not even learn their own layers; None = none such.
-    Of several ``peers`` each has a part of the batch; they weigh tasks by what all of them saw.
+    Of several ``peers`` each has a part of the batch; they weigh tasks by what all of them saw, and
+    only for that wait for each other here.
     """
     encoded = model.encode(batch)
     taught = model.heads if families is None else [each for each in model.heads if each in families]
@@ -52,10 +53,11 @@ def backward(  # noqa: PLR0913 - what a step depends on, all of it
     weights = static.clone()
     found = model.losses(leaves, batch, weights)
     funnel = model.places["funnel"] if "funnel" in leaves else slice(0, 0)
-    losses = peers.mean(found.values.detach())
+    losses = found.values.detach()
     balanced = found.values[funnel]
     heard = heard_of(static[funnel])
-    if len(balanced):
+    if len(balanced) and balancer.hears:
+        losses = peers.mean(losses)
         if balancer.needs_gram and take_gram and found.shared is not None:
             weights[funnel] = 1.0
             # Each row's gradient is 1 / peers.n of what its own process takes it for, squared here.

@@ -49,8 +49,8 @@ def stepped(shop: Shop, transform: Transform, store: Store, peers: Peers) -> dic
     found = backward(model, batch, torch.ones(len(model.tasks)), heard,
                      families=["funnel"], peers=peers)  # fmt: skip
     tables, dense = tables_of(model), dense_of(model)
-    peers.agree(dense, tables)
-    left = {"losses": found.losses, "heard": heard.losses, "gram": heard.gram}
+    losses = peers.agree(dense, tables, found.losses)
+    left = {"losses": losses, "heard": heard.losses, "gram": heard.gram}
     for name, weight in model.named_parameters():
         if weight.grad is not None:
             left[name] = weight.grad.to_dense() if weight.grad.is_sparse else weight.grad
@@ -73,6 +73,7 @@ def process(rank: int, folder: Path, shop: Shop, transform: Transform) -> None:
         [each[0].tolist() for each in (group.part(FEW).exposures, group.part(FEW).titles)]
     )
     found["led"] = group.led(torch.full((2,), float(rank)))
+    found["mean"] = group.agree([], [], torch.full((2,), float(rank)))
     lonely = torch.nn.Linear(2, 1, bias=False)
     lonely.weight.data.fill_(float(rank + 1))
     group.match(lonely)
@@ -104,7 +105,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_two_processes_have_the_gradients_of_one(steps: list[dict[str, Tensor]], rank: int) -> None:
     alone, found = steps[0], steps[1 + rank]
-    assert set(found) - {"told", "matched", "part", "led"} == set(alone)
+    assert set(found) - {"told", "matched", "part", "led", "mean"} == set(alone)
     assert float(torch.cat([each.flatten() for each in alone.values()]).abs().max()) > 0.1
     for name, value in alone.items():
         if name != "rows":
@@ -127,6 +128,13 @@ def test_the_leader_is_heard(steps: list[dict[str, Tensor]]) -> None:
         assert int(found["told"]) == 0
         assert found["matched"].tolist() == [[1.0, 1.0]]
         assert found["led"].tolist() == [0.0, 0.0]
+
+
+def test_losses_that_no_balancer_hears_are_averaged_with_the_gradients(
+    steps: list[dict[str, Tensor]],
+) -> None:
+    for found in steps[1:]:
+        assert found["mean"].tolist() == [0.5, 0.5]
 
 
 def test_nobody_is_left_without_rows_where_a_step_has_fewer_than_there_are_processes(
