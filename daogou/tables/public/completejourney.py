@@ -25,6 +25,7 @@ coupons and redemptions tables (``coupon_disc`` tells a coupon that was used).
 """
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -150,25 +151,26 @@ SELECT household_id, product_id, {week}, any_value(sold.household_id) IS NOT NUL
     coalesce(min(display), '0'), coalesce(min(mailer), '0')
 FROM kept LEFT JOIN sold USING (household_id, product_id) GROUP BY household_id, product_id
 """
-# Weeks begin on Mondays; the first is the one of 26 December 2016.
+# Weeks begin on Mondays; the first is the one of 26 December 2016. ``lines`` are what was bought.
 _LOG = """
-CREATE TABLE log AS
 SELECT household_id, product_id, TIMESTAMP '2016-12-26' + to_days(7 * (week - 1)) AS time,
     'shown' AS kind, concat(household_id, '-', week) AS request,
     CASE WHEN is_bought THEN 1.0 ELSE {weight}::DOUBLE END AS weight, display, mailer, 0 AS line
 FROM shown
 UNION ALL
 SELECT household_id, product_id, time, kind,
-    CASE WHEN shown.week IS NOT NULL THEN concat(household_id, '-', bought.week) END,
+    CASE WHEN shown.week IS NOT NULL THEN concat(household_id, '-', lines.week) END,
     1.0, NULL, NULL, line
 FROM (
-    SELECT *, 'purchase' AS kind FROM bought
-    UNION ALL SELECT *, 'coupon' AS kind FROM bought WHERE coupon_disc > 0
-) AS bought LEFT JOIN shown USING (household_id, product_id, week)
+    SELECT *, 'purchase' AS kind FROM lines
+    UNION ALL SELECT *, 'coupon' AS kind FROM lines WHERE coupon_disc > 0
+) AS lines LEFT JOIN shown USING (household_id, product_id, week)
 UNION ALL
-SELECT NULL, NULL, TIMESTAMP '2016-12-26' + to_days(7 * max(week)), 'closed', NULL, 1.0, NULL,
-    NULL, 0 FROM bought
+SELECT NULL, NULL, TIMESTAMP '2016-12-26' + to_days(7 * last), 'closed', NULL, 1.0, NULL, NULL, 0
+FROM (SELECT max(week) AS last FROM bought)
+WHERE last IN (SELECT week FROM lines)
 """
+_IN_ORDER = "ORDER BY time, household_id, product_id, kind, line"
 _ITEMS = """
 SELECT product_id,
     coalesce(nullif(concat_ws(', ', product_type, product_category), ''), department) AS title,
@@ -197,22 +199,19 @@ def installed_files() -> Path:
 
 
 def import_completejourney(
-    path: Path, out: Path, *, n_negatives: int = 1_000_000, seed: int = 0
+    path: Path, out: Path, *, n_negatives: int = 1_000_000, households: int = 1, seed: int = 0
 ) -> dict[str, int]:
     """Write the parquet files in ``path`` as a shop in ``out``; returns what was kept of what.
 
     About ``n_negatives`` of the exposures without purchase are kept, always the same ones for
-    a ``seed``. Raises `ConfigError` if that is not positive, `DataError` if a file is missing or
-    not as expected, or a purchase lies outside its week.
+    a ``seed``, of one in so many ``households``. Raises `ConfigError` if either is not positive,
+    `DataError` if a file is missing or not as expected, or a purchase lies outside its week.
     """
     if n_negatives < 1:
         raise ConfigError(f"n_negatives: {n_negatives}; at least 1 is needed to learn from")
     out.mkdir(parents=True, exist_ok=True)
     with Engine() as engine:
-        _read(engine, path)
-        for statement in _DRAWS.format(seed=int(seed), prime=_PRIME).split(";"):
-            engine.run(statement)
-        weeks = [row[0] for row in engine.rows("SELECT DISTINCT week FROM visits ORDER BY week")]
+        weeks = _visited_weeks(engine, path, households, seed)
         n_shown = n_displays = 0
         for week in weeks:
             engine.run(_WEEK.format(week=week))
@@ -224,10 +223,69 @@ def import_completejourney(
         for week in weeks:
             engine.run(_WEEK.format(week=week))
             engine.run(_SHOWN.format(week=week, prime=_PRIME, threshold=threshold))
-        engine.run(_LOG.format(weight=_PRIME / threshold))
+        engine.run("CREATE VIEW lines AS FROM bought")
+        engine.run(f"CREATE TABLE log AS {_LOG.format(weight=_PRIME / threshold)}")
         counts = _write(engine, out)
     write_toml(out, _TOML)
     return {**counts, "all_shown": n_shown, "all_shown_by_store": n_displays}
+
+
+def import_promotions(
+    path: Path,
+    out: Path,
+    *,
+    households: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write all exposures of one in so many ``households`` as a shop in ``out``, week by week.
+
+    None is left out, so there is no weight. Weeks that are there whole are left as they are, so
+    what was broken off is gone on with. ``progress`` hears of the weeks done. Raises `DataError` as
+    `import_completejourney` does, and `ConfigError` of a number of households below 1.
+    """
+    for name in ("shown", "bought"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    with Engine() as engine:
+        weeks = _visited_weeks(engine, path, households, seed=0)
+        for done, week in enumerate(weeks):
+            progress(done, len(weeks))
+            if not _week_file(out, "bought", week).exists():
+                engine.run(_WEEK.format(week=week))
+                engine.run("TRUNCATE shown")
+                engine.run(_SHOWN.format(week=week, prime=_PRIME, threshold=_PRIME))
+                engine.run(f"CREATE OR REPLACE VIEW lines AS FROM bought WHERE week = {week}")
+                engine.run(f"CREATE OR REPLACE TABLE log AS {_LOG.format(weight=1.0)}")
+                _write_week(engine, _week_file(out, "shown", week), "kind = 'shown'")
+                _write_week(engine, _week_file(out, "bought", week), "kind <> 'shown'")
+        progress(len(weeks), len(weeks))
+        write_parquet(engine, _ITEMS, out / "items.parquet")
+        write_parquet(engine, _USERS, out / "users.parquet")
+    sampled = [_TOML.index(at) for at in ("# Exposures without", "# Known at the start")]
+    toml = _TOML[: sampled[0]] + _TOML[sampled[1] :]
+    write_toml(out, toml.replace('"events.parquet"', '"shown"\nmore = ["bought"]'))
+
+
+def _week_file(out: Path, what: str, week: int) -> Path:
+    return out / what / f"week-{week:02}.parquet"
+
+
+def _write_week(engine: Engine, file: Path, where: str) -> None:
+    """Write rows of the log beside the file's place; the rename makes them count."""
+    partial = file.with_suffix(".partial")
+    sql = f"SELECT * EXCLUDE (line, weight) FROM log WHERE {where} {_IN_ORDER}"
+    write_parquet(engine, sql, partial)
+    partial.replace(file)
+
+
+def _visited_weeks(engine: Engine, path: Path, households: int, seed: int) -> list[int]:
+    """Read the tables, of one in so many households, and prepare their visits; when they came."""
+    if households < 1:
+        raise ConfigError(f"households: {households}; give 1 for all, or one in how many to take")
+    _read(engine, path)
+    engine.run(f"DELETE FROM bought WHERE household_id % {households} <> 0")
+    for statement in _DRAWS.format(seed=int(seed), prime=_PRIME).split(";"):
+        engine.run(statement)
+    return [int(row[0]) for row in engine.rows("SELECT DISTINCT week FROM visits ORDER BY week")]
 
 
 def _read(engine: Engine, path: Path) -> None:
@@ -256,7 +314,7 @@ def _write(engine: Engine, out: Path) -> dict[str, int]:
         "users": write_parquet(engine, _USERS, out / "users.parquet"),
         "events": write_parquet(
             engine,
-            "SELECT * EXCLUDE (line) FROM log ORDER BY time, household_id, product_id, kind, line",
+            f"SELECT * EXCLUDE (line) FROM log {_IN_ORDER}",
             out / "events.parquet",
         ),
     }

@@ -9,7 +9,11 @@ import pytest
 from daogou.config import read_shop
 from daogou.errors import ConfigError, DataError
 from daogou.tables import Engine, prepare
-from daogou.tables.public.completejourney import import_completejourney, installed_files
+from daogou.tables.public.completejourney import (
+    import_completejourney,
+    import_promotions,
+    installed_files,
+)
 
 
 def utc(text: str) -> datetime.datetime:
@@ -154,6 +158,43 @@ def test_the_labels_of_the_last_week_are_known(source: Path, tmp_path: Path) -> 
     ]
     assert counts.funnel.censored == {"purchase": 0, "coupon": 0}
     assert counts.funnel.history == 5
+
+
+def read(folder: Path) -> list[tuple[Any, ...]]:
+    """The exposures of a shop with their labels, and its whole history."""
+    with Engine() as engine:
+        prepare(engine, read_shop(folder, ["split.validation=0", "split.test=0"]))
+        exposures = engine.rows("SELECT * EXCLUDE (id) FROM exposures ORDER BY exposure")
+        return exposures + engine.rows("SELECT * FROM history ORDER BY ALL")
+
+
+def test_all_promotions_week_by_week_are_the_shop_that_samples_none_away(
+    source: Path, tmp_path: Path
+) -> None:
+    import_completejourney(source, tmp_path / "at once", n_negatives=5)
+    out = tmp_path / "by week"
+
+    def stop(done: int, total: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_promotions(source, out, progress=stop)
+    assert not (out / "shop.toml").exists()
+    written = {file: file.stat().st_ino for file in out.rglob("*.parquet")}
+    assert {file.name for file in written} == {"week-02.parquet"}
+    import_promotions(source, out)
+    assert read(out) == read(tmp_path / "at once")
+    assert {file: file.stat().st_ino for file in written} == written  # and not written again
+
+
+def test_of_a_part_of_the_households_nothing_else_is_read(source: Path, tmp_path: Path) -> None:
+    counts = import_completejourney(source, tmp_path / "at once", n_negatives=5, households=2)
+    import_promotions(source, tmp_path / "by week", households=2)  # household 2 alone
+    assert counts["all_shown"] == counts["transactions"] == 1
+    assert read(tmp_path / "by week") == read(tmp_path / "at once")
+    with pytest.raises(ConfigError, match="households: 0; give 1 for all"):
+        import_promotions(source, tmp_path / "none", households=0)
 
 
 def test_a_household_without_demographics_is_a_user_without_profile(
