@@ -123,12 +123,19 @@ class DWA(OfLosses):
         self.scalarizer._previous_averages = list(means.masked_fill(no_ratio, 1.0))
 
     def state(self) -> dict[str, Tensor]:
-        """The last epochs' means, ``[0 to 2, T]``."""
-        return {"means": self.means.clone()}
+        """The last epochs' means, ``[0 to 2, T]``, and what this one came to so far."""
+        found = {"means": self.means.clone()}
+        if self.scalarizer._loss_sum is None:
+            return found
+        n_batches = torch.tensor(self.scalarizer._n_batches)
+        return found | {"sum": self.scalarizer._loss_sum.clone(), "n_batches": n_batches}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a `state`."""
         self._set(state["means"].clone())
+        if "sum" in state:
+            self.scalarizer._loss_sum = state["sum"].clone()
+            self.scalarizer._n_batches = int(state["n_batches"])
 
 
 class Learnt(OfLosses):

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ from daogou.learn.finish import Finished, finish, finish_like
 from daogou.learn.gates import watching
 from daogou.learn.journal import append_record, keep_records
 from daogou.learn.lock import alone, holds_work, unlocked
-from daogou.learn.loop import Learner, Observer, Progress, quiet
+from daogou.learn.loop import Learner, Midway, Observer, Progress, quiet
 from daogou.learn.machine import device_of, fast_memory
 from daogou.learn.onto import Onto
 from daogou.learn.optimise import weights_of
@@ -62,6 +62,7 @@ class State:
     seconds: float = 0.0
     standings: dict[str, Standing] = field(default_factory=dict)  # of families, for stop_and_go
     each: dict[str, float] = field(default_factory=dict)  # the least relative loss of each task
+    midway: Midway | None = None  # of the epoch that comes, if it has begun
 
     @property
     def since_best(self) -> int:
@@ -129,9 +130,11 @@ def fit(  # noqa: PLR0913 - ways to begin, and who looks on
 
     The same seed, processor and number of threads give the same weights, also when the process
     is killed and started again with ``resume``: an epoch's order and each step's randomness
-    follow from (seed, epoch, step) alone, and a checkpoint is written after every epoch.
+    follow from (seed, epoch, step) alone. A checkpoint is written after every epoch and, within
+    one, every ``fit.checkpoint_minutes``.
 
-    ``observe`` sees each step before it is taken and changes nothing. ``like`` is a finished run
+    ``observe`` sees each step before it is taken and changes nothing; there is no checkpoint
+    within an epoch then, so that it sees whole ones. ``like`` is a finished run
     on the same tables with the same settings for reading them: its transform and store are used;
     so is a folder that `compile_tables` made. What ``progress`` raises after an epoch leaves the
     fit there, to be resumed.
@@ -539,10 +542,11 @@ def _train(
     settings, peers = learner.settings, learner.peers
     folder = course.folder / "checkpoint"
     folder.mkdir(exist_ok=True)
-    state = restore_state(folder / "last.safetensors", learner)
+    last = folder / "last.safetensors"
+    state = restore_state(last, learner)
     if peers.leads:
         keep_records(course.journal, lambda told: bool(told["epoch"] <= state.epoch))
-    if learner.may_stay and not state.epoch:
+    if learner.may_stay and not state.epoch and state.midway is None:
         if peers.leads:
             state.best_score = _validated(learner, store, shop)[1]
             save_tensors(learner.model.state_dict(), folder / "best.safetensors")
@@ -551,13 +555,41 @@ def _train(
         started = time.perf_counter()
         plan = learner.plan(store, shop.seed, state.epoch, stopped=stopped_of(state.standings))
         learner.set_rates(state.epoch)
-        taught = learner.epoch(store, plan, (shop.seed, state.epoch), progress)
+        taught = learner.epoch(
+            store, plan, (shop.seed, state.epoch), progress,
+            begun=state.midway, keep=_keeper(learner, state, last, started),
+        )  # fmt: skip
+        state.midway = None
         if peers.leads:
             _judge(learner, store, shop, course, state, plan, taught, started)
         state = peers.told(state)
         if peers.leads:
             course.show(state, progress)
     return state
+
+
+def _keeper(
+    learner: Learner, state: State, path: Path, started: float
+) -> Callable[[Midway], None] | None:
+    """What writes where an epoch stands whenever ``fit.checkpoint_minutes`` are over.
+
+    Weights are the same in all peers, so that the leader's are enough. None where nothing is to be
+    written.
+    """
+    every = 60 * learner.settings.checkpoint_minutes
+    if not every or not learner.peers.leads or learner.observe is not None:
+        return None
+    kept = started
+
+    def keep(midway: Midway) -> None:
+        nonlocal kept
+        now = time.perf_counter()
+        if now - kept >= every:
+            seconds = state.seconds + now - started
+            keep_state(path, learner, replace(state, midway=midway, seconds=seconds))
+            kept = now
+
+    return keep
 
 
 def _judge(
@@ -652,7 +684,12 @@ def state_of(learner: Learner) -> dict[str, Tensor]:
 
 def keep_state(path: Path, learner: Learner, state: State) -> None:
     """Write all that training on needs; the rename makes it count."""
-    save_tensors(state_of(learner), path, {"state": json.dumps(asdict(state))})
+    tensors = state_of(learner)
+    if state.midway is not None:
+        found = vars(state.midway) | {"step": torch.tensor(state.midway.step)}
+        tensors |= {f"midway.{name}": each for name, each in found.items() if each is not None}
+    document = asdict(replace(state, midway=None))
+    save_tensors(tensors, path, {"state": json.dumps(document)})
 
 
 def _read_titles(
@@ -691,6 +728,9 @@ def restore_state(path: Path, learner: Learner) -> State:
         family: Standing(**standing)  # type: ignore[arg-type]  # as JSON has it
         for family, standing in state.standings.items()
     }
+    midway = _under("midway.", tensors)
+    if midway:
+        state.midway = Midway(int(midway["step"]), midway["total"], midway.get("gram"))
     return state
 
 

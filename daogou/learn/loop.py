@@ -42,6 +42,18 @@ class Place:
     n_steps: int
 
 
+@dataclass(frozen=True)
+class Midway:
+    """Where an epoch stands that is not over, beside the weights, optimisers and balancer.
+
+    ``step`` steps are done, ``total [T]`` is the sum of their losses, ``gram`` the kept one.
+    """
+
+    step: int
+    total: Tensor
+    gram: Tensor | None
+
+
 # Sees each step before it is taken: the learner, the store, the batch and the place. It leaves
 # weights, gradients and optimisers as it found them; randomness is the step's own in any case.
 Observer = Callable[["Learner", Store, Batch, Place], None]
@@ -124,18 +136,25 @@ class Learner:
             group["lr"] = rate * float(share)
 
     def epoch(
-        self, store: Store, plan: Epoch, seed: tuple[int, int], progress: Progress = quiet
+        self,
+        store: Store,
+        plan: Epoch,
+        seed: tuple[int, int],
+        progress: Progress = quiet,
+        *,
+        begun: Midway | None = None,
+        keep: Callable[[Midway], None] | None = None,
     ) -> Tensor:
         """One pass over a plan; returns the mean loss of each task over the steps, ``[T]``.
 
         ``seed`` is the run's and the epoch's number. The steps are those that teach the task; NaN
-        where none does.
+        where none does. ``keep`` hears where the epoch stands, ``begun`` goes on from there.
         """
-        total = torch.zeros_like(self.static)
-        gram: Tensor | None = None
-        n_funnel = 0
-        others, part = self._others(seed), self.peers.part(plan)
-        for step, batch in enumerate(self.batches(store, part)):
+        at = begun or Midway(0, torch.zeros_like(self.static), None)
+        total, gram = at.total.to(self.device), None if at.gram is None else at.gram.to(self.device)
+        n_funnel = sum(_teaches_funnel(plan, step) for step in range(at.step))
+        others, part = self._others(seed, at.step), self.peers.part(plan)
+        for step, batch in enumerate(self.batches(store, part, at.step), at.step):
             if self.observe is not None:
                 self.observe(self, store, batch, Place(seed[1], step, len(plan)))
             # A step's randomness follows from its place alone, so that resuming is exact.
@@ -148,23 +167,28 @@ class Learner:
             except NotFiniteError as error:
                 error.epoch, error.step, error.rows = seed[1], step, part.exposures[step]
                 raise
-            n_funnel += families is None or "funnel" in families
-            total += losses
+            n_funnel += _teaches_funnel(plan, step)
+            total = total + losses
             for other in itertools.islice(others, 1):
                 self.step(other, families=_BESIDE)
             if step % 10 == 0 or step + 1 == len(plan):
                 words = f"epoch {seed[1] + 1}, loss {float(losses.sum()):.4f}"
                 progress("steps", step + 1, len(plan), words)
+            # What a balancer keeps between Grams is in no `state`, so the next one must be new.
+            new_gram = not self.balancer.needs_gram or n_funnel % self.settings.gram_every == 0
+            if keep is not None and new_gram:
+                keep(Midway(step + 1, total, gram))
         self.balancer.end_epoch()
         for each in self.held:
             each.restore()
         n_steps = [plan.n_steps(task.family) for task in self.model.tasks]
         return total.cpu() / torch.tensor(n_steps)
 
-    def _others(self, seed: tuple[int, int]) -> Iterator[Batch]:
+    def _others(self, seed: tuple[int, int], first: int) -> Iterator[Batch]:
         """Batches of the exposures beside, over and over; none where there are none.
 
-        They teach the stages alone: what is counted for matching is the shop's own.
+        They teach the stages alone: what is counted for matching is the shop's own. The ``first``
+        ones are left out.
         """
         if self.beside is None:
             return
@@ -182,8 +206,9 @@ class Learner:
             if not len(plan):
                 return
             part = self.peers.part(plan)
-            for step in range(len(part)):
+            for step in range(first, len(part)):
                 yield self.batch(self.beside, part, step).to(self.device)
+            first = max(first - len(part), 0)
 
     def step(
         self,
@@ -268,11 +293,11 @@ class Learner:
         funnel = self.model.places.get("funnel", slice(0, 0))
         return self.peers.mean(found.values[funnel]) * heard_of(self.static[funnel])
 
-    def batches(self, store: Store, plan: Epoch) -> Iterator[Batch]:
-        """The plan's batches in order, each made while the step before it runs."""
+    def batches(self, store: Store, plan: Epoch, first: int = 0) -> Iterator[Batch]:
+        """The plan's batches from the ``first`` on, each made while the step before it runs."""
         with ThreadPoolExecutor(1) as prefetch:
-            coming = prefetch.submit(self.batch, store, plan, 0) if len(plan) else None
-            for step in range(len(plan)):
+            coming = prefetch.submit(self.batch, store, plan, first) if first < len(plan) else None
+            for step in range(first, len(plan)):
                 assert coming is not None
                 batch = coming.result()
                 if step + 1 < len(plan):
@@ -290,3 +315,7 @@ class Learner:
             taught=plan.taught[step],
         )
         return batch.pinned() if self.device.type == "cuda" else batch
+
+
+def _teaches_funnel(plan: Epoch, step: int) -> bool:
+    return plan.families is None or "funnel" in plan.families[step]

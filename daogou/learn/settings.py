@@ -27,6 +27,7 @@ class Settings:
     epochs: int = 10
     pretrain_epochs: int = 0  # passes over titles in which the text encoder guesses hidden words
     patience: int = 3  # epochs without a better joint score before training stops
+    checkpoint_minutes: float = 10.0  # between checkpoints within an epoch; 0 = after epochs alone
     rows_per_step: int = 2048
     learning_rate: float = 0.002  # AdamW, dense layers
     encoder_learning_rate: float = 2e-5  # AdamW, the weights of a tuned text.encoder

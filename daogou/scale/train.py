@@ -38,7 +38,7 @@ def fit_by(
     Every step reads what it reads in one process, each process a part of it, and gradients are
     averaged: of tables only touched rows travel. ``run`` and the shop's tables lie where all of
     them see them. Tables are compiled here, before any process starts. When one dies, all start
-    again from the last whole epoch, up to ``failures`` times; after that, or after a kill of
+    again from the last checkpoint, up to ``failures`` times; after that, or after a kill of
     everything, ``resume`` goes on there.
 
     Raises what `fit` raises, MissingExtra without Ray, ConfigError where no cluster answers, and

@@ -1,11 +1,13 @@
 """Training end to end on a made shop: what repeats exactly, and what is never looked at."""
 
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from daogou.balance import BALANCERS, Balancer, Fixed
 from daogou.balance.gradnorm import GradNorm
 from daogou.config import read_shop
 from daogou.errors import ArtifactError, ConfigError, DataError
+from daogou.features.batch import Epoch
 from daogou.features.store import SPLITS, open_store
 from daogou.learn import finish as finish_module
 from daogou.learn import fit as fit_module
@@ -221,26 +224,115 @@ def tiny_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("balancer", [name for name in BALANCERS if BALANCERS[name](2).state()])
 def test_a_balancer_remembers_across_a_stop(
-    balancer: str, tiny_tables: Path, tmp_path: Path
+    balancer: str, tiny_tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What an epoch taught is compared: the kept weights may be of one before the stop."""
-    sets = ("fit.epochs=4", "fit.patience=4", "fit.rows_per_step=4", f"fit.balancer={balancer}")
+    sets = ("fit.epochs=4", "fit.patience=4", "fit.rows_per_step=2", f"fit.balancer={balancer}",
+            "fit.gram_every=2", "fit.checkpoint_minutes=1e-9")  # fmt: skip
 
     def stop(what: str, done: int, total: int, words: str) -> None:
-        if what == "epoch" and done == 3:
+        if what == "epoch" and done == 2:
             raise KeyboardInterrupt
 
     shop = read_shop(tiny_tables.parent / "shop", [*TINY, *sets])
     fit(shop, tmp_path / "whole", like=tiny_tables)
     with pytest.raises(KeyboardInterrupt):
         fit(shop, tmp_path / "run", progress=stop, like=tiny_tables)
+    kill_at_step(3, monkeypatch)  # in the third epoch
+    with pytest.raises(KeyboardInterrupt):
+        fit(shop, tmp_path / "run", resume=True)
+    monkeypatch.undo()
+    assert midway_of(tmp_path / "run") == 2
     fit(shop, tmp_path / "run", resume=True)
     check_same(load_file(tmp_path / "run" / "model.safetensors"),
                load_file(tmp_path / "whole" / "model.safetensors"))  # fmt: skip
-    found = events_of(tmp_path / "run"), events_of(tmp_path / "whole")
-    for resumed, whole in zip(*found, strict=True):
-        assert resumed["train"] == whole["train"]
-        assert resumed["validation"] == whole["validation"]
+    check_told(tmp_path / "run", tmp_path / "whole")
+
+
+def kill_at_step(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training ends with the ``n``-th step from here, which is not taken."""
+    steps, taken = 0, loop.Learner.step
+
+    def step(learner: loop.Learner, *given: Any, **named: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == n:
+            raise KeyboardInterrupt
+        return taken(learner, *given, **named)
+
+    monkeypatch.setattr(loop.Learner, "step", step)
+
+
+def midway_of(run: Path) -> int | None:
+    """At which step of an epoch the checkpoint stands; None between two epochs."""
+    step = load_file(run / "checkpoint" / "last.safetensors").get("midway.step")
+    return None if step is None else int(step)
+
+
+def check_told(run: Path, whole: Path) -> None:
+    """Both journals tell the same of every epoch, but for the seconds."""
+    for told, wanted in zip(events_of(run), events_of(whole), strict=True):
+        assert told["seconds"] > 0
+        assert told | {"seconds": 0} == wanted | {"seconds": 0}
+
+
+MIDWAY = ("fit.checkpoint_minutes=1e-9", "fit.balancer=pcgrad", "fit.gram_every=2",
+          "fit.rows_per_step=128")  # fmt: skip
+
+
+@pytest.mark.parametrize("sampling", ["joint", pytest.param("temperature", marks=pytest.mark.slow)])
+def test_killed_within_an_epoch_a_fit_goes_on_at_the_checkpoint_step(
+    sampling: str, shop_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = (*MIDWAY, f"fit.sampling={sampling}")
+    whole = fitted(shop_folder, tmp_path / "whole", *asked)
+    n_steps = len(plan_of(shop_folder, tmp_path / "whole", *asked))
+    run, resume = tmp_path / "run", False
+    for epochs, killed in ((0, 6), (1, n_steps + 2)):  # in the first epoch and in the second
+        kill_at_step(killed, monkeypatch)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(shop_folder, run, *asked, resume=resume)
+        monkeypatch.undo()
+        stands = midway_of(run)
+        assert stands is not None and 0 < stands < n_steps
+        assert (run / "events.jsonl").exists() == bool(epochs)
+        resume = True
+    check_same(fitted(shop_folder, run, *asked, resume=True), whole)
+    check_told(run, tmp_path / "whole")
+
+
+def plan_of(shop: Path, run: Path, *sets: str) -> Epoch:
+    """The first epoch of a finished quick run."""
+    found = artifact.load(run)
+    settings, _ = settings_of(read_shop(shop, [*QUICK, *sets]))
+    return loop.Learner(found.model, settings).plan(found.store, found.shop.seed, 0)
+
+
+def test_a_checkpoint_within_an_epoch_is_due_by_the_clock_and_not_before_an_observer(
+    shop_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock goes on by a minute a step: a checkpoint stands at every third step."""
+    stands: list[int | None] = []
+    kept = fit_module.keep_state
+
+    def keep(path: Path, learner: loop.Learner, state: fit_module.State) -> None:
+        stands.append(state.midway and state.midway.step)
+        kept(path, learner, state)
+
+    minutes = itertools.count()
+    clock = types.SimpleNamespace(perf_counter=lambda: 60.0 * next(minutes))
+    monkeypatch.setattr(fit_module, "keep_state", keep)
+    monkeypatch.setattr(fit_module, "time", clock)
+    fitted(shop_folder, tmp_path / "run", "fit.epochs=1", "fit.checkpoint_minutes=3")
+    n_steps = events_of(tmp_path / "run")[0]["steps"]["funnel"]
+    assert stands == [*range(3, n_steps + 1, 3), None]
+    for name, minutely, observe in (("off", 0.0, None), ("seen", 3.0, lambda *_: None)):
+        stands.clear()
+        shop = read_shop(
+            shop_folder, [*QUICK, "fit.epochs=1", f"fit.checkpoint_minutes={minutely}"]
+        )
+        fit(shop, tmp_path / name, observe=observe, like=tmp_path / "run")
+        assert stands == [None]
 
 
 # ---- which epoch is kept ----------------------------------------------------------------

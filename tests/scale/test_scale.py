@@ -19,6 +19,7 @@ from daogou.config import read_shop
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.guide import Guide
 from daogou.learn.fit import fit
+from daogou.learn.variant import varied
 from daogou.scale.cluster import cluster
 from daogou.scale.score import Recommending, answers_by
 from daogou.scale.search import tune_by
@@ -93,22 +94,27 @@ def test_two_workers_leave_a_run_as_one_process_does(one: Path, two: Path) -> No
         assert losses(two)[name] == pytest.approx(loss, abs=0.1), name
 
 
-def test_a_worker_that_is_killed_changes_nothing(shop: Shop, two: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("minutes", [10.0, 1e-9])
+def test_a_worker_that_is_killed_changes_nothing(
+    minutes: float, shop: Shop, two: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     killed: list[int] = []
 
     def kill() -> None:
-        """The first worker that is seen after the first epoch, in the midst of the second."""
-        journal = run / "events.jsonl"
+        """The first worker that is seen in the midst of the second epoch, or of a later one."""
+        journal, last = run / "events.jsonl", run / "checkpoint" / "last.safetensors"
         while not (journal.exists() and journal.stat().st_size):
             time.sleep(0.01)
+        while minutes < 1 and b"midway.step" not in last.read_bytes():
+            time.sleep(0.001)
         for process in Path("/proc").glob("[0-9]*/cmdline"):
             if b"RayTrainWorker" in process.read_bytes() and not killed:
                 killed.append(int(process.parent.name))
                 os.kill(killed[0], signal.SIGKILL)
 
     threading.Thread(target=kill, daemon=True).start()
-    fit_by(shop, run, workers=2)
+    fit_by(varied(shop, training={"checkpoint_minutes": minutes}), run, workers=2)
     assert killed
     assert same(two, run)
     epochs = [json.loads(line)["epoch"] for line in (run / "events.jsonl").open()]
