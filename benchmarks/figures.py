@@ -12,8 +12,11 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
+from daogou.report.axes import Series
+from daogou.report.lying import Row
 from daogou.report.page import STYLE
-from daogou.report.plot import Frame, Row, Series, forest, line_chart
+from daogou.report.plot import forest, line_chart
+from daogou.report.svg import Frame
 
 DOCS: Final = Path(__file__).parent.parent / "docs"
 _NUMBER: Final = r"[+-]?\d*\.?\d+"

@@ -70,7 +70,8 @@ def _kind_of(folder: Path) -> str:
 def _report_run(folder: Path, lang: str) -> Written:
     from daogou import artifact
     from daogou.report import terminal
-    from daogou.report.run import found_in, run_page, sentences
+    from daogou.report.found import found_in
+    from daogou.report.run import run_page, sentences
 
     manifest = evaluation = None
     if (folder / "manifest.json").exists():
@@ -87,7 +88,7 @@ def evaluated(run: Path) -> Any:
     """The run's report on its test split: kept beside it, since a finished run never changes."""
     from daogou import artifact
     from daogou.learn.evaluate import evaluate as judge
-    from daogou.report.run import kept_evaluation
+    from daogou.report.found import kept_evaluation
 
     kept = kept_evaluation(run)
     if kept is not None:
@@ -124,8 +125,8 @@ def relation_report(folder: Path, lang: str) -> Written:
     """What `relate` has left in a folder."""
     from daogou.artifact import read_document, read_records
     from daogou.report import terminal
+    from daogou.report.affinity import over_time
     from daogou.report.relate import relation, sentences
-    from daogou.report.run import over_time
 
     document = read_document(folder / "relate.json")
     probes = folder / "probes.jsonl"

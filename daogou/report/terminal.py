@@ -11,10 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from daogou.report.drift import numbers as drift_numbers
-from daogou.report.receipt import WORDS as RECEIPT_WORDS
 from daogou.report.receipt import beside_rows
 from daogou.report.relate import AFFINITY, TRANSFER
 from daogou.report.transfer import numbers as transfer_numbers
+from daogou.report.words.receipt import WORDS as RECEIPT_WORDS
 
 Document = Mapping[str, Any]
 

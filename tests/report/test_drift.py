@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from daogou.report.drift import WORDS, drift_page, numbers, sentences
+from daogou.report.drift import drift_page, numbers, sentences
 from daogou.report.terminal import drifts
+from daogou.report.words.drift import WORDS
 from tests.report.test_relate import read
 
 LINES: list[dict[str, Any]] = [

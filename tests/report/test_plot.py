@@ -8,18 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daogou.report.plot import (
-    Frame,
-    Row,
-    Series,
-    bars,
-    calibration_curve,
-    forest,
-    grid,
-    line_chart,
-    scale,
-    scatter,
-)
+from daogou.report.axes import Series, scale
+from daogou.report.lying import Row
+from daogou.report.plot import bars, calibration_curve, forest, grid, line_chart, scatter
+from daogou.report.svg import Frame
 
 NAN = float("nan")
 FRAME = Frame("Loss <&> by epoch", "How it falls.", "epoch", "loss, nats")

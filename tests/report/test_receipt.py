@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from daogou.report import terminal
-from daogou.report.receipt import VERDICTS, WORDS, interval, plain, receipt, sentences
+from daogou.report.numbers import interval, plain
+from daogou.report.receipt import VERDICTS, receipt, sentences
+from daogou.report.words.receipt import WORDS
 from tests.report.test_terminal import cells, drawn
 
 NAMES = ("click", "buy", "buy|click", "<b>&", "match")

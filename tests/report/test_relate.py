@@ -9,7 +9,8 @@ import pytest
 
 from daogou.report import terminal
 from daogou.report.page import HeatMap, heat_map, page, table
-from daogou.report.relate import WORDS, pairs, relation, sentences
+from daogou.report.relate import pairs, relation, sentences
+from daogou.report.words.relate import WORDS
 from tests.report.test_terminal import cells, drawn
 
 NAMES = ("click", "buy", "<b>&")

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from daogou.report import terminal
-from daogou.report.run import WORDS, Found, over_time, run_page, sentences
+from daogou.report.affinity import over_time
+from daogou.report.found import Found
+from daogou.report.run import run_page, sentences
+from daogou.report.words.run import WORDS
 from tests.report.test_relate import read
 from tests.report.test_terminal import cells, drawn
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from daogou.report.transfer import WORDS, numbers, sentences, transfer_page
+from daogou.report.transfer import numbers, sentences, transfer_page
+from daogou.report.words.transfer import WORDS
 from tests.report.test_relate import read
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daogou.report.tune import WORDS, front_of, sentences, tune_page
+from daogou.report.tune import front_of, sentences, tune_page
+from daogou.report.words.tune import WORDS
 from tests.report.test_relate import read
 
 

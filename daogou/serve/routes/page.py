@@ -12,14 +12,10 @@ from starlette.exceptions import HTTPException
 
 from daogou.guide import Guide
 from daogou.guide.words import called, column_name
-from daogou.report.run import (
-    Found,
-    found_in,
-    gate_shares,
-    kept_evaluation,
-    mean_affinity,
-    run_page,
-)
+from daogou.report.affinity import mean_affinity
+from daogou.report.found import Found, found_in, kept_evaluation
+from daogou.report.gates import gate_shares
+from daogou.report.run import run_page
 from daogou.serve.bodies import Lang, ProductsBody
 from daogou.serve.door import Door
 from daogou.serve.lineup import Loaded
