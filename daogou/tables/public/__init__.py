@@ -13,6 +13,9 @@ from typing import Final
 
 from daogou.errors import ConfigError, DataError, unknown
 from daogou.tables.public.adult import import_adult
+from daogou.tables.public.ali_ccp import import_ali_ccp
+from daogou.tables.public.aliexpress import import_aliexpress
+from daogou.tables.public.census_income import import_census_income
 from daogou.tables.public.completejourney import import_completejourney, installed_files
 from daogou.tables.public.folder import Report, say_nothing
 from daogou.tables.public.gms_ga4 import import_gms_ga4
@@ -34,6 +37,9 @@ def quick(importer: Callable[[Path, Path], dict[str, int]]) -> Importer:
 
 IMPORTERS: Final[dict[str, Importer]] = {
     "adult": quick(import_adult),
+    "ali-ccp": import_ali_ccp,
+    "aliexpress": import_aliexpress,
+    "census-income": import_census_income,
     "completejourney": quick(import_completejourney),
     "gms-ga4": quick(import_gms_ga4),
     "myntra": quick(import_myntra),

@@ -214,6 +214,11 @@ def json_rows(path: Path, keys: Mapping[str, str], home: str) -> str:
     )
 
 
+def folder_of(path: Path) -> Path:
+    """Where the files of a set of several lie: ``path``, or the folder of the file it names."""
+    return path if path.is_dir() else path.parent
+
+
 def read_csv(engine: Engine, table: str, path: Path, columns: Mapping[str, str]) -> None:
     """Keep a CSV file with a header as ``table``, its columns of just these names and types.
 

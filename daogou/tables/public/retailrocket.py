@@ -27,6 +27,7 @@ from daogou.tables.public.folder import (
     csv_rows,
     engine_in,
     find_source,
+    folder_of,
     kinds_of,
     reading,
     say_nothing,
@@ -80,13 +81,15 @@ def import_retailrocket(path: Path, out: Path, report: Report = say_nothing) -> 
 
     Raises `DataError` if a file is missing, not as expected, or names another kind of event.
     """
-    source = find_source(path, ("events.csv",), _HOME)
-    folder = source.parent
-    parts = [
-        find_source(folder / name, (), _HOME)
-        for name in ("item_properties_part1.csv", "item_properties_part2.csv")
-    ]
-    tree = find_source(folder / "category_tree.csv", (), _HOME)
+    source, *parts, tree = (
+        find_source(folder_of(path), (name,), _HOME)
+        for name in (
+            "events.csv",
+            "item_properties_part1.csv",
+            "item_properties_part2.csv",
+            "category_tree.csv",
+        )
+    )
     events = out / "events.parquet"
     with engine_in(out) as engine:
         with reading(source, f"CSV with columns {', '.join(_EVENTS)}"):

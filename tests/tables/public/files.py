@@ -58,7 +58,79 @@ def otto(folder: Path) -> None:
     (folder / "otto-recsys-train.jsonl").write_text(text, encoding="utf-8")
 
 
+def features(**values: str) -> str:
+    """Ali-CCP's features: ``f101="7"`` is feature 7 of field 101, ``f508="7:0.5"`` one of 0.5."""
+    told = []
+    for name, text in values.items():
+        feature, _, value = text.partition(":")
+        told.append(f"{name[1:]}\x02{feature}\x03{value or '1.0'}")
+    return "\x01".join(told)
+
+
+def ali_ccp(folder: Path) -> None:
+    draw = random.Random(0)
+    for part, n_rows in (("train", 600), ("test", 200)):
+        common, skeleton = "", ""
+        for user in range(N_USERS):
+            told = features(f101=str(user), f122=str(user % 3), f109_14="5:0.7")
+            common += f"c{user},3,{told}\n"
+        for row in range(n_rows):
+            item, user = draw.randrange(N_ITEMS), draw.randrange(N_USERS)
+            click = int(draw.random() < 0.4)
+            purchase = int(click and draw.random() < 0.4)
+            told = features(
+                f205=str(item), f206=str(item % 4), f207="2", f508="9:1.5", f301=str(item % 3)
+            )
+            skeleton += f"{row},{click},{purchase},c{user},5,{told}\n"
+        (folder / f"common_features_{part}.csv").write_text(common, encoding="utf-8")
+        (folder / f"sample_skeleton_{part}.csv").write_text(skeleton, encoding="utf-8")
+
+
+def aliexpress(folder: Path) -> None:
+    draw = random.Random(0)
+    for country in ("nl", "us"):
+        for part, n_pages in (("train", 60), ("test", 20)):
+            pages, shown = "", ""
+            for page in range(n_pages):
+                pages += ",".join([str(page), *(str(n % 4) for n in range(32))]) + "\n"
+                for _ in range(6):
+                    label = draw.choice((0, 0, 0, 1, 1, 2))
+                    numbers = (str(draw.randrange(5)) for _ in range(47))
+                    shown += ",".join([str(page), *numbers, str(label)]) + "\n"
+            (folder / f"{country}_user_{part}.csv").write_text(pages, encoding="utf-8")
+            (folder / f"{country}_item_{part}.csv").write_text(shown, encoding="utf-8")
+
+
+def person(age: int = 30, **changed: str) -> str:
+    """A line of Census-Income, with a field's text changed by its place as ``f5``, from 1."""
+    fields = [str(age), *(" Not in universe" for _ in range(40)), " - 50000."]
+    for place in (3, 4, 6, 17, 18, 19, 25, 31, 37, 39, 40):
+        fields[place - 1] = " 0"
+    fields[40] = " 94"
+    for place, text in changed.items():
+        fields[int(place[1:]) - 1] = f" {text}"
+    return ",".join(fields) + "\n"
+
+
+def census_income(folder: Path) -> None:
+    draw = random.Random(0)
+    for part, n_rows in (("data", 300), ("test", 300)):
+        text = "".join(
+            person(
+                draw.randrange(90),
+                f5=draw.choice(("Bachelors degree(BA AB BS)", "High school graduate")),
+                f8=draw.choice(("Never married", "Divorced")),
+                f42=draw.choice(("- 50000.", "50000+.")),
+            )
+            for _ in range(n_rows)
+        )
+        (folder / f"census-income.{part}").write_text(text, encoding="utf-8")
+
+
 FILES: Final[dict[str, Callable[[Path], None]]] = {
+    "ali-ccp": ali_ccp,
+    "aliexpress": aliexpress,
+    "census-income": census_income,
     "otto": otto,
     "retailrocket": retailrocket,
     "taobao-user-behavior": taobao_user_behavior,

@@ -20,6 +20,9 @@ REAL = {
 }
 NEEDED = {
     "adult": "adult.parquet.brotli",
+    "ali-ccp": "common_features_train.csv",
+    "aliexpress": "nl_item_train.csv",
+    "census-income": "census-income.data",
     "completejourney": "transactions.parquet",
     "gms-ga4": "cleaned_events.csv",
     "myntra": "catalog.csv",
