@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow lint audit readme venv ray clean
+.PHONY: demo test slow lint audit readme docs venv ray clean
 
 demo: venv
 	$(BIN)/daogou demo
@@ -22,6 +22,11 @@ audit: venv
 readme: venv
 	scripts/readme
 
+# The site lands in site/; `python -m http.server -d site` shows it, with its search.
+docs: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	scripts/docs
+
 # Half a gigabyte; without it the tests of several processes skip and say so.
 ray: venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
@@ -37,4 +42,4 @@ venv: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf .venv site

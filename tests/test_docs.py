@@ -1,11 +1,16 @@
 """The docs against the code: every command, flag and setting is on its page, and nothing else."""
 
 import dataclasses
+import importlib.machinery
+import importlib.util
 import inspect
 import json
 import re
+import shlex
+import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -207,6 +212,78 @@ def test_both_readmes_run_the_same_commands_and_show_the_same_numbers() -> None:
         numbers = [sorted(re.findall(r"\.\d{3,}", line)) for line in table]
         shown.append(([" ".join(call.replace("--lang zh", "").split()) for call in calls], numbers))
     assert shown[0] == shown[1]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The blocks of a language on a page."""
+    found: list[str] = re.findall(
+        rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    return found
+
+
+def calls(page: Path) -> list[list[str]]:
+    """The words of each call of daogou in a page's shell blocks, lines that go on joined."""
+    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("daogou ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_shell_blocks_call_commands_with_flags_that_are_there(page: Path) -> None:
+    for name, *words in calls(page):
+        assert name in COMMANDS, name
+        known = {
+            option
+            for parameter in COMMANDS[name].params
+            for option in [*parameter.opts, *parameter.secondary_opts]
+        }
+        given = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+        assert given <= known | {"--help"}, (name, given - known)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_toml_and_python_blocks_can_be_read(page: Path) -> None:
+    for block in blocks(page, "toml"):
+        tomllib.loads(block)
+    for block in blocks(page, "python"):
+        compile(block, str(page), "exec")
+
+
+@pytest.mark.parametrize("name", ["made", "own"])
+def test_a_tutorial_says_the_same_in_chinese(name: str) -> None:
+    """Commands but for the language asked for, programs but for their comments."""
+    folder = ROOT / "docs" / "tutorials"
+    both = [folder / f"{name}.md", folder / f"{name}.zh.md"]
+    said = [
+        [[word for word in call if word not in ("--lang", "zh", "en")] for call in calls(page)]
+        for page in both
+    ]
+    assert said[0] == said[1]
+    code = [re.sub(r"^ *#.*\n", "", "".join(blocks(page, "python")), flags=re.M) for page in both]
+    assert code[0] == code[1]
+
+
+def test_every_page_has_a_place_in_the_site_s_menu() -> None:
+    """`make docs` says so too, where MkDocs is installed."""
+    named = set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), flags=re.M))
+    folder = ROOT / "docs"
+    assert named == {page.relative_to(folder).as_posix() for page in folder.rglob("*.md")}
+
+
+def test_links_out_of_the_docs_are_words_in_the_site_and_others_stay() -> None:
+    loader = importlib.machinery.SourceFileLoader("site_links", str(ROOT / "scripts/site_links.py"))
+    spec = importlib.util.spec_from_loader("site_links", loader)
+    assert spec is not None
+    made = importlib.util.module_from_spec(spec)
+    loader.exec_module(made)
+    for page, text, wanted in (
+        ("methods.md", "[`ple`](../daogou/ple.py)", '<span title="daogou/ple.py">`ple`</span>'),
+        ("howto/tune.md", "[x](../../tests/a.py)", '<span title="tests/a.py">x</span>'),
+        ("howto/tune.md", "[x](../faq.md#a)", "[x](../faq.md#a)"),
+        ("index.md", "![x](pictures/a.svg) [y](https://z)", "![x](pictures/a.svg) [y](https://z)"),
+    ):
+        of = SimpleNamespace(file=SimpleNamespace(src_uri=page))
+        assert made.on_page_markdown(text, of) == wanted
 
 
 @pytest.mark.parametrize("name", figures.FIGURES)
