@@ -46,8 +46,8 @@ from daogou.features.tokens import Span, tokenise
 from daogou.features.transform import Fields, Transform, text_of, told_attributes
 from daogou.features.vocab import Vocab
 from daogou.schema import Shop
+from daogou.tables.credit import delayed
 from daogou.tables.engine import Engine, name_of, quoted
-from daogou.tables.funnel import delayed
 
 SPLITS: Final = ("train", "validation", "test")
 _SPANS: Final = pa.list_(

@@ -34,7 +34,7 @@ from daogou.model.calibrated import logits_of
 from daogou.model.heads.funnel import FunnelHead
 from daogou.schema import Shop
 from daogou.tables import Engine, Seam, prepare
-from daogou.tables.funnel import windowed
+from daogou.tables.censor import windowed
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]

@@ -47,7 +47,8 @@ from daogou.learn.validate import TaskLoss, joint_score, validation_losses
 from daogou.model.joint import JointModel
 from daogou.schema import Shop, Task
 from daogou.tables import Counts, Seam, prepare
-from daogou.tables.check import Finding, check
+from daogou.tables.check import check
+from daogou.tables.checks.finding import Finding
 from daogou.tables.engine import Engine
 
 

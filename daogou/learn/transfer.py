@@ -44,7 +44,7 @@ from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import JointModel
 from daogou.schema import Shop
 from daogou.tables.engine import Engine, name_of
-from daogou.tables.split import keep_latest
+from daogou.tables.leave import keep_latest
 
 SCRATCH, FROZEN, ADAPTER, FULL, JOINT = "scratch", "frozen", "adapter", "full", "joint"
 WAYS: Final = (SCRATCH, FROZEN, ADAPTER, FULL, JOINT)

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from daogou.errors import ConfigError, DataError
-from daogou.schema import NEED_DELAYS, Events, Shop
+from daogou.schema import Events, Shop
+from daogou.tables.censor import censor, windowed
+from daogou.tables.credit import DEEPEST, ROW, VALUE, credit, delayed, log_columns, value_of
 from daogou.tables.engine import Engine, name_of, quoted
 
-_HOUR_US: Final = 3_600_000_000
 _TRUE: Final = "('1', '1.0', 'true', 't', 'yes')"
+
 _FALSE: Final = "('0', '0.0', 'false', 'f', 'no')"
-_ROW, _STAGE, _DEEPEST = '"@row"', '"@stage"', '"@deepest"'  # beside columns that a shop names
-_VALUE, _AFTER = '"@value"', '"@after"'
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def exposures(engine: Engine, shop: Shop, until: str | None = None) -> Exposed:
         )
     if events.funnel:
         usable, dropped = _counts(engine, events)
-        credited, implied = _credit(engine, events, timed)
+        credited, implied = credit(engine, events, timed)
         uncredited = {stage: usable.get(stage, 0) - credited[stage] for stage in events.stages}
         _show(engine, events, timed, _common(engine, shop, events))
         _make_history(engine, events)
@@ -93,12 +93,6 @@ def exposures(engine: Engine, shop: Shop, until: str | None = None) -> Exposed:
         uncredited=uncredited,
         censored=_censor(engine, shop, end),
     )
-
-
-def delayed(shop: Shop) -> tuple[str, ...]:
-    """The stages whose loss learns from how long they took, in the shop's order."""
-    asked = {task.name for task in shop.tasks if task.loss in NEED_DELAYS}
-    return tuple(stage for stage in (shop.events.stages if shop.events else ()) if stage in asked)
 
 
 def _why(dropped: Mapping[str, int]) -> str:
@@ -137,7 +131,7 @@ def _common(engine: Engine, shop: Shop, events: Events) -> str:
 
 def _counts(engine: Engine, events: Events) -> tuple[dict[str, int], dict[str, int]]:
     """The log's usable events by kind, and how many nothing can use by reason."""
-    user, item, time, kind = _log_columns(events)
+    user, item, time, kind = log_columns(events)
     used = {*events.funnel, *_history(events)}
     usable: dict[str, int] = {}
     other = untimed = anonymous = 0
@@ -158,92 +152,22 @@ def _counts(engine: Engine, events: Events) -> tuple[dict[str, int], dict[str, i
     }
 
 
-def _log_columns(events: Events) -> tuple[str, str, str, str]:
-    names = (events.user, events.item, events.time, events.kind)
-    user, item, time, kind = (name_of(name or "") for name in names)
-    return user, item, time, kind
-
-
 def _history(events: Events) -> tuple[str, ...]:
     return tuple(events.history_kinds)
 
 
-def _credit(
-    engine: Engine, events: Events, timed: Sequence[str]
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Make ``credits``: by the row of an exposure in ``events``, the stages it is credited with.
-
-    Of the stages ``timed`` it has the hours to the earliest event that tells of them.
-
-    Returns by stage the events that are credited, and the exposures where it is only implied.
-    """
-    user, item, time, kind = _log_columns(events)
-    stages = events.stages
-    keys = [user, item, *([name_of(events.request)] if events.request else [])]
-    known = f"{time} IS NOT NULL AND {user} IS NOT NULL AND {item} IS NOT NULL"
-    told = f"{kind} IN ({', '.join(quoted(stage) for stage in stages)}) AND {known}"
-    # Of several exposures at one moment the later row is credited, so only it stays open. Most
-    # are followed by nothing and need not be sorted by time.
-    engine.run(
-        f"CREATE OR REPLACE TABLE open AS SELECT {', '.join(keys)}, {time}, max(rowid) AS {_ROW} "
-        f"FROM events WHERE {kind} = {quoted(events.funnel[0])} AND {known} "
-        f"AND ({', '.join(keys)}) IN (SELECT ({', '.join(keys)}) FROM events WHERE {told}) "
-        "GROUP BY ALL"
-    )
-    depth = " ".join(f"WHEN {quoted(stage)} THEN {k}" for k, stage in enumerate(stages))
-    window = " ".join(f"WHEN {k} THEN {_window_us(events, s)}" for k, s in enumerate(stages))
-    same = " AND ".join(f"happened.{key} = open.{key}" for key in keys)
-    # The latest exposure's window runs longest: if it is over, so are those of all before it.
-    after_us = f"epoch_us(happened.{time}) - epoch_us(open.{time})"
-    amount = f", {_value_of(events)} AS {_VALUE}" if events.value else ""
-    amount += f", ({after_us}) / {_HOUR_US} AS {_AFTER}" if timed else ""
-    worth = (
-        f"sum({_VALUE}) FILTER (WHERE stage = {len(stages) - 1}) AS {_VALUE}, "
-        if events.value
-        else ""
-    )
-    # A later stage tells that this one has come, so what comes later is no earlier.
-    worth += "".join(
-        f"min({_AFTER}) FILTER (WHERE stage >= {stages.index(stage)}) "
-        f"AS {name_of('delay_' + stage)}, "
-        for stage in timed
-    )
-    engine.run(
-        f"CREATE OR REPLACE TABLE credits AS SELECT {_ROW}, max(stage) AS {_DEEPEST}, "
-        f"bit_or(CAST(1 AS BIGINT) << stage) AS stages, {worth}"
-        f"{', '.join(f'count(*) FILTER (WHERE stage = {k}) AS n_{k}' for k in range(len(stages)))} "
-        f"FROM (SELECT {_STAGE} AS stage, {_ROW}{amount} FROM "
-        f"(SELECT *, CASE {kind} {depth} END AS {_STAGE} FROM events WHERE {told}) AS happened "
-        f"ASOF JOIN open ON {same} AND happened.{time} >= open.{time} WHERE "
-        f"{after_us} < CASE {_STAGE} {window} END) "
-        "GROUP BY ALL"
-    )
-    sums = ", ".join(
-        f"coalesce(sum(n_{k}), 0), "
-        f"count(*) FILTER (WHERE {_DEEPEST} >= {k} AND (stages >> {k}) & 1 = 0)"
-        for k in range(len(stages))
-    )
-    row = engine.rows(f"SELECT {sums} FROM credits")[0]
-    engine.run("DROP TABLE open")
-    credited, implied = row[::2], row[1::2]
-    return (
-        {stage: int(n) for stage, n in zip(stages, credited, strict=True)},
-        {stage: int(n) for stage, n in zip(stages, implied, strict=True)},
-    )
-
-
 def _show(engine: Engine, events: Events, timed: Sequence[str], common: str) -> None:
     """``exposures`` of a log, numbered in order of time, with the labels that ``credits`` tells."""
-    user, item, time, kind = _log_columns(events)
+    user, item, time, kind = log_columns(events)
     labels = ", ".join(
-        f"CAST(coalesce({_DEEPEST}, -1) >= {k} AS TINYINT) AS {name_of('label_' + stage)}"
+        f"CAST(coalesce({DEEPEST}, -1) >= {k} AS TINYINT) AS {name_of('label_' + stage)}"
         for k, stage in enumerate(events.stages)
     )
     if events.value:
         # Where the last stage never came nothing was paid, which is not the same as not known.
-        came = f"coalesce({_DEEPEST}, -1) = {len(events.stages) - 1}"
-        labels += f", CASE WHEN {came} THEN {_VALUE} ELSE 0 END AS value"
-    told = f"{_DEEPEST}, {_VALUE}" if events.value else _DEEPEST
+        came = f"coalesce({DEEPEST}, -1) = {len(events.stages) - 1}"
+        labels += f", CASE WHEN {came} THEN {VALUE} ELSE 0 END AS value"
+    told = f"{DEEPEST}, {VALUE}" if events.value else DEEPEST
     for stage in timed:
         delay, window_h = name_of(f"delay_{stage}"), events.window_of(stage)
         labels += f", {delay}, {window_h}::DOUBLE AS {name_of(f'watched_{stage}')}"
@@ -251,7 +175,7 @@ def _show(engine: Engine, events: Events, timed: Sequence[str], common: str) -> 
     _number(
         engine,
         f"SELECT {common}, rowid AS row, {labels} FROM events LEFT JOIN "
-        f"(SELECT {_ROW}, {told} FROM credits) ON {_ROW} = events.rowid "
+        f"(SELECT {ROW}, {told} FROM credits) ON {ROW} = events.rowid "
         f"WHERE {kind} = {quoted(events.funnel[0])} AND {time} IS NOT NULL "
         f"AND {user} IS NOT NULL AND {item} IS NOT NULL",
         'time, "user", request, row',
@@ -267,12 +191,8 @@ def _number(engine: Engine, select: str, order: str) -> None:
     )
 
 
-def _window_us(events: Events, stage: str) -> int:
-    return round(events.window_of(stage) * _HOUR_US)
-
-
 def _make_history(engine: Engine, events: Events) -> None:
-    user, item, time, kind = _log_columns(events)
+    user, item, time, kind = log_columns(events)
     kinds = ", ".join(quoted(each) for each in _history(events))
     engine.run(
         f'CREATE OR REPLACE TABLE history AS SELECT {user} AS "user", {item} AS item, '
@@ -306,7 +226,7 @@ def _widen(engine: Engine, events: Events, common: str) -> dict[str, int]:
     if problems:
         raise DataError("\n".join(problems))
     if events.value:
-        casts.append(f"{_value_of(events)} AS value")
+        casts.append(f"{value_of(events)} AS value")
     order = 'time, "user", request, row' if events.time else "row"
     timed = f"WHERE {name_of(events.time)} IS NOT NULL" if events.time else ""
     _number(
@@ -341,21 +261,15 @@ def _check_ids(engine: Engine, events: Events) -> None:
         )
 
 
-def _value_of(events: Events) -> str:
-    """SQL for the value of a row of ``events``: NULL for what is no number."""
-    name = name_of(events.value or "")
-    return f"CASE WHEN NOT isnan({name}) THEN {name} END"
-
-
 def _check_values(engine: Engine, events: Events) -> None:
     if not events.value:
         return
     last = f"{name_of(events.kind or '')} = {quoted(events.stages[-1])}"
     of = f" AND {last}" if events.funnel else ""
-    bad = f"({_value_of(events)} < 0 OR isinf({_value_of(events)})){of}"
+    bad = f"({value_of(events)} < 0 OR isinf({value_of(events)})){of}"
     count = engine.value(f"SELECT count(*) FROM events WHERE {bad}")
     if count:
-        rows = engine.rows(f"SELECT {_value_of(events)} FROM events WHERE {bad} ORDER BY 1 LIMIT 3")
+        rows = engine.rows(f"SELECT {value_of(events)} FROM events WHERE {bad} ORDER BY 1 LIMIT 3")
         raise DataError(
             f"events.value: {count} values of {events.value!r} are below 0 or not finite "
             f"({', '.join(str(row[0]) for row in rows)}); correct them, or leave empty what is "
@@ -383,40 +297,3 @@ def _censor(engine: Engine, shop: Shop, end: str | None) -> dict[str, int]:
     if end is None or shop.events is None:
         return {}
     return {stage: censor(engine, shop, stage, end, "true") for stage in windowed(shop.events)}
-
-
-def windowed(events: Events) -> tuple[str, ...]:
-    """The stages whose labels take time: a log's, and a wide table's that name a window."""
-    return (
-        events.stages if events.funnel else tuple(s for s in events.labels if s in events.window_h)
-    )
-
-
-def censor(engine: Engine, shop: Shop, stage: str, end: str, where: str) -> int:
-    """Set ``label_<stage>`` to NULL where its window closes after ``end``; how many it were.
-
-    With the last stage's label goes the value. A stage's delays are kept that were seen before
-    ``end``; nothing that came later may teach. Such an exposure was watched until then.
-
-    ``end`` is a time in UTC, ``where`` an SQL condition on ``exposures``.
-    """
-    events = shop.events
-    assert events is not None
-    label = name_of(f"label_{stage}")
-    worth = ", value = NULL" if events.value and stage == events.stages[-1] else ""
-    at = f"CAST({quoted(end)} AS TIMESTAMP)"
-    # Subtracting from `end` keeps the scan a comparison with one constant.
-    open_ = f"{where} AND time > {at} - to_microseconds({_window_us(events, stage)})"
-    known = f"{open_} AND {label} IS NOT NULL"
-    count = int(engine.value(f"SELECT count(*) FROM exposures WHERE {known}"))
-    if count:
-        engine.run(f"UPDATE exposures SET {label} = NULL{worth} WHERE {known}")
-    if stage in delayed(shop):
-        delay, watched = name_of(f"delay_{stage}"), name_of(f"watched_{stage}")
-        # The same division as of the delays: an event at the very end is not before it.
-        left_h = f"(epoch_us({at}) - epoch_us(time)) / {_HOUR_US}"
-        engine.run(
-            f"UPDATE exposures SET {watched} = {left_h}, "
-            f"{delay} = CASE WHEN {delay} < {left_h} THEN {delay} END WHERE {open_}"
-        )
-    return count

@@ -7,17 +7,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from daogou.tables.draw import (
-    HOUR_US,
-    PROFILE,
-    Exposures,
-    Items,
-    Outcomes,
-    Prior,
-    Users,
-    n_shared,
-    profile_combinations,
-)
+from daogou.tables.draw.lots import HOUR_US, n_shared
+from daogou.tables.draw.outcomes import Outcomes
+from daogou.tables.draw.products import Items
+from daogou.tables.draw.shoppers import PROFILE, Prior, Users, profile_combinations
+from daogou.tables.draw.slates import Exposures
 from daogou.tables.titles import CATEGORIES
 from daogou.tables.truth import STAGES, Floats, Ints, sigmoid
 from daogou.tables.world import World

@@ -5,10 +5,11 @@ from typing import Final
 
 from daogou.errors import ConfigError, DataError
 from daogou.schema import Events, Shop
+from daogou.tables.censor import windowed
+from daogou.tables.cuts import bucket
 from daogou.tables.engine import Engine, name_of, quoted
-from daogou.tables.funnel import windowed
+from daogou.tables.leave import leave
 from daogou.tables.read import read_tables
-from daogou.tables.split import bucket, leave
 
 DAY_US: Final = 86_400_000_000
 _HOUR_US: Final = 3_600_000_000

@@ -14,22 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from daogou.errors import ConfigError
-from daogou.tables.draw import (
-    CITIES,
-    DEVICES,
-    EPOCH_US,
-    HOUR_US,
-    PROFILE,
-    WINDOW_H,
-    Exposures,
-    Items,
-    Outcomes,
-    Users,
-    make_exposures,
-    make_items,
-    make_outcomes,
-    make_users,
-)
+from daogou.tables.draw.lots import HOUR_US, WINDOW_H
+from daogou.tables.draw.outcomes import Outcomes, make_outcomes
+from daogou.tables.draw.products import Items, make_items
+from daogou.tables.draw.shoppers import CITIES, PROFILE, Users, make_users
+from daogou.tables.draw.slates import DEVICES, EPOCH_US, Exposures, make_exposures
 from daogou.tables.posterior import profile_posterior
 from daogou.tables.titles import ATTRIBUTES, CATEGORIES, spelling
 from daogou.tables.truth import STAGES, Floats

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from daogou.schema import Events, Items, Shop, Truth, Users, find_tasks
-from daogou.tables import check as checks
 from daogou.tables import prepare
-from daogou.tables.check import CHECKS, Finding, check
+from daogou.tables.check import CHECKS, check
+from daogou.tables.checks import log
+from daogou.tables.checks.finding import Finding
 from daogou.tables.engine import Engine
 
 N_USERS, N_ITEMS, N_DAYS = 40, 30, 40
@@ -114,7 +115,7 @@ def test_ids_without_a_row_are_a_warning_with_their_events(engine: Engine, tmp_p
 def test_repeated_events_are_counted_beyond_the_first(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(checks, "_HASHES", at_once)
+    monkeypatch.setattr(log, "_HASHES", at_once)
     tables = sound()
     none = [each for each in look(engine, describe(tmp_path), tables) if each.level != "PASS"]
     assert none == []
@@ -286,7 +287,7 @@ def test_a_leak_is_one_of_all_rows_and_not_of_the_first(
     told: Callable[[int, int], int],
     reported: bool,
 ) -> None:
-    monkeypatch.setattr("daogou.tables.check._GLANCE", 600)
+    monkeypatch.setattr("daogou.tables.checks.leaks._GLANCE", 600)
     y = [int(n % 7 == 0) for n in range(1200)]
     columns: dict[str, list[Any]] = {"y": y, "paid": [told(n, each) for n, each in enumerate(y)]}
     events = Events("events.parquet", labels=("y",), context=("paid",))
@@ -299,7 +300,7 @@ def test_a_leak_is_one_of_all_rows_and_not_of_the_first(
 def test_a_leak_is_found_whose_label_is_not_in_the_first_rows(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daogou.tables.check._GLANCE", 600)
+    monkeypatch.setattr("daogou.tables.checks.leaks._GLANCE", 600)
     y = [int(n > 600 and n % 7 == 0) for n in range(1200)]
     columns: dict[str, list[Any]] = {"y": y, "paid": y}
     events = Events("events.parquet", labels=("y",), context=("paid",))

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from daogou.config import read_shop
 from daogou.errors import ConfigError
 from daogou.tables import simulate as simulation
-from daogou.tables.draw import EPOCH_US, PROFILE, WINDOW_H, Items, Users, make_items, make_users
+from daogou.tables.draw.lots import WINDOW_H
+from daogou.tables.draw.products import Items, make_items
+from daogou.tables.draw.shoppers import PROFILE, Users, make_users
+from daogou.tables.draw.slates import EPOCH_US
 from daogou.tables.simulate import FILES, simulate
 from daogou.tables.titles import ATTRIBUTES
 from daogou.tables.truth import STAGES, Truth, read_truth

@@ -15,7 +15,8 @@ from daogou.errors import ConfigError, DataError
 from daogou.schema import Events, Items, Shop, Split, Task, Users
 from daogou.tables.engine import Engine
 from daogou.tables.funnel import exposures
-from daogou.tables.split import Divided, keep_latest, split
+from daogou.tables.leave import keep_latest
+from daogou.tables.split import Divided, split
 
 START = datetime(2024, 1, 1)
 LOG = Events(

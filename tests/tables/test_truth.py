@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from daogou.errors import DataError
-from daogou.tables.draw import PROFILE, Prior
+from daogou.tables.draw.shoppers import PROFILE, Prior
 from daogou.tables.posterior import Evidence, posterior_of_profiles
 from daogou.tables.simulate import simulate
 from daogou.tables.truth import STAGES, Truth, over_intent, read_truth, sigmoid

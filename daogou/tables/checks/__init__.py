@@ -1,0 +1,1 @@
+"""What may be wrong with a shop's tables, a file a kind."""

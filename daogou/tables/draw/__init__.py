@@ -1,0 +1,1 @@
+"""A world's settings and a seed to products, shoppers, slates and what came of them."""
