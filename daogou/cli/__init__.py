@@ -50,7 +50,6 @@ app = typer.Typer(
     name="daogou",
     help="导购: one jointly trained model that recommends, matches, profiles and reads titles.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for _name, _command in COMMANDS.items():

