@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow lint audit readme docs venv ray clean
+.PHONY: demo test slow lint audit readme docs ship venv ray clean
 
 demo: venv
 	$(BIN)/daogou demo
@@ -26,6 +26,9 @@ readme: venv
 docs: venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	scripts/docs
+
+ship: venv
+	scripts/ship
 
 # Half a gigabyte; without it the tests of several processes skip and say so.
 ray: venv
