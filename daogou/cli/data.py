@@ -95,14 +95,13 @@ def check(shop: ShopFile, waive: Waive = None, sets: Sets = None, lang: Lang = "
 
     from daogou.learn.settings import settings_of
     from daogou.report import terminal
-    from daogou.tables import prepare
+    from daogou.tables import engine_for, prepare
     from daogou.tables.check import check as look
-    from daogou.tables.engine import Engine
 
     language = language_of(lang)
     described = shop_of(shop, sets, waive=waive)
     settings, _ = settings_of(described)
-    with Engine(memory_limit=settings.memory_limit) as engine:
+    with engine_for(described, memory_limit=settings.memory_limit) as engine:
         counts = prepare(engine, described)
         found = [asdict(finding) for finding in look(engine, described, counts)]
     terminal.show(console, terminal.findings(found, lang=language))

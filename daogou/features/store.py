@@ -132,15 +132,20 @@ class Store:
 
     def exposure_keys(self, split: str) -> pa.Table:
         """``id``, ``user``, ``item`` and ``request`` of a split's exposures, in store order."""
-        first, last = self.ranges[split]
-        return self._keys("exposures").slice(first, last - first)
+        return self._keys("exposures", *self.ranges[split])
 
-    def _keys(self, name: str) -> pa.Table:
+    def _keys(self, name: str, first: int = 0, last: int | None = None) -> pa.Table:
+        """The rows ``first`` to ``last`` of a file of keys; other pieces of it are not read."""
         path = self.folder / "keys" / f"{name}.parquet"
         try:
-            table = pq.read_table(path)
+            with pq.ParquetFile(path) as file:
+                sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+                ends = np.cumsum([0, *sizes])
+                last = int(ends[-1]) if last is None else last
+                wanted = np.flatnonzero((ends[:-1] < last) & (ends[1:] > first)).tolist()
+                table = file.read_row_groups(wanted)
             table.validate(full=True)  # texts that are no UTF-8 would be found by whoever asks
-            return table
+            return table.slice(first - int(ends[wanted[0]]) if wanted else 0, last - first)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}); compile again") from None
 

@@ -33,7 +33,7 @@ from daogou.model import predict
 from daogou.model.calibrated import logits_of
 from daogou.model.heads.funnel import FunnelHead
 from daogou.schema import Shop
-from daogou.tables import Engine, Seam, prepare
+from daogou.tables import Seam, engine_for, prepare
 from daogou.tables.censor import windowed
 
 Array = NDArray[Any]
@@ -197,7 +197,7 @@ def drift(run: Artifact, shop: Shop, seam: Seam) -> dict[str, Any]:
     before, limit = reference(run), settings_of(shop)[0].memory_limit
     with (
         tempfile.TemporaryDirectory(prefix="daogou-") as folder,
-        Engine(memory_limit=limit) as engine,
+        engine_for(shop, memory_limit=limit) as engine,
     ):
         prepare(engine, shop, seam=replace(seam, judged=True, events=()))
         store = compile_store(engine, shop, run.transform, Path(folder) / "store")

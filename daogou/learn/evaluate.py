@@ -45,8 +45,7 @@ from daogou.metrics import (
 from daogou.model import predict
 from daogou.model.heads.profile import Listed, Ordered
 from daogou.schema import Shop, Task
-from daogou.tables import prepare
-from daogou.tables.engine import Engine
+from daogou.tables import engine_for, prepare
 from daogou.tables.truth import Truth
 
 Array = NDArray[Any]
@@ -88,7 +87,7 @@ def evaluate(run: Artifact, *, split: str = "test", data: Shop | None = None) ->
         )
     if data is None:
         return _report(run, split)
-    with tempfile.TemporaryDirectory(prefix="daogou-") as folder, Engine() as engine:
+    with tempfile.TemporaryDirectory(prefix="daogou-") as folder, engine_for(data) as engine:
         prepare(engine, data)
         store = compile_store(engine, data, run.transform, Path(folder) / "store")
         store = replace(store, taught=run.store)

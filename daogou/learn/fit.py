@@ -46,7 +46,7 @@ from daogou.learn.track import Followed, Tracker, tracker_of
 from daogou.learn.validate import TaskLoss, joint_score, validation_losses
 from daogou.model.joint import JointModel
 from daogou.schema import Shop, Task
-from daogou.tables import Counts, Seam, prepare
+from daogou.tables import Counts, Seam, engine_for, prepare
 from daogou.tables.check import check
 from daogou.tables.checks.finding import Finding
 from daogou.tables.engine import Engine
@@ -458,7 +458,7 @@ def _prepared(
     spill = run / "spill"
     shutil.rmtree(spill, ignore_errors=True)  # of a try that was killed
     spill.mkdir()
-    with Engine(memory_limit=settings.memory_limit, spill=spill) as engine:
+    with engine_for(shop, memory_limit=settings.memory_limit, spill=spill) as engine:
         counts: Counts = prepare(engine, shop, validation_teaches=validation_teaches, seam=seam)
         _sound(check(engine, shop, counts), settings.waive)
         yield engine, counts

@@ -6,12 +6,12 @@ from typing import Any
 from daogou.schema import Shop
 from daogou.tables.engine import Engine
 from daogou.tables.funnel import Exposed, exposures
-from daogou.tables.read import Read, read_tables
+from daogou.tables.read import Read, engine_for, read_tables
 from daogou.tables.seam import Seam, apart, n_late
 from daogou.tables.split import Divided
 from daogou.tables.split import split as split_tables
 
-__all__ = ["Counts", "Engine", "Seam", "prepare"]
+__all__ = ["Counts", "Engine", "Seam", "engine_for", "prepare"]
 
 
 @dataclass(frozen=True)

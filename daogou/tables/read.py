@@ -31,6 +31,7 @@ _FORMS: Final[Mapping[str, str]] = {
     ".ndjson": "jsonl",
 }
 _TABLES: Final = ("items", "users", "events")
+_LARGE: Final = 256 << 20  # bytes of files of events
 _CHUNK: Final = 1 << 20
 _EXAMPLES: Final = 3
 
@@ -135,6 +136,26 @@ def read_tables(engine: Engine, shop: Shop) -> Read:
         orphans=_orphans(engine, shop),
         notes=tuple(notes),
     )
+
+
+def engine_for(shop: Shop, *, memory_limit: str = "2GB", spill: Path | None = None) -> Engine:
+    """An engine for a shop's tables; those of a large log lie on disk from the start.
+
+    In memory nothing is compressed, and spilled it would take many times the disk of its files.
+    """
+    return Engine(memory_limit=memory_limit, spill=spill, on_disk=_size(shop) > _LARGE)
+
+
+def _size(shop: Shop) -> int:
+    """Bytes of the files of events; 0 of a database, and where they are not to be found."""
+    events = shop.events
+    if events is None or is_database(events.path):
+        return 0
+    try:
+        files, _ = _files(shop.root, "events", events.path, *events.more)
+    except DataError:  # which is said when they are read
+        return 0
+    return sum(file.stat().st_size for file in files)
 
 
 def read_items(engine: Engine, items: Items, path: Path) -> tuple[str, ...]:

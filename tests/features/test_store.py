@@ -26,6 +26,7 @@ from daogou.features.store import (
     NO_SPLIT,
     Store,
     compile_store,
+    link_store,
     open_store,
     rewrite_store,
     split_code,
@@ -202,6 +203,29 @@ def test_the_shop_gets_its_own_names_back(made: Made) -> None:
         "request": ["r6", "r5"],
     }
     assert [len(store.exposure_keys(split)) for split in RANGES] == [5, 1, 2]
+
+
+def test_of_the_keys_only_the_pieces_of_a_split_are_read(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces of two rows: training has five, validation the sixth, the test the last two."""
+    wanted = {split: made[1].exposure_keys(split) for split in RANGES}
+    link_store(made[1].folder, tmp_path / "store")
+    store = open_store(tmp_path / "store")
+    path = tmp_path / "store" / "keys" / "exposures.parquet"
+    whole = pq.read_table(path)
+    path.unlink()
+    pq.write_table(whole, path, row_group_size=2)
+    read: list[list[int]] = []
+    groups = pq.ParquetFile.read_row_groups
+
+    def spy(file: pq.ParquetFile, wanted: list[int]) -> pa.Table:
+        read.append(wanted)
+        return groups(file, wanted)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", spy)
+    assert {split: store.exposure_keys(split) for split in RANGES} == wanted
+    assert read == [[0, 1, 2], [2], [3]]
 
 
 def test_split_codes_are_their_places_and_nothing_else_has_one() -> None:

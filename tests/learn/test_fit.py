@@ -37,6 +37,8 @@ from daogou.learn.settings import Settings, balancer_of, settings_of
 from daogou.learn.step import backward
 from daogou.learn.validate import TaskLoss, validation_losses
 from daogou.model.joint import JointModel
+from daogou.tables import Engine
+from daogou.tables import read as read_module
 from tests.learn.conftest import QUICK
 from tests.shops import EVENTS, ITEMS, TOML, USERS, write_shop
 
@@ -212,6 +214,29 @@ def test_a_full_disk_keeps_the_last_whole_checkpoint_and_says_so(
     file_limit(-1)
     assert not list((run / "checkpoint").glob("*.partial"))
     check_same(fitted(shop_folder, run, resume=True), weights)
+
+
+def test_the_tables_of_a_large_log_lie_on_disk_and_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = write_shop(tmp_path / "shop")
+    whole = compile_tables(shop, tmp_path / "memory")
+    opened: list[bool] = []
+    begin = Engine.__init__
+
+    def spy(engine: Engine, *, on_disk: bool = False, **named: Any) -> None:
+        opened.append(on_disk)
+        begin(engine, on_disk=on_disk, **named)
+
+    monkeypatch.setattr(Engine, "__init__", spy)
+    monkeypatch.setattr(read_module, "_LARGE", (shop.root / "events.parquet").stat().st_size)
+    compile_tables(shop, tmp_path / "not larger")
+    monkeypatch.setattr(read_module, "_LARGE", read_module._LARGE - 1)
+    found = compile_tables(shop, tmp_path / "disk")
+    assert opened == [False, True]
+    assert found.prepared == whole.prepared and found.transform == whole.transform
+    for name, array in whole.store.arrays.items():
+        assert np.array_equal(found.store[name], array, equal_nan=array.dtype.kind == "f"), name
 
 
 @pytest.fixture(scope="module")

@@ -135,3 +135,13 @@ def test_an_error_inside_still_closes() -> None:
         folder = Path(engine.value("SELECT current_setting('temp_directory')"))
         raise KeyError
     assert not folder.exists()
+
+
+def test_on_disk_tables_are_compressed_and_gone_when_closed(tmp_path: Path) -> None:
+    with Engine(threads=1, spill=tmp_path, on_disk=True) as made:
+        made.run("CREATE TABLE t AS SELECT i, 'same words' AS text FROM range(1000000) r(i)")
+        made.run("CHECKPOINT")
+        (file,) = tmp_path.rglob("tables.duckdb")
+        assert 0 < file.stat().st_size < 8_000_000  # of 24 MB
+        assert made.value("SELECT sum(i) FROM t WHERE text = 'same words'") == 499999500000
+    assert not list(tmp_path.iterdir())
