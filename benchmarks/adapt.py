@@ -35,8 +35,9 @@ from daogou.config import read_shop
 from daogou.learn.contenders import Runs, contender, joint_score_of
 from daogou.learn.differences import SINGLE, Asked, document_of
 from daogou.learn.fit import compile_tables, fit
-from daogou.learn.transfer import Wanted, transfer
+from daogou.learn.transfer import transfer
 from daogou.learn.variant import varied
+from daogou.learn.ways import Wanted
 from daogou.schema import Shop
 from daogou.tables.engine import Engine, quoted
 from daogou.tables.simulate import simulate

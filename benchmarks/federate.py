@@ -31,9 +31,10 @@ from daogou import artifact
 from daogou.config import read_shop
 from daogou.errors import DaogouError
 from daogou.learn.aggregate import Tensors
+from daogou.learn.answers import answers_of
 from daogou.learn.federate import Here, federate, lead, read_federation
 from daogou.learn.fit import fit
-from daogou.learn.judge import answers_of, questions
+from daogou.learn.judge import questions
 from daogou.learn.silo import Reply, Silo
 from daogou.tables.simulate import simulate
 

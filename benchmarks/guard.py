@@ -29,8 +29,9 @@ from transfer_map import MODELS, SETTINGS, SHARED, SINGLE, TASKS, folder_of
 
 from daogou import artifact
 from daogou.config import read_shop
+from daogou.learn.answers import answers_of
 from daogou.learn.guard import guard
-from daogou.learn.judge import answers_of, questions
+from daogou.learn.judge import questions
 from daogou.learn.machine import fast_memory
 
 MARGIN: Final = 0.005

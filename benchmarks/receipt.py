@@ -29,8 +29,9 @@ from transfer_map import make_shop
 
 from daogou import artifact
 from daogou.config import read_shop
+from daogou.learn.answers import answers_of
 from daogou.learn.fit import fit
-from daogou.learn.judge import Judged, answers_of, questions
+from daogou.learn.judge import Judged, questions
 from daogou.learn.machine import fast_memory
 from daogou.learn.variant import twin_of, varied
 from daogou.metrics.interval import replicates

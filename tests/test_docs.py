@@ -27,8 +27,8 @@ from daogou.learn.calibrate import METHODS as CALIBRATIONS
 from daogou.learn.private import Privacy
 from daogou.learn.sampling import SAMPLINGS
 from daogou.learn.settings import Settings
-from daogou.learn.silo import Terms
 from daogou.learn.space import Range, Tuning
+from daogou.learn.terms import Terms
 from daogou.model.build import Shape
 from daogou.model.mixers import MIXERS
 from daogou.model.mixers.base import GIVEN

@@ -274,8 +274,8 @@ def transfer(  # noqa: PLR0913 - one parameter per flag of the contract
     Example: daogou transfer runs/grocery --to shops/drug/shop.toml --out runs/drug
     """
     from daogou import artifact
-    from daogou.learn.transfer import Wanted
     from daogou.learn.transfer import transfer as move
+    from daogou.learn.ways import Wanted
     from daogou.report import terminal
     from daogou.report.transfer import sentences, transfer_page
 

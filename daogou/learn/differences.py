@@ -9,17 +9,9 @@ from typing import Any, Final
 import numpy as np
 
 from daogou.artifact import Artifact
-from daogou.learn.judge import (
-    COLD,
-    HEAD,
-    Answers,
-    Floats,
-    Question,
-    fit_slices,
-    questions,
-    truth_of,
-)
+from daogou.learn.judge import Answers, Floats, Question, questions, truth_of
 from daogou.learn.loop import Progress
+from daogou.learn.slices import COLD, HEAD, fit_slices
 from daogou.metrics.ceiling import gap_closed
 from daogou.metrics.interval import LEVEL, replicates
 from daogou.metrics.paired import Paired, combine, delta_m, holm, more_positives, verdicts

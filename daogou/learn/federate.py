@@ -33,7 +33,8 @@ from daogou.learn.aggregate import (
 from daogou.learn.fit import metadata_of, opened_folder, save_tensors
 from daogou.learn.journal import append_record, keep_records
 from daogou.learn.loop import Progress, quiet
-from daogou.learn.silo import SPENT, Reply, Silo, Terms, terms_of
+from daogou.learn.silo import SPENT, Reply, Silo
+from daogou.learn.terms import Terms, terms_of
 from daogou.schema import Shop
 
 _TRIES: Final = 3  # of a question that all must answer

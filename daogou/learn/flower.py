@@ -24,7 +24,8 @@ from daogou.learn.aggregate import Tensors
 from daogou.learn.federate import lead
 from daogou.learn.fit import opened_folder
 from daogou.learn.loop import Progress, quiet
-from daogou.learn.silo import Reply, Silo, terms_of
+from daogou.learn.silo import Reply, Silo
+from daogou.learn.terms import terms_of
 
 _ASKED: Final = "asked"  # the record of a message that says what is asked and answered
 _SENT: Final = "sent"  # and the one that holds weights

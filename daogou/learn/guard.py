@@ -13,9 +13,10 @@ from daogou import artifact
 from daogou.artifact import Artifact
 from daogou.errors import ConfigError
 from daogou.learn.adopt import adopt
+from daogou.learn.answers import answers_of
 from daogou.learn.compare import size_of
 from daogou.learn.fit import claimed, finished, fit
-from daogou.learn.judge import answers_of, questions
+from daogou.learn.judge import questions
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.onto import Onto
 from daogou.learn.settings import refits, settings_of

@@ -1,9 +1,8 @@
 """A split and any scores to what each task is worth there, as numbers that can be drawn again."""
 
-import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -11,29 +10,27 @@ from numpy.typing import NDArray
 
 from daogou.features.batch import user_rows
 from daogou.features.store import SPLITS, Store
-from daogou.features.text import spans_of
-from daogou.features.tokens import Span, tokenise
+from daogou.features.tokens import Span
 from daogou.features.transform import Transform
-from daogou.features.vocab import Vocab
 from daogou.metrics import f1_of, fit_ranks, mean_of, normalised_gini, span_f1
 from daogou.metrics.binary import fit_auc_order
 from daogou.model import predict
-from daogou.model.heads.extract import ExtractHead
-from daogou.model.joint import JointModel
 from daogou.schema import Shop, Task
 from daogou.tables.truth import Truth, read_truth
 
 Array = NDArray[Any]
+
 Rows = NDArray[np.int64]
+
 Floats = NDArray[np.float64]
+
 Statistic = Callable[[Floats], float]
+
 Answers = Mapping[str, Array]
+
 Keys = Any  # pa.ChunkedArray | Sequence[str | None]; pyarrow has no types
 
 RECALL_AT: Final = 50
-COLD: Final = 5  # training events of a cold user, training exposures of a cold item: fewer
-HEAD: Final = 0.5  # of the training exposures are of head items
-_SHOWN_DOMAINS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -99,9 +96,6 @@ class Question:
         if self.kind == "classes":
             return len(self.target)
         return int((self.target > 0).sum())
-
-
-# ---- what is asked --------------------------------------------------------------------
 
 
 def truth_of(shop: Shop) -> Truth | None:
@@ -317,10 +311,10 @@ def groups_of(keys: Keys, within: Keys | None = None) -> Rows:
     >>> groups_of(["ann", "bo", "ann", None]).tolist()
     [0, 1, 0, 2]
     """
-    code = _codes(keys)
+    code = codes_of(keys)
     named = code >= 0
     if within is not None:
-        further = _codes(within) + 1
+        further = codes_of(within) + 1
         if not named.any():
             return groups_of(within)
         code = code * (further.max() + 1) + further
@@ -330,7 +324,7 @@ def groups_of(keys: Keys, within: Keys | None = None) -> Rows:
     return np.argsort(np.argsort(first))[place]
 
 
-def _codes(keys: Keys) -> Rows:
+def codes_of(keys: Keys) -> Rows:
     """A number from 0 for each different key, ``[n]``; -1 where there is none."""
     column = pa.chunked_array([keys]) if not isinstance(keys, pa.ChunkedArray) else keys
     if column.null_count == len(column):
@@ -339,178 +333,11 @@ def _codes(keys: Keys) -> Rows:
     return np.asarray(indices.fill_null(-1), dtype=np.int64)
 
 
-# ---- what a model answers -------------------------------------------------------------
-
-
-def answers_of(
-    model: JointModel,
-    store: Store,
-    transform: Transform,
-    split: str,
-    *,
-    history_length: int,
-    families: Collection[str] | None = None,
-) -> dict[str, Array]:
-    """A model's answers to the `questions` about its own tasks, by their names.
-
-    Chances ``[n]`` of the split's exposures, recalls of its users, distributions ``[U, V]`` and
-    counts ``[G, 3]`` of titles, as `Question.judge` takes them. ``families`` are those that are
-    asked, None = all.
-    """
-    found: dict[str, Array] = {}
-    by_family: dict[str, list[Task]] = {}
-    for task in model.tasks:
-        if families is None or task.family in families:
-            by_family.setdefault(task.family, []).append(task)
-    for family, tasks in by_family.items():
-        names = [task.name for task in tasks]
-        if family == "funnel":
-            said = predict.funnel_scores(model, store, split, history_length=history_length)
-            for place, task in enumerate(tasks):
-                found[task.name] = said.chances[:, place]
-                if task.given in names:
-                    found[f"{task.name}|{task.given}"] = said.conditional[:, place]
-        elif family == "match":
-            queries, relevant = predict.first_queries(store, split)
-            blocks = predict.match_scores(model, store, queries, history_length=history_length)
-            found[names[0]] = recalls(blocks, relevant)
-        elif family == "profile":
-            users = np.flatnonzero(store["users/split"] == SPLITS.index(split))
-            said_of = predict.profile_scores(model, store, users, history_length=history_length)
-            found |= dict(zip(names, said_of, strict=True))
-        else:
-            found[names[0]] = _span_counts(model, store, transform, split)
-    return found
-
-
-def answers_from(said: Mapping[str, Any], shop: Shop, store: Store, split: str) -> dict[str, Array]:
-    """What another method said as answers: scores of the catalogue become recalls, spans counts.
-
-    ``said`` is as `daogou.learn.rivals` has it.
-    """
-    family = {task.name: task.family for task in shop.tasks}
-    found: dict[str, Array] = {}
-    for name, each in said.items():
-        kind = family.get(name, "funnel")  # a stage|given is no task's name
-        if kind == "match":
-            found[name] = recalls(each, predict.first_queries(store, split)[1])
-        elif kind == "extract":
-            titles = np.flatnonzero(store["titles/split"] == SPLITS.index(split))
-            gold, annotated = gold_spans(store, titles)
-            found[name] = span_f1(each, gold, annotated).by_text
-        else:
-            found[name] = np.asarray(each)
-    return found
-
-
-def chained(tasks: Sequence[Task], answers: Answers) -> dict[str, Array]:
-    """Chances over all exposures from those of each stage given the one before it, multiplied.
-
-    ``answers`` have each stage's chance under ``stage|given``, or its name if it is given none.
-    """
-    found = dict(answers)
-    for task in tasks:
-        chain = [name for name in reversed(chain_of(tasks, task.name))] + [task.name]
-        if task.family != "funnel" or len(chain) == 1:
-            continue
-        keys = [
-            chain[0],
-            *(f"{name}|{before}" for before, name in itertools.pairwise(chain)),
-        ]
-        if all(key in answers for key in keys):
-            found[task.name] = np.prod([answers[key] for key in keys], axis=0)
-    return found
-
-
 def recalls(blocks: Any, relevant: Sequence[Array]) -> Floats:
     """Each user's recall ``[U]`` in the first 50, from scores of the catalogue, row 1 first."""
     if not relevant:
         return np.zeros(0)
     return fit_ranks(iter(blocks), [items - 1 for items in relevant]).recall_at(RECALL_AT)
-
-
-def _span_counts(model: JointModel, store: Store, transform: Transform, split: str) -> Rows:
-    titles = np.flatnonzero(store["titles/split"] == SPLITS.index(split))
-    gold, annotated = gold_spans(store, titles)
-    said = [[span[:3] for span in spans] for spans in said_spans(model, store, transform, titles)]
-    return span_f1(said, gold, annotated).by_text
-
-
-def said_spans(
-    model: JointModel, store: Store, transform: Transform, titles: Rows
-) -> list[list[tuple[int, int, str, float]]]:
-    """The spans that a model finds in each of these titles, with how sure it is."""
-    head = cast(ExtractHead, model.heads["extract"])
-    texts = store.titles["text"].take(titles).to_pylist()
-    said: list[list[tuple[int, int, str, float]]] = []
-    for rows, tags, sure in predict.title_tags(model, store, titles):
-        for i in range(len(rows)):
-            text = texts[len(said)]
-            spans = spans_of(text, tokenise(text), tags[i], transform.attributes, sure[i])
-            said.append(spans)
-    chances = iter(head.sure([span[3] for spans in said for span in spans]))
-    return [[(*span[:3], next(chances)) for span in spans] for spans in said]
-
-
-# ---- slices ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Slices:
-    """Which users and items are known little or much. Made by `fit_slices` from training alone.
-
-    ``cold_user [U + 1]``: few events by the end of training. ``cold_item [I + 1]``: few training
-    exposures. ``head [I + 1]``: of the fewest items that together have a given share of the
-    training exposures; what is neither head nor cold is the tail.
-    """
-
-    cold_user: Array
-    cold_item: Array
-    head: Array
-    domains: tuple[str, ...]  # names of the domains' codes
-
-    def of(self, question: Question) -> dict[str, Array]:
-        """Masks ``[R]`` of a question's rows; of slices that hold some of them and not all."""
-        found: dict[str, Array] = {}
-        if question.user.any():
-            found["cold users"] = self.cold_user[question.user]
-        if question.item.any():
-            cold, head = self.cold_item[question.item], self.head[question.item]
-            found |= {"cold items": cold, "head items": head, "tail items": ~cold & ~head}
-        codes, counts = np.unique(question.domain, return_counts=True)
-        for code in codes[np.argsort(-counts, kind="stable")][:_SHOWN_DOMAINS]:
-            if 0 < code < len(self.domains):
-                found[f"domain {self.domains[code]}"] = question.domain == code
-        return {name: where for name, where in found.items() if where.any() and not where.all()}
-
-
-def fit_slices(
-    store: Store, transform: Transform, *, cold: int = COLD, head: float = HEAD
-) -> Slices:
-    """The slices of a store's users and items by what training saw of them.
-
-    Who has fewer than ``cold`` events or exposures is cold; ``head`` is the share of the training
-    exposures that head items have.
-    """
-    first, last = store.ranges["train"]
-    times = np.asarray(store["history/time"])
-    until = int(store["exposures/time"][first:last].max()) if last > first else 0
-    early = np.concatenate([[0], np.cumsum(times <= until)])
-    start = np.asarray(store["users/start"])
-    seen = np.bincount(store["exposures/item"][first:last], minlength=store.n_items + 1)
-    order = np.argsort(-seen, kind="stable")
-    before = np.cumsum(seen[order]) - seen[order]
-    in_head = np.zeros(len(seen), dtype=bool)
-    in_head[order] = before < seen.sum() * head
-    domains: tuple[str, ...] = ()
-    if transform.domain is not None:
-        column = transform.context.names.index(transform.domain)
-        coder = transform.context.coders[column]
-        domains = ("", *coder.words) if isinstance(coder, Vocab) else ()
-    return Slices(early[start[1:]] - early[start[:-1]] < cold, seen < cold, in_head, domains)
-
-
-# ---- what it is worth -----------------------------------------------------------------
 
 
 def _auc(scores: Array, target: Array, weight: Floats) -> Statistic:

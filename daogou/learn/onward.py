@@ -16,12 +16,12 @@ from daogou.config import make, shop_of
 from daogou.errors import ArtifactError, ConfigError
 from daogou.features.merge import grow
 from daogou.learn import rates
+from daogou.learn.carry import measures
 from daogou.learn.drift import DRIFT, drift
 from daogou.learn.fit import Tables, claimed, compile_tables, fit, save_tensors
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.onto import Onto
 from daogou.learn.settings import settings_of
-from daogou.learn.transfer import measures
 from daogou.learn.variant import judged_by_validation
 from daogou.model.axes import axes_of, carry
 from daogou.model.build import Shape

@@ -24,16 +24,8 @@ from daogou.errors import ConfigError
 from daogou.features.store import SPLITS, Store, open_store
 from daogou.features.text import BEGIN, INSIDE, MASKED, OUTSIDE
 from daogou.guide.score import fit_scorer
-from daogou.learn.calibrate import (
-    LEAST,
-    LEAST_ISOTONIC,
-    calibrate,
-    choose_curve,
-    fit_curve,
-    fit_line,
-    fit_sharpness,
-    rising,
-)
+from daogou.learn.calibrate import LEAST, LEAST_ISOTONIC, calibrate, choose_curve
+from daogou.learn.curves import fit_curve, fit_line, fit_sharpness, rising
 from daogou.learn.settings import settings_of
 from daogou.metrics import auc, calibration_error, log_loss
 from daogou.model import predict

@@ -24,7 +24,7 @@ from daogou.learn.private import (
     units_of,
 )
 from daogou.learn.settings import settings_of
-from daogou.learn.silo import Terms, travelling
+from daogou.learn.terms import Terms, travelling
 from daogou.learn.variant import varied
 from daogou.model.joint import JointModel
 from daogou.schema import Shop, Task

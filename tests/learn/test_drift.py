@@ -12,23 +12,12 @@ from numpy.typing import NDArray
 
 from daogou import artifact
 from daogou.config import read_shop
-from daogou.learn.drift import (
-    FAR,
-    GO_ON,
-    LEVEL,
-    MOVED,
-    NOT_KNOWN,
-    REFIT,
-    SAME,
-    Line,
-    Shares,
-    judged,
-    line_through,
-    moved,
-    shares_of,
-)
+from daogou.learn.aging import line_through
+from daogou.learn.drift import FAR, GO_ON, LEVEL, MOVED, NOT_KNOWN, REFIT, SAME, judged
 from daogou.learn.fit import fit
 from daogou.learn.onward import drift_since, later
+from daogou.learn.shares import Shares, moved, shares_of
+from daogou.learn.since import Line
 from tests.learn.test_transfer import SETS
 
 Rows = NDArray[np.int64]

@@ -8,7 +8,9 @@ import pytest
 
 from daogou import artifact
 from daogou.config import read_shop
-from daogou.learn.evaluate import BINS, PER_BIN, evaluate
+from daogou.learn.entries.asked import BINS
+from daogou.learn.entries.funnel import PER_BIN
+from daogou.learn.evaluate import evaluate
 from daogou.learn.fit import fit
 from daogou.model.calibrated import Curve
 from tests.learn.conftest import QUICK

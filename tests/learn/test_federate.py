@@ -15,7 +15,8 @@ from daogou.errors import ArtifactError, ConfigError, DaogouError, DataError
 from daogou.learn.aggregate import Tensors
 from daogou.learn.federate import Here, federate, lead, read_federation
 from daogou.learn.flower import error_of
-from daogou.learn.silo import Reply, Silo, Terms, terms_of, travelling
+from daogou.learn.silo import Reply, Silo
+from daogou.learn.terms import Terms, terms_of, travelling
 from daogou.metrics import epsilon
 from daogou.schema import Shop
 from tests.learn.parties import QUICK, write_parties

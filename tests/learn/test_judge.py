@@ -9,19 +9,11 @@ import pytest
 from daogou import artifact
 from daogou.artifact import Artifact
 from daogou.config import read_shop
+from daogou.learn.answers import answers_from, answers_of, chained
 from daogou.learn.evaluate import evaluate
 from daogou.learn.fit import fit
-from daogou.learn.judge import (
-    COLD,
-    Question,
-    answers_from,
-    answers_of,
-    chained,
-    fit_slices,
-    groups_of,
-    questions,
-    truth_of,
-)
+from daogou.learn.judge import Question, groups_of, questions, truth_of
+from daogou.learn.slices import COLD, fit_slices
 from daogou.metrics.interval import replicates
 from daogou.schema import Task
 from tests.learn.conftest import QUICK

@@ -22,8 +22,8 @@ from daogou.learn.private import (
     units_of,
 )
 from daogou.learn.settings import settings_of
-from daogou.learn.silo import Terms, travelling
 from daogou.learn.step import backward
+from daogou.learn.terms import Terms, travelling
 from daogou.learn.variant import varied
 from daogou.metrics import epsilon
 from daogou.model.dropout import Dropout

@@ -18,7 +18,8 @@ from daogou.learn.federate import Here, lead
 from daogou.learn.private import generator
 from daogou.learn.randomised import drawn, hear, lines_of, randomised, respond
 from daogou.learn.settings import settings_of
-from daogou.learn.silo import Reply, Silo, terms_of
+from daogou.learn.silo import Reply, Silo
+from daogou.learn.terms import terms_of
 from daogou.learn.variant import varied
 from daogou.metrics import stray_chance
 from daogou.schema import Shop, Task
@@ -243,7 +244,7 @@ def test_labels_are_told_once(
 ) -> None:
     folder, _ = labelled
     silo = Silo(parties["east"], folder / "shops" / "east", key="k")
-    one, two = (silo._taught()["exposures/labels"] for _ in range(2))
+    one, two = (silo.home.taught()["exposures/labels"] for _ in range(2))
     own = artifact.load(folder / "shops" / "east").store["exposures/labels"]
     assert np.array_equal(one, two) and not np.array_equal(one, own)
     said = json.loads((folder / "shops" / "east" / "terms.json").read_text())
@@ -284,7 +285,7 @@ def test_terms_that_a_shop_refused_are_not_what_it_goes_on_by(
     silo.answer("tell", 0, {"terms": {"privacy": LABEL}, **QUICK}, {})
     with pytest.raises(ConfigError, match=r"its tables were read for other privacy"):
         silo.answer("tell", 0, {"terms": {}, **QUICK}, {})
-    assert silo.terms.privacy == LABEL  # or it would teach its labels as they are
+    assert silo.home.terms.privacy == LABEL  # or it would teach its labels as they are
 
 
 def test_a_shop_whose_tables_are_refused_does_not_say_why(tmp_path: Path) -> None:

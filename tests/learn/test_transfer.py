@@ -15,12 +15,14 @@ from daogou.config import read_shop
 from daogou.errors import ArtifactError, ConfigError
 from daogou.features.merge import DOMAIN
 from daogou.guide import Guide
-from daogou.learn import transfer as module
+from daogou.learn import ways as module
 from daogou.learn.fit import fit
 from daogou.learn.judge import questions
 from daogou.learn.loop import quiet
 from daogou.learn.straight import choose_straight
-from daogou.learn.transfer import JOINT, SCRATCH, WAYS, Wanted, equivalence, helps, transfer
+from daogou.learn.transfer import transfer
+from daogou.learn.ways import JOINT, SCRATCH, WAYS, Wanted, helps
+from daogou.learn.worth import equivalence
 from daogou.schema import Shop
 from daogou.tables.simulate import simulate
 from tests.learn.conftest import QUICK
@@ -188,8 +190,8 @@ def test_validation_s_users_have_not_taught_the_profiles_that_they_judge(
 ) -> None:
     """A finished run's straight paths are solved by them too: those are solved without first."""
     run, wanted = artifact.load(made_run, verify=False), Wanted("frozen", seeds=1, draws=2)
-    monkeypatch.setattr(module._Trial, "run", lambda *_: made_run)
-    trial = module._Trial.__new__(module._Trial)
+    monkeypatch.setattr(module.Trial, "run", lambda *_: made_run)
+    trial = module.Trial.__new__(module.Trial)
     trial.shop, trial.wanted, trial.seeds = run.shop, wanted, range(1)
     found = trial._validated("frozen", 1)
     choose_straight(run.model, run.store, history_length=run.history_length)
@@ -255,7 +257,7 @@ def test_an_id_that_means_something_else_is_nobody_s_whatever_it_is(
     source: Path, shop: Shop, tmp_path: Path
 ) -> None:
     """Also of whoever is called as it, with a sign before; and where the source is judged again."""
-    trial = module._Trial(artifact.load(source), shop, tmp_path, Wanted(same=()), quiet)
+    trial = module.Trial(artifact.load(source), shop, tmp_path, Wanted(same=()), quiet)
     words = artifact.load(source).transform.user_ids.words
     ours = {("id", sign + word) for word in words for sign in ("", "@")}
     assert not ours & set(trial.axes["user.ids.weight"].labels[0])

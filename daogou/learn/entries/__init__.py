@@ -1,0 +1,1 @@
+"""The entries of a report, a file a family of tasks."""
