@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table as Shown
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from daogou import artifact
+from daogou.artifact.counts import model_of
 from daogou.config import read_shop
 from daogou.features.batch import Epoch
 from daogou.features.store import compile_store
@@ -68,7 +68,7 @@ def prepared(out: Path, preset: str, sets: Sequence[str]) -> tuple[Learner, Any,
         transform = fit_transform(engine, shop)
         store = compile_store(engine, shop, transform, out / "store")
     torch.manual_seed(shop.seed)
-    learner = Learner(artifact.model_of(transform, store, shop, shape), settings)
+    learner = Learner(model_of(transform, store, shop, shape), settings)
     return learner, store, learner.plan(store, shop.seed, 0)
 
 

@@ -20,7 +20,7 @@ import torch
 from record import about, keep_line, kept_lines, show
 from torch import Tensor
 
-from daogou import artifact
+from daogou.artifact.counts import model_of
 from daogou.config import read_shop
 from daogou.features.store import Store
 from daogou.features.transform import Transform
@@ -94,7 +94,7 @@ def learnt(shop: Shop, tables: Tables, epsilon: float, way: str) -> dict[str, tu
     if epsilon:
         store = randomised(own, transform, shop.tasks, epsilon, generator("labels", shop.seed))
     torch.manual_seed(shop.seed)
-    model = artifact.model_of(transform, store, shop, shape)
+    model = model_of(transform, store, shop, shape)
     tally.count(model, transform, store)
     rates.count(model, store)
     if epsilon:

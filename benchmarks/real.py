@@ -28,7 +28,7 @@ from daogou.artifact import Artifact
 from daogou.config import read_shop
 from daogou.errors import DaogouError
 from daogou.features.store import SPLITS
-from daogou.features.text import spans_of
+from daogou.features.tags import spans_of
 from daogou.features.tokens import Span, tokenise
 from daogou.learn.fit import fit
 from daogou.learn.flat import event_counts, inputs_of_shop

@@ -46,6 +46,7 @@ from record import about, keep_line, kept_lines, show
 from transform import copy_shop, make_shop
 
 from daogou import artifact
+from daogou.artifact.counts import model_of
 from daogou.config import read_shop
 from daogou.learn.fit import Tables, compile_tables, fit
 from daogou.learn.loop import Learner
@@ -252,7 +253,7 @@ def step_of(shop: Shop, tables: Tables, size: int) -> tuple[float, int, int]:
     described = varied(shop, training={"rows_per_step": size})
     settings, shape = settings_of(described)
     torch.manual_seed(0)
-    learner = Learner(artifact.model_of(tables.transform, tables.store, described, shape), settings)
+    learner = Learner(model_of(tables.transform, tables.store, described, shape), settings)
     plan = learner.plan(tables.store, 0, 0)
     seconds = []
     with fast_memory():

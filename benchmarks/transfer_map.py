@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from record import about, keep_line, kept_lines, show
 
-from daogou import artifact
+from daogou.artifact.counts import model_of
 from daogou.config import read_shop
 from daogou.features.store import Store, compile_store, open_store
 from daogou.features.transform import Transform, fit_transform
@@ -152,7 +152,7 @@ def trained(folder: Path, sets: Sequence[str]) -> tuple[dict[str, float], dict[s
     settings, shape = settings_of(shop)
     transform, store = compiled(folder, shop)
     torch.manual_seed(shop.seed)
-    model = artifact.model_of(transform, store, shop, shape)
+    model = model_of(transform, store, shop, shape)
     learner = Learner(model, settings)
     first, last = store.ranges["test"]
     names = [task.name for task in shop.tasks]

@@ -19,10 +19,9 @@ from daogou.schema import (
     TextSetting,
     Truth,
     Users,
-    check_guide,
-    check_shop,
-    find_tasks,
 )
+from daogou.schema.check import check_guide, check_shop
+from daogou.schema.find import find_tasks
 
 T = TypeVar("T")
 

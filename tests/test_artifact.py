@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from daogou import artifact
-from daogou.artifact import FORMAT, counts_of, load, model_of, rates_of, read_manifest, save
+from daogou.artifact import FORMAT, load, read_manifest, save
+from daogou.artifact.counts import counts_of, model_of, rates_of
 from daogou.errors import ArtifactError
 from daogou.features.batch import full_queries
 from daogou.features.store import Store

@@ -9,18 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daogou.errors import ConfigError
-from daogou.schema import (
-    DEFAULT_WEIGHTS,
-    FAMILIES,
-    Events,
-    Items,
-    Shop,
-    Task,
-    TaskSetting,
-    Users,
-    check_shop,
-    find_tasks,
-)
+from daogou.schema import FAMILIES, Events, Items, Shop, Task, TaskSetting, Users
+from daogou.schema.check import check_shop
+from daogou.schema.find import DEFAULT_WEIGHTS, find_tasks
 
 ITEMS = Items("i.parquet", "item_id", text=("title",), attributes=("colour",), spans="spans")
 USERS = Users("u.parquet", "user_id", columns=("city",), profile=("gender", "age"))

@@ -5,7 +5,8 @@ from collections.abc import Hashable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from daogou.features.text import CHANNELS, LISTED, N_SHAPES, TextVocab
+from daogou.features.laid import N_SHAPES
+from daogou.features.text import CHANNELS, LISTED, TextVocab
 from daogou.features.transform import Fields
 from daogou.features.vocab import Vocab
 

@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from daogou.errors import ArtifactError, DataError
 from daogou.features.gazetteer import Entry, Gazetteer, spelt
 from daogou.features.numeric import Numeric
-from daogou.features.text import find_values, tags_of
+from daogou.features.tags import find_values, tags_of
 from daogou.features.tokens import Span, tokenise
 from daogou.features.transform import Fields, Transform, text_of, told_attributes
 from daogou.features.vocab import Vocab

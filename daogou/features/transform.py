@@ -13,7 +13,8 @@ from daogou.features.gazetteer import Gazetteer, Taught, fit_gazetteer
 from daogou.features.numeric import Numeric, fit_numeric
 from daogou.features.order import in_order
 from daogou.features.subwords import open_subwords
-from daogou.features.text import TextVocab, find_values, fit_text
+from daogou.features.tags import find_values
+from daogou.features.text import TextVocab, fit_text
 from daogou.features.tokens import tokenise
 from daogou.features.vocab import Vocab, fit_vocab
 from daogou.schema import Events, Shop

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from daogou.artifact import Artifact
 from daogou.features.gazetteer import unrolled
-from daogou.features.text import PADDING, Laid, lay_out, runs_of
+from daogou.features.laid import Laid, lay_out
+from daogou.features.tags import runs_of
+from daogou.features.text import PADDING
 from daogou.features.vocab import Vocab
 from daogou.model.heads.extract import ExtractHead
 

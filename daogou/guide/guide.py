@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from daogou import artifact as artifacts
-from daogou.artifact import Artifact, positive_share
+from daogou.artifact import Artifact
+from daogou.artifact.counts import positive_share
 from daogou.errors import ConfigError, DaogouError, unknown
 from daogou.guide import dialogue, explain, live, rules, words
 from daogou.guide import extract as titles
@@ -36,7 +37,8 @@ from daogou.guide.search import Base, Search, fused
 from daogou.guide.values import Vocabulary, fit_vocabularies
 from daogou.guide.visit import Visit, read_events, visit
 from daogou.model.heads.match import MatchHead
-from daogou.schema import GuideSetting, check_guide
+from daogou.schema import GuideSetting
+from daogou.schema.check import check_guide
 
 Document = dict[str, Any]
 LiveEvents = Iterable[Mapping[str, Any]] | None

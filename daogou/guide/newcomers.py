@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from daogou.artifact import rates_of
+from daogou.artifact.counts import rates_of
 from daogou.guide.heard import Heard, Newcomers
 from daogou.guide.score import Scorer, Shoppers, some_users
 from daogou.model.heads.funnel import FunnelHead

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from daogou.features.store import SPLITS, Store
-from daogou.features.text import spans_of
+from daogou.features.tags import spans_of
 from daogou.features.tokens import tokenise
 from daogou.features.transform import Transform
 from daogou.learn.judge import Answers, Array, Rows, chain_of, gold_spans, recalls

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from daogou.errors import ConfigError, unknown
 from daogou.features.store import SPLITS, Store
-from daogou.features.text import MASKED, runs_of
+from daogou.features.tags import MASKED, runs_of
 from daogou.learn.curves import (
     Fit,
     Floats,

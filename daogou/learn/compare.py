@@ -13,6 +13,7 @@ import torch
 
 from daogou import artifact
 from daogou.artifact import Artifact
+from daogou.artifact.counts import counts_of
 from daogou.errors import ArtifactError, ConfigError, MissingExtra, unknown
 from daogou.features.batch import Batch, make_batch
 from daogou.features.store import Store
@@ -178,7 +179,7 @@ def _check(shop: Shop, asked: Asked, candidates: Mapping[str, Shop]) -> None:
 
 def _narrow(shop: Shop, base: Artifact) -> dict[str, Any]:
     """Widths with which the twins together have about as many parameters as the joint model."""
-    counts = artifact.counts_of(base.transform, base.store, shop.tasks)
+    counts = counts_of(base.transform, base.store, shop.tasks)
     _, shape = settings_of(shop)
     wanted = size_of(shop, base.transform, counts, shape)
     twins = [twin_of(shop, task.name) for task in shop.tasks]

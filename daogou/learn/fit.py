@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from daogou import artifact
+from daogou.artifact.counts import model_of
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.batch import Epoch
 from daogou.features.store import SPLITS, Store, compile_store, link_store, open_store
@@ -515,7 +516,7 @@ def _taught(
     transform, store, _ = tables
     settings, shape = settings_of(shop)
     torch.manual_seed(shop.seed)
-    model = artifact.model_of(transform, store, shop, shape)
+    model = model_of(transform, store, shop, shape)
     tally.count(model, transform, store)
     rates.count(model, store, beside)
     model.to(device_of(settings.device))

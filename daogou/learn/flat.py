@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from daogou.artifact import MOST_VALUES
+from daogou.artifact.counts import MOST_VALUES
 from daogou.errors import DataError, MissingExtra
 from daogou.features.batch import folds_of, user_rows
 from daogou.features.store import FOLDS, SPLITS, Store

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from daogou import artifact
 from daogou.artifact import Artifact
+from daogou.artifact.counts import counts_of
 from daogou.errors import ConfigError
 from daogou.learn.adopt import adopt
 from daogou.learn.answers import answers_of
@@ -271,7 +272,7 @@ def _taught(
 def _own_width(shop: Shop, tasks: Mapping[str, Any], base: Path, largest: float) -> int:
     """The widest rows of their own under which the model has ``largest`` parameters at most."""
     loaded = artifact.load(base, verify=False)
-    counts = artifact.counts_of(loaded.transform, loaded.store, shop.tasks)
+    counts = counts_of(loaded.transform, loaded.store, shop.tasks)
     widest, _, _ = settings_of(shop)[1].widths()
     for width in range(widest, 1, -1):
         variant = varied(shop, model={"own_width": width}, tasks=tasks)

@@ -12,6 +12,7 @@ import torch
 
 from daogou import artifact
 from daogou.artifact import Artifact
+from daogou.artifact.counts import model_of
 from daogou.config import make, shop_of
 from daogou.errors import ArtifactError, ConfigError
 from daogou.features.merge import grow
@@ -220,7 +221,7 @@ def _begin(folder: Path, giver: Artifact) -> None:
 def _start(giver: Artifact, shop: Shop, tables: Tables, path: Path) -> None:
     """The weights that the fit goes on with: the run's, and a new row is as the unknown one."""
     torch.manual_seed(shop.seed)
-    model = artifact.model_of(tables.transform, tables.store, shop, settings_of(shop)[1])
+    model = model_of(tables.transform, tables.store, shop, settings_of(shop)[1])
     of, axes = axes_of(giver.model, giver.transform), axes_of(model, tables.transform)
     carry(giver.model.state_dict(), of, model, axes)
     rates.find_scale(giver.model, giver.store)

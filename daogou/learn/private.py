@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daogou.artifact import tastes_of
+from daogou.artifact.counts import tastes_of
 from daogou.config import make
 from daogou.errors import ConfigError, unknown
 from daogou.features.batch import NO_ROWS, Batch, make_batch, teaching_queries, user_rows

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from daogou import artifact
+from daogou.artifact.counts import model_of
 from daogou.errors import ConfigError, DataError
 from daogou.features.agree import own, told
 from daogou.features.transform import Transform
@@ -272,7 +273,7 @@ class Silo:
         """The model as a run has it, which takes labels for what they are."""
         transform, store, _ = self.home.compiled()
         shop = self.home.shop
-        plain = artifact.model_of(transform, store, shop, settings_of(shop)[1])
+        plain = model_of(transform, store, shop, settings_of(shop)[1])
         plain.load_state_dict(model.state_dict())
         return plain
 
@@ -323,7 +324,7 @@ class Silo:
         torch.manual_seed(shop.seed)
         terms, device, privacy = self.home.terms, device_of(settings.device), self.home.privacy
         if privacy is None or privacy.of_labels:
-            model = artifact.model_of(transform, store, shop, shape)
+            model = model_of(transform, store, shop, shape)
             tally.count(model, transform, store)
             rates.count(model, store)
             if privacy is not None:

@@ -10,6 +10,7 @@ import torch
 
 from daogou import artifact
 from daogou.artifact import Artifact
+from daogou.artifact.counts import model_of
 from daogou.errors import ArtifactError
 from daogou.features.merge import merge, recode_store, shared, with_domain
 from daogou.features.store import Store, open_store
@@ -188,7 +189,7 @@ class Trial:
         transform, store = _opened(self.tables(way, n))
         shop = self.variant(way, n)
         torch.manual_seed(seed)
-        model = artifact.model_of(transform, store, shop, settings_of(shop)[1])
+        model = model_of(transform, store, shop, settings_of(shop)[1])
         weights = self.giver.model.state_dict()
         given = carry(weights, self.axes, model, axes_of(model, transform))
         if "heads.funnel.out.bias" in given:  # one of the shop's own begins at its own rates

@@ -10,7 +10,7 @@ from typing import Final
 from daogou.errors import ConfigError
 from daogou.guide import Guide
 from daogou.serve.offer import Offer
-from daogou.serve.store import Document
+from daogou.serve.tables import Document
 from daogou.serve.values import iso
 
 _NAMED: Final = 12  # characters of a digest that name a run

@@ -8,7 +8,8 @@ from daogou.errors import ConfigError
 from daogou.guide import Guide
 from daogou.guide.live import read_products
 from daogou.serve.hearing import Hearing
-from daogou.serve.store import Document, Store, Thing
+from daogou.serve.store import Store, Thing
+from daogou.serve.tables import Document
 
 log = logging.getLogger("daogou.serve")
 

@@ -24,7 +24,8 @@ from daogou.serve.lineup import Lineup, Loaded, Rival, Who, described
 from daogou.serve.meters import Meters
 from daogou.serve.offer import Offer
 from daogou.serve.shadow import Shadow
-from daogou.serve.store import Document, Request, Store, StoreError
+from daogou.serve.store import Request, Store, StoreError
+from daogou.serve.tables import Document
 from daogou.serve.values import iso
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from daogou.serve.meters import Meters
-from daogou.serve.store import Document
+from daogou.serve.tables import Document
 
 log = logging.getLogger("daogou.serve")
 Pair = tuple[str, str] | None  # digests of the run that is shown and the one in its shadow

@@ -16,121 +16,32 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from daogou.errors import ConfigError, DataError, MissingExtra
+from daogou.errors import DataError
+from daogou.serve.database import engine_of
 from daogou.serve.events import Event
+from daogou.serve.tables import (
+    EDITS,
+    EVENTS,
+    ITEMS,
+    KEYS,
+    META,
+    METADATA,
+    OF_USERS,
+    REQUESTS,
+    SHARED,
+    USERS,
+    Document,
+    exported,
+    prepare,
+)
 
-Document = dict[str, Any]
-SHARED: Final = ("events", "items", "users", "edits", "requests")  # what is exported
-OF_USERS: Final = ("events", "users", "edits", "requests")  # what is kept of a person
 _ROWS: Final = 1000  # that are held in memory at once
+
 _GROUP: Final = "runs "  # how the names begin that a group's runs are kept under
+
 _SEEN_US: Final = 3_600_000_000
-_LOCK: Final = 7_046_029_254_386_353  # any number: who makes the tables in PostgreSQL holds it
-
-METADATA: Final = sa.MetaData()
-
-
-def _id(name: str, *, key: bool = False, null: bool = False) -> sa.Column[str]:
-    return sa.Column(name, sa.String, primary_key=key, nullable=null)
-
-
-EVENTS: Final = sa.Table(
-    "events",
-    METADATA,
-    _id("event_id", key=True),
-    _id("kind"),
-    _id("item_id"),
-    sa.Column("time_us", sa.BigInteger, nullable=False),
-    sa.Column("received_us", sa.BigInteger, nullable=False),
-    _id("user_id", null=True),
-    _id("session_id", null=True),
-    _id("request_id", null=True),
-    sa.Column("position", sa.Integer),
-    sa.Column("value", sa.Double),
-    sa.Column("fields", sa.JSON, nullable=False),
-    sa.Index("events_of_user", "user_id", "time_us"),
-    sa.Index("events_of_session", "session_id", "time_us"),
-    sa.Index("events_by_time", "time_us"),
-)
-ABOUT_ITEMS: Final = (
-    sa.Index("events_of_item", EVENTS.c.item_id, EVENTS.c.time_us),
-    sa.Index("events_by_arrival", EVENTS.c.received_us),
-)
-ITEMS: Final = sa.Table(
-    "items",
-    METADATA,
-    _id("item_id", key=True),
-    sa.Column("fields", sa.JSON, nullable=False),
-    sa.Column("hidden", sa.Boolean, nullable=False),
-    sa.Column("updated_us", sa.BigInteger, nullable=False),
-)
-USERS: Final = sa.Table(
-    "users",
-    METADATA,
-    _id("user_id", key=True),
-    sa.Column("fields", sa.JSON, nullable=False),
-    sa.Column("updated_us", sa.BigInteger, nullable=False),
-)
-EDITS: Final = sa.Table(
-    "edits",
-    METADATA,
-    _id("user_id", key=True),
-    _id("verb", key=True),  # set or forbid
-    _id("column", key=True),
-    _id("value", key=True),
-    sa.Column("updated_us", sa.BigInteger, nullable=False),
-)
-REQUESTS: Final = sa.Table(
-    "requests",
-    METADATA,
-    _id("request_id", key=True),
-    sa.Column("time_us", sa.BigInteger, nullable=False),
-    _id("user_id", null=True),
-    _id("session_id", null=True),
-    sa.Column("items", sa.JSON, nullable=False),  # ids, the place in the list is the position
-    _id("scenario", null=True),
-    _id("variant", null=True),
-    sa.Index("requests_of_user", "user_id"),
-    sa.Index("requests_of_session", "session_id"),
-    sa.Index("requests_by_time", "time_us"),
-)
-KEYS: Final = sa.Table(
-    "keys",
-    METADATA,
-    _id("key_id", key=True),
-    _id("name"),
-    _id("scope"),
-    _id("digest"),
-    sa.Column("created_us", sa.BigInteger, nullable=False),
-)
-META: Final = sa.Table("meta", METADATA, _id("name", key=True), _id("value"))
-
-# What answers showed, a row for each product, as events have it; whose words unfold a list differs.
-_SHOWN: Final = """
-CREATE VIEW shown AS
-SELECT r.request_id || ':' || ({place}) AS event_id, each.{item} AS item_id, r.time_us, r.user_id,
-  r.session_id, r.request_id, {place} AS position, r.scenario, r.variant
-FROM requests r, {unfolded}
-"""
-_UNFOLDED: Final = {
-    "sqlite": {"place": "each.key", "item": "value", "unfolded": "json_each(r.items) each"},
-    "postgresql": {
-        "place": "each.number - 1",
-        "item": "item",
-        "unfolded": "json_array_elements_text(r.items) WITH ORDINALITY AS each (item, number)",
-    },
-}
-
-
-def _find_by_item(connection: sa.Connection) -> None:
-    for index in ABOUT_ITEMS:
-        index.create(connection, checkfirst=True)
-
-
-# What turns a store of version 1 into one of version 2, and so on; a new store is made whole.
-STEPS: list[Callable[[sa.Connection], None]] = [_find_by_item]
 
 
 @dataclass(frozen=True)
@@ -193,10 +104,10 @@ class Store:
         Raises ConfigError for a URL of another kind, MissingExtra without the driver,
         StoreError if the database cannot be reached, DataError if a newer version made it.
         """
-        store = Store(_engine(url), clock or _now_us)
+        store = Store(engine_of(url), clock or _now_us)
         try:
             with store._writing() as connection:
-                _prepare(connection)
+                prepare(connection)
         except BaseException:
             store.close()
             raise
@@ -624,7 +535,7 @@ class Store:
                 waiting[name] = []
 
             for number, line in enumerate(lines, 1):
-                name, row = _exported(number, line)
+                name, row = exported(number, line)
                 waiting[name].append(row)
                 if len(waiting[name]) == _ROWS:
                     flush(name)
@@ -662,84 +573,6 @@ def _told(store: Store) -> Iterator[None]:
         ) from (error if isinstance(error, OperationalError) else None)
 
 
-def _engine(url: str) -> sa.Engine:
-    hint = "write sqlite:///daogou.db or postgresql+psycopg://user@host/name"
-    try:
-        made = sa.make_url(url)
-    except ArgumentError:
-        raise ConfigError(f"store: not the URL of a database; {hint}") from None
-    kind = made.drivername
-    if kind not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
-        raise ConfigError(f"store: {kind!r} is no database that is known here; {hint}")
-    is_file = kind.startswith("sqlite")
-    if is_file and made.database in (None, "", ":memory:"):
-        raise ConfigError(f"store: a database in memory would lose every event; {hint}")
-    options: Document = {"timeout": 10} if is_file else {"connect_timeout": 5}
-    if not is_file:
-        options["options"] = "-c statement_timeout=30000 -c timezone=UTC"
-    try:
-        engine = sa.create_engine(made, connect_args=options, pool_pre_ping=not is_file)
-    except ImportError as error:
-        raise MissingExtra(
-            f"store: {error.name} is needed for {kind}; pip install 'daogou[postgres]'"
-        ) from None
-    if is_file:
-        sa.event.listen(engine, "connect", _settle)
-    sa.event.listen(engine, "begin", _begin if is_file else _begin_there)
-    return engine
-
-
-def _settle(connection: Any, _: object) -> None:
-    """Settings of a new connection to SQLite."""
-    connection.isolation_level = None  # `_begin` says when a transaction begins
-    cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "secure_delete = ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin(connection: sa.Connection) -> None:
-    """A writer takes its lock at once: one that reads first may find that it cannot write."""
-    options = connection.get_execution_options()
-    if options.get("reads"):
-        connection.exec_driver_sql("BEGIN")
-        return
-    # NORMAL leaves what is written ahead to the next commit that syncs, or to the system.
-    level = "FULL" if options.get("synced", True) else "NORMAL"
-    connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _begin_there(connection: sa.Connection) -> None:
-    """The same at PostgreSQL, which has begun by itself."""
-    if not connection.get_execution_options().get("synced", True):
-        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-
-
-def _prepare(connection: sa.Connection) -> None:
-    """Make the tables, or bring those of an older version up to this one."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-    newest = len(STEPS) + 1
-    found = None
-    if sa.inspect(connection).has_table(META.name):
-        query = sa.select(META.c.value).where(META.c.name == "version")
-        found = connection.execute(query).scalar()
-    if found is None:
-        METADATA.create_all(connection)
-        connection.exec_driver_sql(_SHOWN.format(**_UNFOLDED[connection.dialect.name]))
-        connection.execute(sa.insert(META).values(name="version", value=str(newest)))
-        return
-    if int(found) > newest:
-        raise DataError(
-            f"store: is of version {found} and this release knows {newest}; "
-            "use the release that made it, or a newer one"
-        )
-    for step in STEPS[int(found) - 1 :]:
-        step(connection)
-    connection.execute(sa.update(META).where(META.c.name == "version").values(value=str(newest)))
-
-
 def _later(table: sa.Table, written_us: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
     """The time of a write, or just after the row's last one where the clock says no later."""
     old = table.c.updated_us
@@ -763,37 +596,6 @@ def _whose(
         yield table.c.user_id == user
     if session is not None:
         yield (table.c.session_id == session) & table.c.user_id.is_(None)
-
-
-def _exported(number: int, line: object) -> tuple[str, Document]:
-    """Table and row of a line of an export, its columns and their types checked."""
-    where = f"line {number}"
-    if not isinstance(line, Mapping) or set(line) != {"table", "row"}:
-        raise DataError(f'{where}: {{"table", "row"}} is wanted; give a file of `GET /export`')
-    if line["table"] not in SHARED or not isinstance(line["row"], Mapping):
-        raise DataError(f"{where}: no table {line['table']!r} is exported")
-    table, row = METADATA.tables[line["table"]], dict(line["row"])
-    if set(row) != set(table.columns.keys()):
-        odd = sorted(set(row) ^ set(table.columns.keys()))
-        raise DataError(f"{where}: columns of {table.name!r} are missing or strange: {odd}")
-    for column in table.columns:
-        value = row[column.name]
-        if value is None and column.nullable:
-            continue
-        kinds = _KINDS[type(column.type)]
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise DataError(f"{where}: {table.name}.{column.name}: {value!r} is of another type")
-    return table.name, row
-
-
-_KINDS: Final[Mapping[type, tuple[type, ...]]] = {
-    sa.String: (str,),
-    sa.BigInteger: (int,),
-    sa.Integer: (int,),
-    sa.Double: (int, float),
-    sa.Boolean: (bool,),
-    sa.JSON: (dict, list),
-}
 
 
 def _now_us() -> int:

@@ -26,7 +26,8 @@ from daogou.serve.app import make_app
 from daogou.serve.lineup import described
 from daogou.serve.meters import Meters
 from daogou.serve.service import Limits, Service
-from daogou.serve.store import Document, Store
+from daogou.serve.store import Store
+from daogou.serve.tables import Document
 
 log = logging.getLogger("daogou.serve")
 STOP_S: Final = 20  # what is being answered may take so long when the server is told to stop

@@ -12,17 +12,9 @@ from hypothesis import strategies as st
 
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.gazetteer import Taught, fit_gazetteer
-from daogou.features.text import (
-    LISTED,
-    PADDING,
-    UNKNOWN,
-    TextVocab,
-    find_values,
-    fit_text,
-    lay_out,
-    spans_of,
-    tags_of,
-)
+from daogou.features.laid import lay_out
+from daogou.features.tags import find_values, spans_of, tags_of
+from daogou.features.text import LISTED, PADDING, UNKNOWN, TextVocab, fit_text
 from daogou.features.tokens import Token, normalised, tokenise
 from daogou.features.tokens import words_of as words_alone
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daogou.features.text import BEGIN, lay_out, spans_of
+from daogou.features.laid import lay_out
+from daogou.features.tags import BEGIN, spans_of
 from daogou.features.tokens import tokenise
 from daogou.guide import Guide, extract
 from daogou.model import predict

@@ -22,7 +22,7 @@ from daogou.artifact import Artifact
 from daogou.config import read_shop
 from daogou.errors import ConfigError
 from daogou.features.store import SPLITS, Store, open_store
-from daogou.features.text import BEGIN, INSIDE, MASKED, OUTSIDE
+from daogou.features.tags import BEGIN, INSIDE, MASKED, OUTSIDE
 from daogou.guide.score import fit_scorer
 from daogou.learn.calibrate import LEAST, LEAST_ISOTONIC, calibrate, choose_curve
 from daogou.learn.curves import fit_curve, fit_line, fit_sharpness, rising

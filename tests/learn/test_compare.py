@@ -14,6 +14,7 @@ from torch import Tensor
 
 from daogou import artifact
 from daogou.artifact import Artifact
+from daogou.artifact.counts import model_of
 from daogou.balance import BALANCERS
 from daogou.config import read_shop, shop_of
 from daogou.errors import ArtifactError, ConfigError, MissingExtra
@@ -117,7 +118,7 @@ def shared_gradients(shop: Shop, base: Artifact, batch: Batch) -> dict[str, Tens
     """Gradients of all weights that more than one task could reach."""
     _, shape = settings_of(shop)
     torch.manual_seed(0)
-    model = artifact.model_of(base.transform, base.store, shop, shape).eval()
+    model = model_of(base.transform, base.store, shop, shape).eval()
     static = torch.tensor([task.weight for task in shop.tasks])
     backward(model, batch, static, BALANCERS["fixed"](2))
     own = ("hidden", "out", "wide")

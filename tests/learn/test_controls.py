@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from daogou import artifact
 from daogou.artifact import Artifact
+from daogou.artifact.counts import model_of
 from daogou.config import read_shop
 from daogou.errors import ArtifactError
 from daogou.features.numeric import Numeric
@@ -221,7 +222,7 @@ def test_the_task_alone_begins_where_the_others_have_led(
     then = finetuning_of(shop, "profile.gender")
     assert [(task.name, task.weight) for task in then.tasks] == [("profile.gender", 1.0)]
     settings, shape = settings_of(then)
-    model = artifact.model_of(first.transform, first.store, then, shape)
+    model = model_of(first.transform, first.store, then, shape)
     Learner(model, settings, onto=Onto(first.folder))
     theirs = dict(first.model.named_parameters())
     assert all(torch.equal(weight, theirs[name]) for name, weight in model.named_parameters())
@@ -245,6 +246,6 @@ def test_stages_keep_one_another_so_that_their_layers_have_one_shape(shop: Shop)
 def test_a_start_of_another_shape_is_refused_by_name(shop: Shop, base: Artifact) -> None:
     wider = varied(shop, model={"width": 40})
     settings, shape = settings_of(wider)
-    model = artifact.model_of(base.transform, base.store, wider, shape)
+    model = model_of(base.transform, base.store, wider, shape)
     with pytest.raises(ArtifactError, match=r"weights of another shape: \w+"):
         Learner(model, settings, onto=Onto(base.folder))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, distributed
 
-from daogou.artifact import model_of
+from daogou.artifact.counts import model_of
 from daogou.balance import Balancer
 from daogou.features.batch import NO_ROWS, Epoch, Queries, make_batch
 from daogou.features.store import Store, open_store

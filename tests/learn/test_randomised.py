@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from daogou import artifact
+from daogou.artifact.counts import model_of
 from daogou.errors import ConfigError, DaogouError, DataError
 from daogou.features.store import Store
 from daogou.learn import randomised as learn
@@ -124,7 +125,7 @@ def test_a_model_begins_at_the_rates_behind_what_was_told(made: tuple[Shop, Any,
     )
     told = randomised(whole, transform, shop.tasks, 3.0, generator("s"))
     assert told["exposures/labels"][:, 0].mean() > 0.21
-    model = artifact.model_of(transform, store, shop, settings_of(shop)[1])
+    model = model_of(transform, store, shop, settings_of(shop)[1])
     hear(model, transform, told, 3.0)
     bias = model.heads["funnel"].out.bias[:, 0].sigmoid()  # type: ignore[union-attr, index]
     assert bias.tolist() == pytest.approx([0.2, 0.25], abs=0.03)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from daogou.artifact import model_of
+from daogou.artifact.counts import model_of
 from daogou.balance import BALANCERS, Fixed
 from daogou.config import read_shop
 from daogou.errors import ConfigError

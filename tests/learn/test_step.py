@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from daogou.artifact import model_of
+from daogou.artifact.counts import model_of
 from daogou.balance import Balancer, Fixed, gram_at
 from daogou.features.batch import Batch, make_batch
 from daogou.learn.step import backward

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from daogou.artifact import model_of
+from daogou.artifact.counts import model_of
 from daogou.config import read_shop
 from daogou.features.store import Store, compile_store
 from daogou.features.transform import Transform, fit_transform

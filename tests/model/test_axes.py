@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from daogou import artifact
+from daogou.artifact.counts import counts_of
 from daogou.features.merge import merge
 from daogou.features.transform import Transform
 from daogou.features.vocab import Vocab
@@ -17,7 +17,7 @@ from tests.model.conftest import Compiled
 
 def model_of(compiled: Compiled, transform: Transform, seed: int, **shape: object) -> JointModel:
     torch.manual_seed(seed)
-    counts = artifact.counts_of(transform, compiled.store, compiled.shop.tasks)
+    counts = counts_of(transform, compiled.store, compiled.shop.tasks)
     return build(transform, compiled.shop.tasks, counts, Shape(**shape))  # type: ignore[arg-type]
 
 
@@ -187,7 +187,7 @@ def test_gates_that_read_more_than_the_inputs_find_them_behind_or_before(
 
 def test_a_stage_is_found_by_its_name(compiled: Compiled) -> None:
     tasks = tuple(task for task in compiled.shop.tasks if task.name in ("click", "cart"))
-    counts = artifact.counts_of(compiled.transform, compiled.store, tasks)
+    counts = counts_of(compiled.transform, compiled.store, tasks)
     model = build(compiled.transform, tasks, counts, Shape())
     axes = axes_of(model, compiled.transform)
     of = axes_of(compiled.model, compiled.transform)

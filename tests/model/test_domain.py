@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from daogou import artifact
-from daogou.artifact import model_of
+from daogou.artifact.counts import model_of
 from daogou.features.batch import make_batch
 from daogou.features.store import Store
 from daogou.guide import Guide

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from daogou.artifact import model_of
+from daogou.artifact.counts import model_of
 from daogou.features.batch import Batch, make_batch
 from daogou.features.columns import Columns
 from daogou.model.build import Shape

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from daogou import artifact
-from daogou.artifact import model_of
+from daogou.artifact.counts import model_of
 from daogou.config import read_shop
 from daogou.features.batch import Batch, make_batch
 from daogou.features.columns import Columns

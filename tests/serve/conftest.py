@@ -14,7 +14,8 @@ from daogou.guide import Guide
 from daogou.serve.app import make_app
 from daogou.serve.meters import Meters
 from daogou.serve.service import Limits, Service
-from daogou.serve.store import METADATA, Store
+from daogou.serve.store import Store
+from daogou.serve.tables import METADATA
 
 ROOT = Path(__file__).parent.parent.parent
 NOW_US = 1_796_000_000_000_000  # a day of November 2026

@@ -14,19 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from daogou.errors import ConfigError, DataError, MissingExtra
-from daogou.serve import store as stores
+from daogou.serve import tables
 from daogou.serve.events import Event
-from daogou.serve.store import (
-    ABOUT_ITEMS,
-    EVENTS,
-    KEYS,
-    META,
-    METADATA,
-    Key,
-    Request,
-    Store,
-    StoreError,
-)
+from daogou.serve.store import Key, Request, Store, StoreError
+from daogou.serve.tables import ABOUT_ITEMS, EVENTS, KEYS, META, METADATA
 from tests.serve.conftest import NOW_US, ROOT, Clock
 
 
@@ -285,7 +276,7 @@ def test_forgetting_a_user_removes_every_trace_and_says_what(store: Store) -> No
 
 def test_no_table_knows_a_user_that_forgetting_does_not_look_into() -> None:
     know = {table.name for table in METADATA.sorted_tables if "user_id" in table.columns}
-    assert know == set(stores.OF_USERS)
+    assert know == set(tables.OF_USERS)
 
 
 def test_no_byte_of_a_forgotten_user_stays_in_sqlite_s_files(tmp_path: Path) -> None:
@@ -477,7 +468,7 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_event_s_fields_are_the_columns_of_its_table() -> None:
-    for made, table in ((Event, EVENTS), (Key, KEYS), (Request, stores.REQUESTS)):
+    for made, table in ((Event, EVENTS), (Key, KEYS), (Request, tables.REQUESTS)):
         assert {each.name for each in dataclasses.fields(made)} == set(table.columns.keys())
 
 

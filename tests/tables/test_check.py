@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from daogou.schema import Events, Items, Shop, Truth, Users, find_tasks
+from daogou.schema import Events, Items, Shop, Truth, Users
+from daogou.schema.find import find_tasks
 from daogou.tables import prepare
 from daogou.tables.check import CHECKS, check
 from daogou.tables.checks import log

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from daogou.features.batch import Batch
 from daogou.features.gazetteer import N_CODES
-from daogou.features.text import CHANNELS, INSIDE, LISTED, MASKED, OUTSIDE
+from daogou.features.tags import INSIDE, MASKED, OUTSIDE
+from daogou.features.text import CHANNELS, LISTED
 from daogou.features.tokens import hash_of, normalised
 from daogou.model.calibrated import Calibrated
 from daogou.model.encoded import Encoded, TaskLosses, weigh

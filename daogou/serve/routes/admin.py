@@ -17,7 +17,8 @@ from daogou.serve.door import Door
 from daogou.serve.meters import CONTENT_TYPE
 from daogou.serve.problem import REFUSALS, Json
 from daogou.serve.service import Service
-from daogou.serve.store import Document, StoreError
+from daogou.serve.store import StoreError
+from daogou.serve.tables import Document
 from daogou.serve.wire import IMPORT_PATH
 
 _LINES = "application/x-ndjson"

@@ -18,7 +18,7 @@ from daogou.serve.lineup import Who
 from daogou.serve.problem import REFUSALS, Json
 from daogou.serve.routes.rows import check_batch
 from daogou.serve.service import Service, popular
-from daogou.serve.store import Document
+from daogou.serve.tables import Document
 
 
 def answers(service: Service, door: Door) -> APIRouter:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from daogou.features.gazetteer import N_CODES
-from daogou.features.text import BEGIN, CHANNELS, INSIDE, LISTED, MASKED, OUTSIDE
+from daogou.features.tags import BEGIN, INSIDE, MASKED, OUTSIDE
+from daogou.features.text import CHANNELS, LISTED
 from daogou.model.encoded import Encoded
 from daogou.model.heads.extract import LIST_PACE, NEVER, ExtractHead
 from tests.laws import check_rows_are_apart

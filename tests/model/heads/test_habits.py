@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from daogou.artifact import tastes_of
+from daogou.artifact.counts import tastes_of
 from daogou.features.batch import make_batch
 from daogou.model.heads.habits import USUAL, Habits, Tastes, habits, signs
 from daogou.model.joint import marks_of

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from daogou.artifact import model_of
+from daogou.artifact.counts import model_of
 from daogou.features.columns import Columns
 from daogou.model.build import Shape
 from daogou.model.embed import Fields
