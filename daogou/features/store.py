@@ -25,7 +25,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -54,7 +54,7 @@ _SPANS: Final = pa.list_(
     pa.struct({"start": pa.int64(), "end": pa.int64(), "attribute": pa.string()})
 )
 NO_SPLIT: Final = 9  # a row that no split may use
-_KEY_FILES: Final = ("items.parquet", "users.parquet", "titles.parquet", "exposures.parquet")
+KEY_FILES: Final = ("items.parquet", "users.parquet", "titles.parquet", "exposures.parquet")
 LEAST_SHARE: Final = 0.5  # of the titles in which a value stood, those that it was meant in
 _UNSEEN: Final = Entry(hits=1)  # a value that no training title has is taken at its word
 _LONGEST_LIST: Final = 1 << 24  # bytes of store.json
@@ -67,7 +67,11 @@ HALF_LIVES_DAYS: Final = (14.0, 3.0)  # of "taken lately" and "taken just now"
 # What earlier exposures come to at training's end: weighed and faded, faded, and in each half-life.
 MASSES: Final = ("weight", "worth", *HALF_LIVES_DAYS)
 _KEY, _TEXT, _SPLIT = "@key", "@text", "@split"  # ours, beside columns that a shop names freely
+_EXPOSURE_KEYS: Final = pa.schema(
+    [(name, pa.string()) for name in ("id", "user", "item", "request")]
+)
 Array = NDArray[Any]
+Ranges = dict[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -164,8 +168,11 @@ def pieces(first: int, last: int, size: int = 2**22) -> list[slice]:
     return [slice(at, min(at + size, last)) for at in range(first, last, size)]
 
 
-def open_store(folder: Path) -> Store:
-    """Open a compiled store; refuses one that is unfinished or whose files do not fit."""
+def open_store(folder: Path, keys: Sequence[str] = KEY_FILES) -> Store:
+    """Open a compiled store; refuses one that is unfinished or whose files do not fit.
+
+    ``keys`` are the files that have to lie in its folder of that name.
+    """
     manifest = folder / "store.json"
     if not manifest.exists():
         raise ArtifactError(
@@ -183,7 +190,7 @@ def open_store(folder: Path) -> Store:
         raise ArtifactError(f"{manifest}: damaged ({error}); compile the store again") from None
     if not all(0 <= first <= last <= n_exposures for first, last in ranges.values()):
         raise ArtifactError(f"{manifest}: damaged (ranges {ranges} of {n_exposures} exposures)")
-    missing = [name for name in _KEY_FILES if not (folder / "keys" / name).exists()]
+    missing = [name for name in keys if not (folder / "keys" / name).exists()]
     if missing:
         raise ArtifactError(f"{folder}/keys: no {', '.join(missing)}; compile the store again")
     arrays = {name: _opened(folder, name, *of) for name, of in listed.items()}
@@ -213,10 +220,18 @@ def _opened(folder: Path, name: str, dtype: str, shape: list[int]) -> Array:
     return array
 
 
-def compile_store(engine: Engine, shop: Shop, transform: Transform, folder: Path) -> Store:
+def compile_store(
+    engine: Engine,
+    shop: Shop,
+    transform: Transform,
+    folder: Path,
+    *,
+    log: "LogWriter | None" = None,
+) -> Store:
     """Write the prepared relations as arrays under ``folder`` and open them.
 
-    Written beside and renamed when whole, so a half-written store is never taken for one.
+    Written beside and renamed when whole, so a half-written store is never taken for one. ``log``
+    writes histories and exposures and gives the range of each split; None does it here.
     """
     with _written(folder) as writer:
         (writer.folder / "keys").mkdir(parents=True)
@@ -224,15 +239,39 @@ def compile_store(engine: Engine, shop: Shop, transform: Transform, folder: Path
         _write_texts(engine, shop, transform, writer)
         _write_items(engine, shop, transform, writer)
         _write_users(engine, shop, transform, writer)
-        _write_history(engine, transform, writer)
-        if transform.profile.names or transform.many.names:
-            _write_shown(engine, writer)
-        ranges = _write_exposures(engine, shop, transform, writer)
+        ranges = (log or _write_log)(engine, shop, transform, writer)
         _write_earlier(engine, transform, writer)
-        writer.finish()
-        document = {"arrays": writer.arrays, "ranges": ranges}
-        (writer.folder / "store.json").write_text(json.dumps(document, indent=1))
+        _list(writer, ranges)
     return open_store(folder)
+
+
+def compile_log(engine: Engine, shop: Shop, transform: Transform, folder: Path) -> None:
+    """Write the arrays of some users' histories and exposures, as a part of a store.
+
+    Rows of users and items are those of the part; ``keys/`` has the shop's own names for them.
+    """
+    with _written(folder) as writer:
+        (writer.folder / "keys").mkdir(parents=True)
+        _number_rows(engine, shop)
+        for kind in ("user", "item"):
+            keys = engine.table(f"SELECT {kind} FROM {kind}_rows ORDER BY row")
+            pq.write_table(keys, writer.folder / "keys" / f"{kind}_rows.parquet")
+        writer.append("users/start", _starts(engine, "SELECT user FROM history"))
+        _list(writer, _write_log(engine, shop, transform, writer))
+
+
+def _write_log(engine: Engine, shop: Shop, transform: Transform, writer: "Writer") -> Ranges:
+    _write_history(engine, transform, writer)
+    if transform.profile.names or transform.many.names:
+        _write_shown(engine, writer)
+    return _write_exposures(engine, shop, transform, writer)
+
+
+def _list(writer: "Writer", ranges: Ranges) -> None:
+    """The last file of a store."""
+    writer.finish()
+    document = {"arrays": writer.arrays, "ranges": ranges}
+    (writer.folder / "store.json").write_text(json.dumps(document, indent=1))
 
 
 def link_store(folder: Path, into: Path) -> None:
@@ -266,11 +305,11 @@ def rewrite_store(store: Store, folder: Path, arrays: Mapping[str, Iterable[Arra
 
 
 @contextlib.contextmanager
-def _written(folder: Path) -> Iterator["_Writer"]:
+def _written(folder: Path) -> Iterator["Writer"]:
     """A writer of a store beside ``folder``, which becomes it when the block ends well."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    writer = _Writer(partial)
+    writer = Writer(partial)
     try:
         yield writer
         shutil.rmtree(folder, ignore_errors=True)
@@ -286,8 +325,8 @@ def _written(folder: Path) -> Iterator["_Writer"]:
 
 
 @dataclass(frozen=True)
-class _Writer:
-    """Writes arrays piece by piece, so that none is ever whole in memory, and lists them.
+class Writer:
+    """Writes a store's arrays piece by piece, so that none is ever whole in memory, and lists them.
 
     Written as files and not through a memory map: on a full disk a write to a map kills the
     process, and a map's pages count as the process's own until they are flushed.
@@ -360,7 +399,7 @@ def _number_rows(engine: Engine, shop: Shop) -> None:
         )
 
 
-def _write_texts(engine: Engine, shop: Shop, transform: Transform, writer: _Writer) -> None:
+def _write_texts(engine: Engine, shop: Shop, transform: Transform, writer: Writer) -> None:
     """Distinct texts, each encoded once; titles with gold spans and their tags."""
     empty = "CREATE OR REPLACE TABLE item_text AS SELECT NULL AS item, NULL AS text WHERE false"
     texts: list[str] = []
@@ -384,7 +423,7 @@ def _write_texts(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
 
 
 def _write_titles(
-    engine: Engine, shop: Shop, transform: Transform, length: int, writer: _Writer
+    engine: Engine, shop: Shop, transform: Transform, length: int, writer: Writer
 ) -> None:
     """Titles with gold: that of people, or what the products' columns tell of them."""
     attributes = transform.attributes
@@ -479,7 +518,7 @@ def _told_spans(text: str, known: Mapping[str, str], lists: Gazetteer) -> list[S
     return find_values(text, trusted)
 
 
-def _write_items(engine: Engine, shop: Shop, transform: Transform, writer: _Writer) -> None:
+def _write_items(engine: Engine, shop: Shop, transform: Transform, writer: Writer) -> None:
     join, select, shown = "", "", ""
     names: dict[str, None] = {}
     if shop.items:
@@ -515,7 +554,7 @@ def _write_items(engine: Engine, shop: Shop, transform: Transform, writer: _Writ
     pq.write_table(catalogue, writer.folder / "keys" / "items.parquet")
 
 
-def _write_users(engine: Engine, shop: Shop, transform: Transform, writer: _Writer) -> None:
+def _write_users(engine: Engine, shop: Shop, transform: Transform, writer: Writer) -> None:
     join = f"LEFT JOIN users t ON t.{name_of(shop.users.key)} = r.user" if shop.users else ""
     selects = [
         fields.select("t") for fields in (transform.users, transform.profile) if fields.names
@@ -577,7 +616,7 @@ def _held(coder: Vocab | Numeric, lists: pa.Array) -> NDArray[np.int8]:
     return held
 
 
-def _write_history(engine: Engine, transform: Transform, writer: _Writer) -> None:
+def _write_history(engine: Engine, transform: Transform, writer: Writer) -> None:
     codes = " ".join(f"WHEN {quoted(name)} THEN {k}" for k, name in enumerate(transform.actions))
     code = f"CASE h.action {codes} END" if codes else "0"
     sql = (
@@ -592,7 +631,7 @@ def _write_history(engine: Engine, transform: Transform, writer: _Writer) -> Non
             writer.append(f"history/{name}", batch[name].to_numpy())
 
 
-def _write_shown(engine: Engine, writer: _Writer) -> None:
+def _write_shown(engine: Engine, writer: Writer) -> None:
     """What each user was shown, whatever came of it; of a log without times nothing."""
     every = "SELECT user, item, time FROM exposures UNION ALL SELECT user, item, time FROM earlier"
     shown = f"FROM ({every}) e JOIN item_rows i ON i.item = e.item"
@@ -609,9 +648,7 @@ def _write_shown(engine: Engine, writer: _Writer) -> None:
     writer.append("shown/start", _starts(engine, f"SELECT e.user {shown} {known}"))
 
 
-def _write_exposures(
-    engine: Engine, shop: Shop, transform: Transform, writer: _Writer
-) -> dict[str, tuple[int, int]]:
+def _write_exposures(engine: Engine, shop: Shop, transform: Transform, writer: Writer) -> Ranges:
     timed = bool(shop.events and shop.events.time)
     source, ranges = _placed(engine, timed)
     rows_of = {
@@ -632,10 +669,7 @@ def _write_exposures(
     context = transform.context.kept(there).select(source, "context_")
     sql = f"SELECT {', '.join([*own, context] if context else own)} FROM {source}"
     queries = _Queries(writer, {first for first, _ in ranges.values()})
-    keys = pa.schema([(name, pa.string()) for name in ("id", "user", "item", "request")])
-    path = writer.folder / "keys" / "exposures.parquet"
-    # Ids and requests are nearly all different: a dictionary of them costs more than it saves.
-    with pq.ParquetWriter(path, keys, use_dictionary=["user", "item"]) as parquet:
+    with exposure_keys(writer) as parquet:
         for batch in _or_empty(engine, sql):
             places = np.arange(queries.n_rows, queries.n_rows + batch.num_rows)
             assert np.array_equal(batch["place"].to_numpy(), places), "read out of order"
@@ -664,11 +698,18 @@ def _write_exposures(
             named = {name.removeprefix("context_"): each for name, each in _named(batch).items()}
             _append_fields(writer, "exposures", transform.context, named, batch.num_rows)
             told = [batch[name] for name in ("id", "user_key", "item_key", "request")]
-            parquet.write_batch(pa.record_batch(told, schema=keys))
+            parquet.write_batch(pa.record_batch(told, schema=_EXPOSURE_KEYS))
     return ranges
 
 
-def _write_earlier(engine: Engine, transform: Transform, writer: _Writer) -> None:
+def exposure_keys(writer: Writer) -> pq.ParquetWriter:
+    """The file of the shop's own names for the exposures, to be written in their order."""
+    path = writer.folder / "keys" / "exposures.parquet"
+    # Ids and requests are nearly all different: a dictionary of them costs more than it saves.
+    return pq.ParquetWriter(path, _EXPOSURE_KEYS, use_dictionary=["user", "item"])
+
+
+def _write_earlier(engine: Engine, transform: Transform, writer: Writer) -> None:
     """What taught before this log's exposures, if any do: products, folds of users and labels."""
     taught = "(SELECT count(*) FROM exposures WHERE split = 'train')"
     if not engine.value(f"SELECT count(*) * {taught} FROM earlier"):
@@ -697,7 +738,7 @@ def _write_earlier(engine: Engine, transform: Transform, writer: _Writer) -> Non
         writer.append("earlier/mass", np.stack(mass, axis=1).astype(np.float32))
 
 
-def _placed(engine: Engine, timed: bool) -> tuple[str, dict[str, tuple[int, int]]]:
+def _placed(engine: Engine, timed: bool) -> tuple[str, Ranges]:
     """A table of the exposures in the order of the store, and the range of each split.
 
     Reading a table as it lies spares a sort; a split by time leaves the exposures in order.
@@ -732,6 +773,9 @@ def _placed(engine: Engine, timed: bool) -> tuple[str, dict[str, tuple[int, int]
     return "placed", ranges
 
 
+LogWriter = Callable[[Engine, Shop, Transform, Writer], Ranges]
+
+
 @dataclass
 class _Queries:
     """Numbers the queries, a user at a moment in a request, as their exposures come by in order.
@@ -739,7 +783,7 @@ class _Queries:
     The history of a query ends at the last event strictly before it: no sample sees itself.
     """
 
-    writer: _Writer
+    writer: Writer
     breaks: set[int]  # first exposures of the splits: no query goes on into the next split
     n_rows: int = 0
     n_queries: int = 0
@@ -818,7 +862,7 @@ def _or_empty(engine: Engine, sql: str) -> Iterator[pa.RecordBatch]:
 
 
 def _append_fields(
-    writer: _Writer, kind: str, fields: Fields, columns: Mapping[str, pa.ChunkedArray], n: int
+    writer: Writer, kind: str, fields: Fields, columns: Mapping[str, pa.ChunkedArray], n: int
 ) -> None:
     rows, ranks = fields.encode(columns, n)
     writer.append(f"{kind}/fields", rows)

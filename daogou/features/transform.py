@@ -18,7 +18,7 @@ from daogou.features.text import TextVocab, fit_text
 from daogou.features.tokens import tokenise
 from daogou.features.vocab import Vocab, fit_vocab
 from daogou.schema import Events, Shop
-from daogou.tables.engine import Engine, name_of
+from daogou.tables.engine import Engine, name_of, quoted
 
 VERSION: Final = 5
 MOST_VALUES: Final = 50_000  # of a column that are looked for in titles
@@ -233,8 +233,11 @@ def fit_transform(
     buckets: int = 32,
     text_length: int = 0,
     word_count: int = 2,
+    counted: bool = False,
 ) -> Transform:
     """Fit every column on the training split of the prepared relations, and on nothing else.
+
+    Where the log is ``counted`` already, what `count_log` makes is there.
 
     Ids, columns and titles are those of items and users with a training exposure, also an
     ``earlier`` one, which counts for what it is still worth; a shop whose exposures name no item
@@ -242,7 +245,10 @@ def fit_transform(
     labels may teach. Raises `ConfigError` where a column is to be learnt in an order that nothing
     tells.
     """
-    _keep_seen(engine, shop)
+    if not counted:
+        count_log(engine, shop)
+    if shop.items and not (shop.events and shop.events.item):
+        engine.run("INSERT INTO seen_items SELECT item, 1 FROM title_split WHERE split = 'train'")
     items_seen, users_seen = "SELECT item FROM seen_items", "SELECT user FROM seen_users"
     items = _fit_fields(
         engine, "items", shop.items.columns if shop.items else (), buckets, min_count,
@@ -265,11 +271,12 @@ def fit_transform(
         tuple(name for name in shop.users.profile if name not in lists) if shop.users else (),
         0, 1, where=teaches,
     )  # fmt: skip
-    context = _fit_fields(
-        engine, "exposures", shop.events.context if shop.events else (), buckets, min_count,
-        where="split = 'train'", prefix="context_",
-        categories=_kinds(shop.events),
-    )  # fmt: skip
+    context = _context(shop)
+    numbers = _are_numbers(engine, "exposures", context, _kinds(shop.events), "context_")
+    shown = [
+        _coder(engine, f"FROM seen_context_{place}", number, buckets, min_count)
+        for place, number in enumerate(numbers)
+    ]
     _check_orders(shop, profile)
     text_columns = shop.items.text if shop.items else ()
     return Transform(
@@ -277,7 +284,7 @@ def fit_transform(
         user_ids=fit_vocab(_counts(engine, "user"), min_count=min_count),
         items=items,
         users=users,
-        context=context,
+        context=Fields(context, tuple(shown)),
         profile=profile,
         text=_fit_text(engine, shop, text_length, word_count),
         text_columns=text_columns,
@@ -319,9 +326,42 @@ def as_numbers(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float64]:
     return numbers.astype(np.float64, copy=False)
 
 
-def _keep_seen(engine: Engine, shop: Shop) -> None:
+def counted_tables(shop: Shop) -> tuple[str, ...]:
+    """The tables that `count_log` makes: ``n`` of each value, which parts of a log add up."""
+    context = (f"seen_context_{place}" for place in range(len(_context(shop))))
+    return ("seen_items", "seen_users", "seen_amounts", *context)
+
+
+def count_log(engine: Engine, shop: Shop, until: str | None = None) -> None:
+    """Count what a transform is fitted on in the exposures that teach, and their histories.
+
+    A table each of items and users, of the values of each column of the context, and of the
+    logarithms of amounts. Histories count up to ``until``, UTC; None is the last training exposure.
+    """
+    _keep_seen(engine, quoted(until) + "::TIMESTAMP" if until else None)
+    context = _context(shop)
+    numbers = _are_numbers(engine, "exposures", context, _kinds(shop.events), "context_")
+    for place, (name, number) in enumerate(zip(context, numbers, strict=True)):
+        counts = _counting("exposures", f"context_{name}", number, "split = 'train'")
+        engine.run(f"CREATE OR REPLACE TABLE seen_context_{place} AS {counts}")
+    amounts = "SELECT 0::DOUBLE AS value, 0 AS n WHERE false"
+    for task in shop.of_family("funnel"):
+        if task.is_value:
+            given = f" AND {name_of('label_' + task.given)} = 1" if task.given else ""
+            amounts = (
+                "SELECT ln(value) AS value, count(*) AS n FROM exposures "
+                f"WHERE split = 'train' AND value > 0{given} GROUP BY 1"
+            )
+    engine.run(f"CREATE OR REPLACE TABLE seen_amounts AS {amounts}")
+
+
+def _context(shop: Shop) -> tuple[str, ...]:
+    return shop.events.context if shop.events else ()
+
+
+def _keep_seen(engine: Engine, until: str | None) -> None:
     """Tables of the items and users that training may look at, with how often each was seen."""
-    until = "(SELECT max(time) FROM exposures WHERE split = 'train')"
+    until = until or "(SELECT max(time) FROM exposures WHERE split = 'train')"
     taught = (
         "SELECT user, item, 1 AS worth FROM exposures WHERE split = 'train' "
         "UNION ALL SELECT user, item, worth FROM earlier"
@@ -335,8 +375,6 @@ def _keep_seen(engine: Engine, shop: Shop) -> None:
         f"CREATE OR REPLACE TABLE seen_users AS SELECT user, ceil(sum(worth)) AS n FROM ({taught}) "
         "WHERE user IS NOT NULL GROUP BY user"
     )
-    if shop.items and not (shop.events and shop.events.item):
-        engine.run("INSERT INTO seen_items SELECT item, 1 FROM title_split WHERE split = 'train'")
 
 
 def _counts(engine: Engine, column: str) -> dict[str, int]:
@@ -352,35 +390,55 @@ def _fit_fields(
     min_count: int,
     *,
     where: str,
-    prefix: str = "",
     categories: Collection[str] = (),
 ) -> Fields:
     """Fit each named column: a number as quantiles, anything else as a vocabulary.
 
     A number named in ``categories`` is a vocabulary too; with ``buckets = 0`` every column is.
     """
-    if not names:
-        return Fields((), ())
-    types = engine.columns(relation)
-    coders: list[Vocab | Numeric] = []
-    for name in names:
-        column = name_of(prefix + name)
-        is_number = types[prefix + name].startswith(_NUMBERS) and name not in categories
-        if buckets and is_number:
-            # Counted in the engine: of a billion positions in a list, ten are different.
-            table = engine.table(
-                f"SELECT CAST({column} AS DOUBLE) AS value, count(*) AS n FROM {relation} "
-                f"WHERE {where} AND isfinite(CAST({column} AS DOUBLE)) GROUP BY 1 ORDER BY 1"
-            )
-            values, counts = table["value"].to_numpy(), table["n"].to_numpy()
-            coders.append(fit_numeric(values, counts, buckets=buckets))
-        else:
-            sql = (
-                f"SELECT CAST({column} AS VARCHAR), count(*) FROM {relation} "
-                f"WHERE {where} AND {column} IS NOT NULL GROUP BY ALL"
-            )
-            coders.append(fit_vocab(dict(engine.rows(sql)), min_count=min_count))
+    numbers = _are_numbers(engine, relation, names, categories) if buckets else [False] * len(names)
+    coders = []
+    for name, number in zip(names, numbers, strict=True):
+        counts = f"FROM ({_counting(relation, name, number, where)})"
+        coders.append(_coder(engine, counts, number, buckets, min_count))
     return Fields(names, tuple(coders))
+
+
+def _are_numbers(
+    engine: Engine,
+    relation: str,
+    names: tuple[str, ...],
+    categories: Collection[str],
+    prefix: str = "",
+) -> list[bool]:
+    """Which columns are fitted as numbers."""
+    types = engine.columns(relation) if names else {}
+    return [types[prefix + name].startswith(_NUMBERS) and name not in categories for name in names]
+
+
+def _counting(relation: str, name: str, number: bool, where: str) -> str:
+    """SQL of each value of a column, and how often it comes where the condition holds."""
+    column = name_of(name)
+    # Counted in the engine: of a billion positions in a list, ten are different.
+    value, known = (
+        (f"CAST({column} AS DOUBLE)", f"isfinite(CAST({column} AS DOUBLE))")
+        if number
+        else (f"CAST({column} AS VARCHAR)", f"{column} IS NOT NULL")
+    )
+    return (
+        f"SELECT {value} AS value, count(*) AS n FROM {relation} WHERE {where} AND {known} "
+        "GROUP BY 1"
+    )
+
+
+def _coder(
+    engine: Engine, counts: str, number: bool, buckets: int, min_count: int
+) -> Vocab | Numeric:
+    """A column's code from its values and how often each came."""
+    if not number:
+        return fit_vocab(dict(engine.rows(f"SELECT value, n {counts}")), min_count=min_count)
+    table = engine.table(f"SELECT value, n {counts} ORDER BY value")
+    return fit_numeric(table["value"].to_numpy(), table["n"].to_numpy(), buckets=buckets)
 
 
 def _lists(engine: Engine, shop: Shop) -> tuple[str, ...]:
@@ -423,15 +481,11 @@ def _fit_lists(engine: Engine, names: tuple[str, ...], where: str) -> Fields:
 
 def _fit_value(engine: Engine, shop: Shop) -> LogScale | None:
     """The scale of the value where the stage that it is given happened."""
-    for task in shop.of_family("funnel"):
-        if task.is_value:
-            given = f" AND {name_of('label_' + task.given)} = 1" if task.given else ""
-            logs = engine.table(
-                f"SELECT ln(value) AS log FROM exposures WHERE split = 'train' AND value > 0{given}"
-                " ORDER BY log"  # so that a sum of floats is the same in every run
-            )["log"]
-            return fit_log_scale(as_numbers(logs))
-    return None
+    if not any(task.is_value for task in shop.of_family("funnel")):
+        return None
+    # In order, so that a sum of floats is the same in every run.
+    table = engine.table("SELECT value, n FROM seen_amounts ORDER BY value")
+    return fit_log_scale(np.repeat(table["value"].to_numpy(), table["n"].to_numpy()))
 
 
 def _fit_text(engine: Engine, shop: Shop, length: int, word_count: int) -> TextVocab | None:

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -25,7 +25,15 @@ from daogou import artifact
 from daogou.artifact.counts import model_of
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.batch import Epoch
-from daogou.features.store import SPLITS, Store, compile_store, link_store, open_store
+from daogou.features.store import (
+    SPLITS,
+    Ranges,
+    Store,
+    Writer,
+    compile_store,
+    link_store,
+    open_store,
+)
 from daogou.features.transform import Transform, fit_transform
 from daogou.learn import rates, tally
 from daogou.learn.adapter import settle
@@ -48,7 +56,7 @@ from daogou.learn.validate import TaskLoss, joint_score, validation_losses
 from daogou.model.joint import JointModel
 from daogou.schema import Shop, Task
 from daogou.tables import Counts, Seam, engine_for, prepare
-from daogou.tables.check import check
+from daogou.tables.check import STOPPING, check
 from daogou.tables.checks.finding import Finding
 from daogou.tables.engine import Engine
 
@@ -106,6 +114,19 @@ class Tables(NamedTuple):
     transform: Transform
     store: Store
     prepared: Mapping[str, Any]
+
+
+class Others(Protocol):
+    """Who prepares and compiles a log in this process's place."""
+
+    def prepare(self, engine: Engine, shop: Shop, validation_teaches: bool) -> Counts:
+        """As `daogou.tables.prepare`, and what `count_log` counts of it all."""
+
+    def write(self, engine: Engine, shop: Shop, transform: Transform, writer: Writer) -> Ranges:
+        """The ``log`` of `compile_store`."""
+
+    def over(self) -> None:
+        """The tables are there whole."""
 
 
 class _Taught(NamedTuple):
@@ -196,11 +217,13 @@ def begun(
     progress: Progress = quiet,
     like: Path | None = None,
     peers: Peers = ALONE,
+    others: "Callable[[Path], Others | None]" = lambda _: None,
 ) -> Iterator[Tables]:
     """The tables that a `fit` teaches from, and its folder, which is ours while the block runs.
 
     All that is wrong with settings and tables is found here. What is there already is left so. Of
-    several ``peers`` the leader has the folder, for all.
+    several ``peers`` the leader has the folder, for all. ``others`` gives who compiles the log of
+    the tables in a folder, if not this process.
     """
     settings, _ = settings_of(shop)
     if not shop.tasks:
@@ -215,7 +238,7 @@ def begun(
         folder.mkdir(exist_ok=True)
         if like is not None:
             _take_over(like, folder)
-        tables = _compiled(shop, settings, folder, progress)
+        tables = _compiled(shop, settings, folder, progress, others=others(folder))
         _teachable(shop, tables.store)
         yield tables
 
@@ -308,6 +331,16 @@ def compile_tables(
     settings, _ = settings_of(shop)
     folder.mkdir(exist_ok=True)
     return _compiled(shop, settings, folder, progress, cut=cut, blend=blend, seam=seam)
+
+
+def compile_by(
+    others: Others, shop: Shop, folder: Path, *, validation_teaches: bool, progress: Progress
+) -> Tables:
+    """`compile_tables` of a log that others compile."""
+    settings, _ = settings_of(shop)
+    return _compiled(
+        shop, settings, folder, progress, validation_teaches=validation_teaches, others=others
+    )
 
 
 def fit_tables(
@@ -413,7 +446,7 @@ def _take_over(like: Path, run: Path) -> None:
         artifact.write_whole(run / name, (like / name).read_text("utf-8"))
 
 
-def _compiled(
+def _compiled(  # noqa: PLR0913 - ways to make the same tables
     shop: Shop,
     settings: Settings,
     run: Path,
@@ -423,6 +456,7 @@ def _compiled(
     cut: Callable[[Engine], None] | None = None,
     blend: Callable[[Engine, Transform], Transform] | None = None,
     seam: Seam | None = None,
+    others: Others | None = None,
 ) -> Tables:
     """Transform and store of the shop's tables; those of an earlier try where it got so far."""
     done = run / "transform.json"
@@ -431,19 +465,22 @@ def _compiled(
         prepared = json.loads((run / "prepared.json").read_text("utf-8"))
         return Tables(Transform.from_json(document), open_store(run / "store"), prepared)
     progress("prepare", 0, 3, "reading tables")
-    with _prepared(shop, settings, run, validation_teaches, seam) as (engine, counts):
+    with _prepared(shop, settings, run, validation_teaches, seam, others) as (engine, counts):
         if cut is not None:
             cut(engine)
         progress("prepare", 1, 3, "fitting the transform")
-        transform = _fitted(engine, shop, settings)
+        transform = _fitted(engine, shop, settings, counted=others is not None)
         if blend is not None:
             transform = blend(engine, transform)
         progress("prepare", 2, 3, "compiling the store")
-        store = compile_store(engine, shop, transform, run / "store")
+        log = None if others is None else others.write
+        store = compile_store(engine, shop, transform, run / "store", log=log)
         progress("prepare", 3, 3, "ready")
     prepared = counts.document()
     artifact.write_whole(run / "prepared.json", json.dumps(prepared, default=str))
     artifact.write_whole(done, json.dumps(transform.to_json(), ensure_ascii=False))
+    if others is not None:
+        others.over()
     return Tables(transform, store, prepared)
 
 
@@ -454,19 +491,25 @@ def _prepared(
     run: Path,
     validation_teaches: bool = False,
     seam: Seam | None = None,
+    others: Others | None = None,
 ) -> Iterator[tuple[Engine, Counts]]:
     """The shop's relations, checked, while the block runs; what does not fit memory is in run."""
     spill = run / "spill"
     shutil.rmtree(spill, ignore_errors=True)  # of a try that was killed
     spill.mkdir()
     with engine_for(shop, memory_limit=settings.memory_limit, spill=spill) as engine:
-        counts: Counts = prepare(engine, shop, validation_teaches=validation_teaches, seam=seam)
-        _sound(check(engine, shop, counts), settings.waive)
+        if others is None:
+            counts = prepare(engine, shop, validation_teaches=validation_teaches, seam=seam)
+            found = check(engine, shop, counts)
+        else:
+            counts = others.prepare(engine, shop, validation_teaches)
+            found = check(engine, shop, counts, STOPPING)
+        _sound(found, settings.waive)
         yield engine, counts
     spill.rmdir()
 
 
-def _fitted(engine: Engine, shop: Shop, settings: Settings) -> Transform:
+def _fitted(engine: Engine, shop: Shop, settings: Settings, *, counted: bool = False) -> Transform:
     return fit_transform(
         engine,
         shop,
@@ -474,6 +517,7 @@ def _fitted(engine: Engine, shop: Shop, settings: Settings) -> Transform:
         buckets=settings.buckets,
         text_length=settings.text_length,
         word_count=settings.word_count,
+        counted=counted,
     )
 
 

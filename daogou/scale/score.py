@@ -1,18 +1,15 @@
-"""Many questions to a guide by several processes: Ray Data hands out blocks and keeps the order."""
+"""Many questions to a guide by several processes, which answer a block each."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from daogou import errors
-from daogou.artifact import plain, read_manifest
-from daogou.errors import DaogouError
+from daogou.artifact import read_manifest
 from daogou.guide import Guide
 from daogou.scale.cluster import cluster
-
-_AGAIN: Final = 3  # times that a process which died is started again
+from daogou.scale.share import shared
 
 
 @dataclass(frozen=True)
@@ -43,38 +40,13 @@ def answers_by(
     where no cluster answers, ArtifactError where there is no run, and what the answers raise.
     """
     read_manifest(Path(run))
-    rows = [{"asked": json.dumps(block)} for block in blocks]
-    if not rows:
+    asked = list(blocks)
+    if not asked:
         return
     with cluster(address, workers):
-        from ray import data
-
-        context = data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.execution_options.preserve_order = True
-        answered = data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Answering,
-            fn_constructor_args=(Path(run).resolve(), how),
-            compute=data.ActorPoolStrategy(size=workers),
-            num_cpus=1,
-            max_restarts=_AGAIN,
-        )
-        for row in answered.iter_rows():
-            if row["wrong"]:
-                kind, text = json.loads(row["wrong"])
-                raise getattr(errors, kind)(text)
-            yield json.loads(row["answers"])
+        yield from shared(partial(_answering, Path(run).resolve(), how), asked, workers=workers)
 
 
-class _Answering:
-    """A process with a guide."""
-
-    def __init__(self, run: Path, how: Recommending) -> None:
-        self.guide, self.how = Guide.load(run), how
-
-    def __call__(self, row: Mapping[str, Any]) -> dict[str, str]:
-        try:
-            answers = self.how(self.guide, json.loads(row["asked"]))
-        except DaogouError as error:  # of one that is raised Ray keeps the words alone
-            return {"answers": "", "wrong": json.dumps([type(error).__name__, str(error)])}
-        return {"answers": json.dumps(plain(answers)), "wrong": ""}
+def _answering(run: Path, how: Recommending) -> Callable[[list[Any]], list[Any]]:
+    """What a process with the guide of a run does of each block."""
+    return partial(how, Guide.load(run))

@@ -11,13 +11,15 @@ import torch
 
 from daogou import artifact
 from daogou.errors import DaogouError, DataError
-from daogou.learn.fit import begun, fit
+from daogou.learn.fit import begun, compile_by, fit
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.peers import Group
-from daogou.learn.settings import settings_of
+from daogou.learn.settings import refits, settings_of
 from daogou.scale.cluster import cluster
+from daogou.scale.tables import Sharing
 from daogou.scale.told import followed, teller
 from daogou.schema import Shop
+from daogou.tables.parts import divisible
 
 _PATIENCE: Final = 24 * 3600  # seconds that the others wait while the leader judges or writes
 _TOLD: Final = "progress"  # a folder in the run, while it is trained
@@ -37,8 +39,8 @@ def fit_by(
 
     Every step reads what it reads in one process, each process a part of it, and gradients are
     averaged: of tables only touched rows travel. ``run`` and the shop's tables lie where all of
-    them see them. Tables are compiled here, before any process starts. When one dies, all start
-    again from the last checkpoint, up to ``failures`` times; after that, or after a kill of
+    them see them. So many processes compile the tables first, see `Sharing`. When one dies, all
+    start again from the last checkpoint, up to ``failures`` times; after that, or after a kill of
     everything, ``resume`` goes on there.
 
     Raises what `fit` raises, MissingExtra without Ray, ConfigError where no cluster answers, and
@@ -46,10 +48,18 @@ def fit_by(
     """
     run = Path(run).resolve()
     shop = replace(shop, root=shop.root.resolve())  # a process begins in a folder of its own
-    threads = max(settings_of(shop)[0].threads, 1)
-    with cluster(address, workers, threads=threads) as ray:
-        with begun(shop, run, resume=resume, progress=progress):
-            pass  # all can be trained
+    settings, _ = settings_of(shop)
+
+    def others(folder: Path) -> Sharing | None:
+        if workers == 1 or not divisible(shop):
+            return None
+        return Sharing(folder / "parts", settings, workers, progress)
+
+    with cluster(address, workers, threads=max(settings.threads, 1)) as ray:
+        with begun(shop, run, resume=resume, progress=progress, others=others):
+            again = others(run) if refits(shop, settings) else None
+            if again is not None:
+                compile_by(again, shop, run, validation_teaches=True, progress=progress)
         with followed(run / _TOLD, progress):
             try:
                 _trainer(ray, shop, run, workers, failures).fit()

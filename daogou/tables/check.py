@@ -1,5 +1,6 @@
 """Prepared tables to findings: what would spoil a model, each with a name, a count and examples."""
 
+from collections.abc import Collection
 from typing import Final
 
 from daogou.schema import Shop
@@ -30,13 +31,17 @@ from daogou.tables.checks.log import (
 from daogou.tables.engine import Engine
 
 
-def check(engine: Engine, shop: Shop, counts: Counts) -> list[Finding]:
-    """Every check of `CHECKS` on the relations that `prepare` left, in order.
+def check(
+    engine: Engine, shop: Shop, counts: Counts, only: Collection[str] | None = None
+) -> list[Finding]:
+    """Every check of `CHECKS`, or those named, on the relations that `prepare` left, in order.
 
     A check gives one PASS, or one finding per thing that is wrong. ``[truth]`` is not opened.
     """
     found: list[Finding] = []
     for name, look in CHECKS.items():
+        if only is not None and name not in only:
+            continue
         found += list(look(engine, shop, counts)) or [Finding(name, "PASS", 0, (), "nothing found")]
     return found
 
@@ -66,3 +71,12 @@ CHECKS: Final[dict[str, Check]] = {
     "leaky_profile": leaky_profile,
     "truth_column_as_feature": truth_as_feature,
 }
+
+# Those that may FAIL, and so stop a fit; none of them compares a user's events with each other.
+STOPPING: Final = frozenset(
+    [
+        "late_events", "future_times", "one_class_label", "all_labels_missing", "no_values",
+        "profile_column_one_value", "spans_out_of_text", "unknown_attribute_in_spans",
+        "leaky_context", "leaky_profile", "truth_column_as_feature",
+    ]
+)  # fmt: skip

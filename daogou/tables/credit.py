@@ -56,7 +56,9 @@ def credit(
     amount = f", {value_of(events)} AS {VALUE}" if events.value else ""
     amount += f", ({after_us}) / {HOUR_US} AS {_AFTER}" if timed else ""
     worth = (
-        f"sum({VALUE}) FILTER (WHERE stage = {len(stages) - 1}) AS {VALUE}, "
+        # In order, so that a sum of floats is the same however the events lie.
+        f"list_sum(list({VALUE} ORDER BY {VALUE}) FILTER (WHERE stage = {len(stages) - 1} "
+        f"AND {VALUE} IS NOT NULL)) AS {VALUE}, "
         if events.value
         else ""
     )

@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+from collections.abc import Callable
 from typing import Final
 
 from daogou.errors import ConfigError, DataError
@@ -11,13 +12,19 @@ from daogou.tables.leave import rewrite
 
 SPLITS: Final = ("train", "validation", "test")
 
-_STRADDLES: Final = "of a request that lies on both sides of a cut"
+STRADDLES: Final = "of a request that lies on both sides of a cut"
 
 _EMPTY: Final = "whose split column is empty"
 
 CARVED: Final = 10  # a tenth of train is the validation where an override names none
 
 BUCKETS: Final = 1_000_000
+
+_STEPS: Final = 65_536  # in which a span of time is counted
+
+Cuts = tuple[str | None, str | None]  # the first moments of validation and of test, UTC
+
+Starts = Callable[[Engine, int], list[tuple[int, str]]]
 
 
 def _utc(setting: str, text: str) -> str:
@@ -33,7 +40,47 @@ def _utc(setting: str, text: str) -> str:
     return time.isoformat(sep=" ")
 
 
-def cuts_of(engine: Engine, split: Split, since: str | None) -> tuple[str | None, str | None]:
+def numbered(engine: Engine, place: int) -> list[tuple[int, str]]:
+    """The time of the exposure at this place in order of time, and the next other one.
+
+    Each with how many exposures are earlier, which their numbers say.
+    """
+    return [
+        (int(first), str(time))
+        for first, time in engine.rows(
+            "SELECT min(exposure), CAST(time AS VARCHAR) FROM exposures WHERE time IN ("
+            f"SELECT time FROM exposures WHERE exposure = {place} UNION ALL "
+            "SELECT min(time) FROM exposures WHERE time > (SELECT time FROM exposures "
+            f"WHERE exposure = {place})) GROUP BY time ORDER BY time"
+        )
+    ]
+
+
+def counted(engine: Engine, place: int) -> list[tuple[int, str]]:
+    """`numbered` of exposures without numbers: counted in ever finer steps of time."""
+    low, high = engine.rows("SELECT epoch_us(min(time)), epoch_us(max(time)) FROM exposures")[0]
+    width, earlier = high - low + 1, 0
+    while width > 1:
+        step, at = -(-width // _STEPS), 0
+        for step_at, n in engine.rows(
+            f"SELECT (epoch_us(time) - {low}) // {step}, count(*) FROM exposures WHERE "
+            f"time >= make_timestamp({low}) AND time < make_timestamp({low + width}) "
+            "GROUP BY 1 ORDER BY 1"
+        ):
+            at = step_at
+            if earlier + n > place:
+                break
+            earlier += n
+        low, width = low + at * step, step
+    here = f"make_timestamp({low})"
+    n, found, later = engine.rows(
+        f"SELECT count(*) FILTER (WHERE time = {here}), CAST({here} AS VARCHAR), "
+        f"CAST(min(time) FILTER (WHERE time > {here}) AS VARCHAR) FROM exposures"
+    )[0]
+    return [(earlier, found), *([(earlier + n, later)] if later is not None else [])]
+
+
+def cuts_of(engine: Engine, split: Split, since: str | None, starts: Starts = numbered) -> Cuts:
     """The first moments of validation and of test; None where that split is not wanted."""
     later = f" WHERE time > CAST({quoted(since)} AS TIMESTAMP)" if since else ""
     n, total = engine.rows(
@@ -43,11 +90,11 @@ def cuts_of(engine: Engine, split: Split, since: str | None) -> tuple[str | None
     if split.test_from:
         test = _utc("test_from", split.test_from)
     else:
-        test = _cut(engine, total, split.test * n, before=None) if split.test else None
+        test = _cut(engine, total, split.test * n, None, starts) if split.test else None
     if split.validation_from:
         validation = _utc("validation_from", split.validation_from)
     elif split.validation:
-        validation = _cut(engine, total, split.validation * n, before=test)
+        validation = _cut(engine, total, split.validation * n, test, starts)
     else:
         validation = None
     if validation and test and validation >= test:
@@ -58,11 +105,8 @@ def cuts_of(engine: Engine, split: Split, since: str | None) -> tuple[str | None
     return validation, test
 
 
-def _cut(engine: Engine, n: int, wanted: float, *, before: str | None) -> str:
-    """The timestamp from which about ``wanted`` of all ``n`` exposures lie, up to ``before``.
-
-    Exposures are numbered by time, so the number says how many are earlier.
-    """
+def _cut(engine: Engine, n: int, wanted: float, before: str | None, starts: Starts) -> str:
+    """The timestamp from which about ``wanted`` of all ``n`` exposures lie, up to ``before``."""
     end = n
     if before is not None:
         end = int(
@@ -72,13 +116,8 @@ def _cut(engine: Engine, n: int, wanted: float, *, before: str | None) -> str:
         )
     start = end - wanted
     # A timestamp goes to one split as a whole: the nearest of the two borders around the share.
-    starts = engine.rows(
-        "SELECT min(exposure), CAST(time AS VARCHAR) FROM exposures WHERE time IN ("
-        f"SELECT time FROM exposures WHERE exposure = {min(max(int(start), 0), n - 1)} UNION ALL "
-        "SELECT min(time) FROM exposures WHERE time > (SELECT time FROM exposures "
-        f"WHERE exposure = {min(max(int(start), 0), n - 1)})) GROUP BY time ORDER BY time"
-    )
-    fit = [(abs(first - start), time) for first, time in starts if 0 < first < end]
+    found = starts(engine, min(max(int(start), 0), n - 1))
+    fit = [(abs(first - start), time) for first, time in found if 0 < first < end]
     if not fit:
         raise DataError(
             "split: the exposures have too few different times for train, validation and test; "
@@ -87,29 +126,56 @@ def _cut(engine: Engine, n: int, wanted: float, *, before: str | None) -> str:
     return str(min(fit)[1])
 
 
-def by_time(engine: Engine, cuts: tuple[str | None, str | None]) -> dict[str, int]:
-    """Give each exposure the split of its time; how many were left out and why."""
-    named = [
-        (cut, word) for cut, word in ((cuts[1], "test"), (cuts[0], "validation")) if cut is not None
-    ]
-    whens = " ".join(
-        f"WHEN time >= CAST({quoted(cut)} AS TIMESTAMP) THEN {quoted(word)}" for cut, word in named
+def cut_log(engine: Engine, split: Split) -> Cuts:
+    """The cuts of a log whose ``exposures`` are not numbered yet.
+
+    Makes ``straddling``, the requests that lie on several sides.
+    """
+    cuts = cuts_of(engine, split, None, counted)
+    engine.run(f"CREATE OR REPLACE TABLE straddling AS {_straddling(_side(cuts), 'true')}")
+    return cuts
+
+
+def taught_until(engine: Engine, cuts: Cuts) -> str | None:
+    """The last moment of the exposures that stay in train where `cut_log` has cut, UTC."""
+    stays = "request IS NULL OR request NOT IN (FROM straddling)"
+    last: str | None = engine.value(
+        f"SELECT CAST(max(time) AS VARCHAR) FROM exposures WHERE {_side(cuts)} = 'train' "
+        f"AND ({stays})"
     )
-    side = f"CASE {whens} ELSE 'train' END" if whens else "'train'"
-    straddling = _straddling(side, "true")
-    if engine.value(f"SELECT count(*) FROM ({straddling})"):
-        return {_STRADDLES: rewrite(engine, _whole(side, "true"))}
+    return last
+
+
+def by_time(engine: Engine, cuts: Cuts, across: str | None = None) -> dict[str, int]:
+    """Give each exposure the split of its time; how many were left out and why.
+
+    ``across`` is SQL of the requests that lie on several sides; None looks for them.
+    """
+    side = _side(cuts)
+    across = across or _straddling(side, "true")
+    if engine.value(f"SELECT count(*) FROM ({across})"):
+        return {STRADDLES: rewrite(engine, _whole(side, "true", across))}
     # Every exposure stays in its place: one more column is a fifth of the cost of a new table.
     engine.run("ALTER TABLE exposures ADD COLUMN split VARCHAR")
     engine.run(f"ALTER TABLE exposures ALTER split SET DATA TYPE VARCHAR USING {side}")
     return {}
 
 
-def _whole(side: str, where: str) -> str:
-    """SQL of ``side``, NULL for a request of the rows ``where`` that lies on several sides."""
+def _side(cuts: Cuts) -> str:
+    """SQL of the split that an exposure's time is of."""
+    named = [
+        (cut, word) for cut, word in ((cuts[1], "test"), (cuts[0], "validation")) if cut is not None
+    ]
+    whens = " ".join(
+        f"WHEN time >= CAST({quoted(cut)} AS TIMESTAMP) THEN {quoted(word)}" for cut, word in named
+    )
+    return f"CASE {whens} ELSE 'train' END" if whens else "'train'"
+
+
+def _whole(side: str, where: str, across: str) -> str:
+    """SQL of ``side``, NULL for those requests of the rows ``where`` that are ``across``."""
     return (
-        f"CASE WHEN request IS NULL OR NOT ({where}) "
-        f"OR request NOT IN ({_straddling(side, where)}) THEN {side} END"
+        f"CASE WHEN request IS NULL OR NOT ({where}) OR request NOT IN ({across}) THEN {side} END"
     )
 
 
@@ -137,17 +203,18 @@ def by_column(engine: Engine, shop: Shop, notes: list[str]) -> dict[str, int]:
             )
             late = f"time >= CAST({quoted(cut)} AS TIMESTAMP)"
             side = f"CASE WHEN split = 'train' AND {late} THEN 'validation' ELSE split END"
-            value = _whole(side, "split = 'train'")
+            where = "split = 'train'"
+            value = _whole(side, where, _straddling(side, where))
             notes.append(f"events.split names no validation: train from {cut} on is taken")
         else:
             carved = f"{bucket('exposure', 'coalesce(request, id)')} < {BUCKETS // CARVED}"
             value = f"CASE WHEN split = 'train' AND {carved} THEN 'validation' ELSE split END"
             notes.append("events.split names no validation: a tenth of train is taken by hash")
     empty = int(engine.value("SELECT count(*) FROM exposures WHERE split IS NULL"))
-    return {_EMPTY: empty, _STRADDLES: rewrite(engine, value) - empty}
+    return {_EMPTY: empty, STRADDLES: rewrite(engine, value) - empty}
 
 
-def ordered_cuts(engine: Engine, notes: list[str]) -> tuple[str | None, str | None]:
+def ordered_cuts(engine: Engine, notes: list[str]) -> Cuts:
     """The first moments of validation and test if the given splits follow each other in time."""
     bounds = {
         str(word): (first, last)

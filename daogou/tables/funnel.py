@@ -1,7 +1,7 @@
 """Events to exposures with labels, and to the histories that an exposure may look back on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from daogou.errors import ConfigError, DataError
@@ -56,13 +56,21 @@ def exposures(engine: Engine, shop: Shop, until: str | None = None) -> Exposed:
         )
         _make_no_history(engine)
         return Exposed(0, 0, None, {}, {}, {}, {})
-    _check_values(engine, events)
+    check_events(engine, shop)
+    made = make_exposures(engine, shop)
+    check_some(engine, made.dropped)
+    check_exposures(engine, events)
+    end = until or end_of(engine, events)
+    return replace(made, end=end, censored=_censor(engine, shop, end))
+
+
+def make_exposures(engine: Engine, shop: Shop, until: str | None = None) -> Exposed:
+    """`exposures`, but that nothing is checked, and the log ends at ``until`` or not at all."""
+    events = shop.events
+    assert events is not None
     timed = delayed(shop)
-    if timed and not events.funnel:
-        raise ConfigError(
-            f"tasks.{timed[0]}.loss: {shop.task(timed[0]).loss!r} learns from delays, which only a "
-            'log with a funnel tells; take "conditional"'
-        )
+    uncredited: Mapping[str, int] = {}
+    implied: Mapping[str, int] = {}
     if events.funnel:
         usable, dropped = _counts(engine, events)
         credited, implied = credit(engine, events, timed)
@@ -71,27 +79,65 @@ def exposures(engine: Engine, shop: Shop, until: str | None = None) -> Exposed:
         _make_history(engine, events)
     else:
         dropped = _widen(engine, events, _common(engine, shop, events))
-        uncredited, implied = {}, {}
         _make_no_history(engine)
-    n_exposures = int(engine.value("SELECT count(*) FROM exposures"))
-    if not n_exposures:
+    return Exposed(
+        exposures=int(engine.value("SELECT count(*) FROM exposures")),
+        history=int(engine.value("SELECT count(*) FROM history")),
+        end=until,
+        dropped={reason: count for reason, count in dropped.items() if count},
+        implied=implied,
+        uncredited=uncredited,
+        censored=_censor(engine, shop, until),
+    )
+
+
+def end_of(engine: Engine, events: Events) -> str | None:
+    """The last event's time, UTC."""
+    if not events.time:
+        return None
+    end: str | None = engine.value(
+        f"SELECT CAST(max({name_of(events.time)}) AS VARCHAR) FROM events"
+    )
+    return end
+
+
+def check_events(engine: Engine, shop: Shop) -> None:
+    """What `exposures` raises before it has made any."""
+    events = shop.events
+    assert events is not None
+    _check_values(engine, events)
+    _check_labels(engine, events)
+    timed = delayed(shop)
+    if timed and not events.funnel:
+        raise ConfigError(
+            f"tasks.{timed[0]}.loss: {shop.task(timed[0]).loss!r} learns from delays, which only a "
+            'log with a funnel tells; take "conditional"'
+        )
+
+
+def check_some(engine: Engine, dropped: Mapping[str, int]) -> None:
+    """What `exposures` raises if it made none; ``dropped`` says why."""
+    if not engine.value("SELECT count(*) FROM (FROM exposures LIMIT 1)"):
         raise DataError(
             f"events.path: no exposure is left of {sum(dropped.values())} rows ({_why(dropped)}); "
             "correct the table or the settings of [events]"
         )
+
+
+def check_exposures(engine: Engine, events: Events) -> None:
+    """What `exposures` raises of the ids and weights of those that it made."""
     _check_ids(engine, events)
     _check_weights(engine, events)
-    end = until
-    if events.time and end is None:
-        end = engine.value(f"SELECT CAST(max({name_of(events.time)}) AS VARCHAR) FROM events")
-    return Exposed(
-        exposures=n_exposures,
-        history=int(engine.value("SELECT count(*) FROM history")),
-        end=end,
-        dropped={reason: count for reason, count in dropped.items() if count},
-        implied=implied,
-        uncredited=uncredited,
-        censored=_censor(engine, shop, end),
+
+
+def is_exposure(events: Events) -> str:
+    """SQL for: a row of ``events`` becomes an exposure."""
+    if not events.funnel:
+        return f"{name_of(events.time)} IS NOT NULL" if events.time else "true"
+    user, item, time, kind = log_columns(events)
+    return (
+        f"{kind} = {quoted(events.funnel[0])} AND {time} IS NOT NULL "
+        f"AND {user} IS NOT NULL AND {item} IS NOT NULL"
     )
 
 
@@ -158,7 +204,6 @@ def _history(events: Events) -> tuple[str, ...]:
 
 def _show(engine: Engine, events: Events, timed: Sequence[str], common: str) -> None:
     """``exposures`` of a log, numbered in order of time, with the labels that ``credits`` tells."""
-    user, item, time, kind = log_columns(events)
     labels = ", ".join(
         f"CAST(coalesce({DEEPEST}, -1) >= {k} AS TINYINT) AS {name_of('label_' + stage)}"
         for k, stage in enumerate(events.stages)
@@ -172,17 +217,14 @@ def _show(engine: Engine, events: Events, timed: Sequence[str], common: str) -> 
         delay, window_h = name_of(f"delay_{stage}"), events.window_of(stage)
         labels += f", {delay}, {window_h}::DOUBLE AS {name_of(f'watched_{stage}')}"
         told += f", {delay}"
-    where = (
-        f"{kind} = {quoted(events.funnel[0])} AND {time} IS NOT NULL "
-        f"AND {user} IS NOT NULL AND {item} IS NOT NULL"
-    )
-    request = [name_of(events.request)] if events.request else []
+    where = is_exposure(events)
+    keys = [name_of(each) for each in (events.time, events.user, events.request) if each]
     _number(
         engine,
         f"SELECT {common}, rowid AS row, {labels} FROM events LEFT JOIN "
         f"(SELECT {ROW}, {told} FROM credits) ON {ROW} = events.rowid WHERE {where}",
         'time, "user", request, row',
-        in_order=_in_order(engine, [time, user, *request], where),
+        in_order=_in_order(engine, keys, where),
     )
     engine.run("DROP TABLE credits")
 
@@ -227,9 +269,36 @@ def _make_history(engine: Engine, events: Events) -> None:
 def _widen(engine: Engine, events: Events, common: str) -> dict[str, int]:
     """``exposures`` of a wide table: its rows, in order of time, labels as 0, 1 or NULL."""
     casts = []
-    problems = []
     for label in events.labels:
-        text = f"lower(trim(CAST({name_of(label)} AS VARCHAR)))"
+        text = _label_text(label)
+        casts.append(
+            f"CAST(CASE WHEN {text} IN {_TRUE} THEN 1 WHEN {text} IN {_FALSE} THEN 0 END "
+            f"AS TINYINT) AS {name_of('label_' + label)}"
+        )
+    if events.value:
+        casts.append(f"{value_of(events)} AS value")
+    where = is_exposure(events)
+    keys = [name_of(each) for each in (events.time, events.user, events.request) if each]
+    _number(
+        engine,
+        f"SELECT {common}, {', '.join(casts)}, rowid AS row FROM events WHERE {where}",
+        'time, "user", request, row' if events.time else "row",
+        in_order=not events.time or _in_order(engine, keys, where),
+    )
+    untimed = 0
+    if events.time:
+        untimed = engine.value(f"SELECT count(*) FROM events WHERE {name_of(events.time)} IS NULL")
+    return {"without a time that can be read": int(untimed)}
+
+
+def _label_text(label: str) -> str:
+    return f"lower(trim(CAST({name_of(label)} AS VARCHAR)))"
+
+
+def _check_labels(engine: Engine, events: Events) -> None:
+    problems = []
+    for label in () if events.funnel else events.labels:
+        text = _label_text(label)
         odd = engine.rows(
             f"SELECT {text}, count(*), sum(count(*)) OVER () FROM events WHERE {text} <> '' "
             f"AND {text} NOT IN {_TRUE} AND {text} NOT IN {_FALSE} GROUP BY 1 ORDER BY 2 DESC, 1 "
@@ -241,26 +310,8 @@ def _widen(engine: Engine, events: Events, common: str) -> dict[str, int]:
                 f"events.labels: {odd[0][2]} values of {label!r} are not 0 or 1: {examples}; "
                 "write 0, 1, or nothing where it is not known"
             )
-        casts.append(
-            f"CAST(CASE WHEN {text} IN {_TRUE} THEN 1 WHEN {text} IN {_FALSE} THEN 0 END "
-            f"AS TINYINT) AS {name_of('label_' + label)}"
-        )
     if problems:
         raise DataError("\n".join(problems))
-    if events.value:
-        casts.append(f"{value_of(events)} AS value")
-    timed = f"{name_of(events.time)} IS NOT NULL" if events.time else "true"
-    keys = [name_of(each) for each in (events.time, events.user, events.request) if each]
-    _number(
-        engine,
-        f"SELECT {common}, {', '.join(casts)}, rowid AS row FROM events WHERE {timed}",
-        'time, "user", request, row' if events.time else "row",
-        in_order=not events.time or _in_order(engine, keys, timed),
-    )
-    untimed = 0
-    if events.time:
-        untimed = engine.value(f"SELECT count(*) FROM events WHERE {name_of(events.time)} IS NULL")
-    return {"without a time that can be read": int(untimed)}
 
 
 def _check_ids(engine: Engine, events: Events) -> None:

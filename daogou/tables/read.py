@@ -30,6 +30,7 @@ _FORMS: Final[Mapping[str, str]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
+_PLACE: Final = "file_row_number"  # as DuckDB names it
 _TABLES: Final = ("items", "users", "events")
 _LARGE: Final = 256 << 20  # bytes of files of events
 _CHUNK: Final = 1 << 20
@@ -106,9 +107,45 @@ def read_tables(engine: Engine, shop: Shop) -> Read:
     Raises `DataError` where a file or column is missing, a file is damaged or empty, a key is a
     float, null or repeated, or times mix zones. What is missing is reported for all tables at once.
     """
+    return _read(engine, shop)[0]
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where a log's rows lie, and how they are read. Made by `read_beside`."""
+
+    files: tuple[str, ...]  # of parquet, in the order of their rows
+    columns: str  # SQL that types what the settings name
+    relation: str  # SQL of the files as one relation
+
+    def with_places(self) -> str:
+        """The relation with the ``@file`` of each row and its ``file_row_number``."""
+        return f"{self.relation[:-1]}, filename = '@file', {_PLACE} = true)"
+
+
+def read_beside(engine: Engine, shop: Shop) -> tuple[Read, Log]:
+    """`read_tables`, but that ``events`` is a view of files of parquet, which stay where they are.
+
+    Raises what `read_tables` raises.
+    """
+    read, log = _read(engine, shop, beside=True)
+    assert log is not None
+    return read, log
+
+
+def in_parquet(shop: Shop) -> bool:
+    """Whether the events lie in files of parquet; DataError where there is no file."""
+    events = shop.events
+    if events is None or is_database(events.path):
+        return False
+    return _files(shop.root, "events", events.path, *events.more)[1] == "parquet"
+
+
+def _read(engine: Engine, shop: Shop, *, beside: bool = False) -> tuple[Read, Log | None]:
     sources: list[_Source] = []
     problems: list[str] = []
     notes: list[str] = []
+    log: Log | None = None
     try:
         for table in _TABLES:
             if getattr(shop, table) is not None:
@@ -119,7 +156,20 @@ def read_tables(engine: Engine, shop: Shop) -> Read:
         if problems:
             raise DataError("\n".join(problems))
         keys = _agree(engine, shop, sources, notes)
-        rows = {source.table: _keep(engine, source, keys, notes) for source in sources}
+        rows = {}
+        for source in sources:
+            columns, relation = _typed(engine, source, keys, notes), source.relation
+            view = beside and source.table == "events"
+            if view and shop.events:
+                if _PLACE in source.types:
+                    raise DataError(
+                        f"events.path: a column is named {_PLACE!r}, which reading by several "
+                        "processes needs for itself; rename it, or fit without --workers"
+                    )
+                files, _ = _files(shop.root, "events", shop.events.path, *shop.events.more)
+                relation = _parquet(files)
+                log = Log(tuple(map(str, files)), columns, relation)
+            rows[source.table] = _keep(engine, source, columns, relation, view=view)
     finally:
         for table in _TABLES:
             _forget(engine, f"staged_{table}")
@@ -129,13 +179,14 @@ def read_tables(engine: Engine, shop: Shop) -> Read:
         _check_key(engine, "users", shop.users.key)
     if shop.events:
         _check_kinds(engine, shop.events, notes)
-    return Read(
+    read = Read(
         rows=rows,
         unread={source.table: _unread(source) for source in sources},
         untimed=_untimed(engine, shop.events),
         orphans=_orphans(engine, shop),
         notes=tuple(notes),
     )
+    return read, log
 
 
 def engine_for(shop: Shop, *, memory_limit: str = "2GB", spill: Path | None = None) -> Engine:
@@ -292,15 +343,19 @@ def form_of(path: Path) -> str | None:
 def _view_parquet(
     engine: Engine, relation: str, table: str, files: list[Path]
 ) -> Mapping[str, str]:
-    names = ", ".join(quoted(str(each)) for each in files)
     try:
-        engine.run(
-            f"CREATE OR REPLACE VIEW {relation} AS FROM read_parquet([{names}], "
-            "union_by_name = true, hive_partitioning = true, binary_as_string = true)"
-        )
+        engine.run(f"CREATE OR REPLACE VIEW {relation} AS FROM {_parquet(files)}")
         return engine.columns(relation)
     except duckdb.Error as error:
         raise _damaged(f"{table}.path", error) from None
+
+
+def _parquet(files: list[Path]) -> str:
+    names = ", ".join(quoted(str(each)) for each in files)
+    return (
+        f"read_parquet([{names}], union_by_name = true, hive_partitioning = true, "
+        "binary_as_string = true)"
+    )
 
 
 def _damaged(where: str, error: Exception) -> DataError:
@@ -569,10 +624,20 @@ def _refuse_float(column: _Column, kind: str) -> None:
         )
 
 
-def _keep(
+def _keep(engine: Engine, source: _Source, columns: str, relation: str, *, view: bool) -> int:
+    """Make the typed table, or a view, and say how many rows it has."""
+    kind = "VIEW" if view else "TABLE"
+    try:
+        engine.run(f"CREATE OR REPLACE {kind} {source.table} AS SELECT {columns} FROM {relation}")
+        return int(engine.value(f"SELECT count(*) FROM {source.table}"))
+    except duckdb.Error as error:
+        raise _damaged(f"{source.table}.path", error) from None
+
+
+def _typed(
     engine: Engine, source: _Source, keys: Mapping[tuple[str, str], str], notes: list[str]
-) -> int:
-    """Make the typed table and say how many rows it has."""
+) -> str:
+    """SQL of the table's columns, each of its type."""
     plain = [column for column in source.columns if column.role == "plain"]
     numbers = _number_types(engine, source, plain, notes)
     chosen = []
@@ -595,14 +660,7 @@ def _keep(
         else:
             value = numbers.get(column.name, name)
         chosen.append(f"{value} AS {name}")
-    try:
-        engine.run(
-            f"CREATE OR REPLACE TABLE {source.table} AS "
-            f"SELECT {', '.join(chosen)} FROM {source.relation}"
-        )
-    except duckdb.Error as error:
-        raise _damaged(f"{source.table}.path", error) from None
-    return int(engine.value(f"SELECT count(*) FROM {source.table}"))
+    return ", ".join(chosen)
 
 
 def _number_types(
@@ -661,9 +719,9 @@ def _amount(column: _Column, notes: list[str]) -> str:
 def _examples(engine: Engine, source: _Source, column: _Column, condition: str) -> str:
     """`` (place 'value', ...)`` of the first rows for which the condition holds, or nothing."""
     rows = engine.rows(
-        f"SELECT row, CAST({name_of(column.name)} AS VARCHAR) FROM "
-        f"(SELECT *, row_number() OVER () - 1 AS row FROM {source.relation}) "
-        f"WHERE {condition} ORDER BY row LIMIT {_EXAMPLES}"
+        f'SELECT "@row", CAST({name_of(column.name)} AS VARCHAR) FROM '
+        f'(SELECT *, row_number() OVER () - 1 AS "@row" FROM {source.relation}) '
+        f'WHERE {condition} ORDER BY "@row" LIMIT {_EXAMPLES}'
     )
     if not rows:
         return ""

@@ -1,6 +1,6 @@
 """Exposures, users and titles to train, validation and test."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +11,8 @@ from daogou.tables.cuts import (
     BUCKETS,
     CARVED,
     SPLITS,
+    STRADDLES,
+    Cuts,
     bucket,
     by_column,
     by_time,
@@ -63,10 +65,10 @@ def split(
     Raises `ConfigError` where ``[split]`` does not leave three splits, and `DataError` where a
     split column holds another word or a split has no exposure.
     """
-    _check(shop.split)
+    check_split(shop.split)
     notes: list[str] = []
     dropped: dict[str, int] = {}
-    cuts: tuple[str | None, str | None] = (None, None)
+    cuts: Cuts = (None, None)
     censored: Mapping[str, Mapping[str, int]] = {}
     if shop.events is None:
         engine.run("ALTER TABLE exposures ADD COLUMN IF NOT EXISTS split VARCHAR")
@@ -81,31 +83,19 @@ def split(
         else:
             key = "coalesce(request, id)"
             rewrite(engine, _by_share(bucket("exposure", key), shop.split))
-        _check_filled(engine, shop.split)
+        _check_filled(sizes_of(engine, "exposures"), shop.split)
         if validation_teaches:
             _teach_validation(engine, "exposures")
             cuts = (None, cuts[1])
         if shop.events.split and shop.events.time:
             cuts = ordered_cuts(engine, notes)
         censored = _censor(engine, shop, cuts)
-    _split_users(engine, shop, notes)
-    _split_titles(engine, shop, notes)
-    if validation_teaches:
-        _teach_validation(engine, "user_split")
-        _teach_validation(engine, "title_split")
-    return Divided(
-        exposures=sizes_of(engine, "exposures"),
-        users=sizes_of(engine, "user_split"),
-        titles=sizes_of(engine, "title_split"),
-        dropped={reason: count for reason, count in dropped.items() if count},
-        censored=censored,
-        validation_from=cuts[0],
-        test_from=cuts[1],
-        notes=tuple(notes),
-    )
+    sizes = sizes_of(engine, "exposures")
+    return _divided(engine, shop, validation_teaches, sizes, dropped, censored, cuts, notes)
 
 
-def _check(split: Split) -> None:
+def check_split(split: Split) -> None:
+    """ConfigError where ``[split]`` can leave no three splits, whatever the tables hold."""
     problems = [
         f"split.{name}: {share} is not a share; give 0 or more and less than 1"
         for name, share in (("validation", split.validation), ("test", split.test))
@@ -123,6 +113,66 @@ def _check(split: Split) -> None:
         raise ConfigError("\n".join(problems))
 
 
+def split_part(
+    engine: Engine, shop: Shop, cuts: Cuts, *, validation_teaches: bool = False
+) -> Divided:
+    """`split` of some users' exposures, where `cut_log` has cut and ``straddling`` is there."""
+    dropped = by_time(engine, cuts, "FROM straddling")
+    if validation_teaches:
+        _teach_validation(engine, "exposures")
+        cuts = (None, cuts[1])
+    censored = _censor(engine, shop, cuts)
+    return Divided(sizes_of(engine, "exposures"), {}, {}, dropped, censored, *cuts, ())
+
+
+def split_rest(
+    engine: Engine, shop: Shop, parts: Sequence[Divided], *, validation_teaches: bool = False
+) -> Divided:
+    """`split` of a shop whose exposures are in parts: that of users and titles, and all counts.
+
+    Where validation teaches, whether each split has exposures has been asked before.
+    """
+    sizes = {word: sum(part.exposures[word] for part in parts) for word in SPLITS}
+    if not validation_teaches:
+        _check_filled(sizes, shop.split)
+    dropped = {STRADDLES: sum(part.dropped.get(STRADDLES, 0) for part in parts)}
+    censored: dict[str, dict[str, int]] = {}
+    for word in SPLITS:
+        for found in (part.censored[word] for part in parts if word in part.censored):
+            before = censored.get(word, {})
+            censored[word] = {stage: n + before.get(stage, 0) for stage, n in found.items()}
+    cuts = parts[0].validation_from, parts[0].test_from
+    return _divided(engine, shop, validation_teaches, sizes, dropped, censored, cuts, [])
+
+
+def _divided(
+    engine: Engine,
+    shop: Shop,
+    validation_teaches: bool,
+    sizes: Mapping[str, int],
+    dropped: Mapping[str, int],
+    censored: Mapping[str, Mapping[str, int]],
+    cuts: Cuts,
+    notes: list[str],
+) -> Divided:
+    """Split users and titles, when the exposures are."""
+    _split_users(engine, shop, notes)
+    _split_titles(engine, shop, notes)
+    if validation_teaches:
+        _teach_validation(engine, "user_split")
+        _teach_validation(engine, "title_split")
+    return Divided(
+        exposures=sizes,
+        users=sizes_of(engine, "user_split"),
+        titles=sizes_of(engine, "title_split"),
+        dropped={reason: count for reason, count in dropped.items() if count},
+        censored=censored,
+        validation_from=cuts[0],
+        test_from=cuts[1],
+        notes=tuple(notes),
+    )
+
+
 def _by_share(number: str, split: Split) -> str:
     test = round(split.test * BUCKETS)
     validation = test + round(split.validation * BUCKETS)
@@ -132,8 +182,7 @@ def _by_share(number: str, split: Split) -> str:
     )
 
 
-def _check_filled(engine: Engine, split: Split) -> None:
-    sizes = sizes_of(engine, "exposures")
+def _check_filled(sizes: Mapping[str, int], split: Split) -> None:
     wanted = {
         "train": True,
         "validation": bool(split.validation or split.validation_from),
@@ -151,9 +200,7 @@ def _teach_validation(engine: Engine, relation: str) -> None:
     engine.run(f"UPDATE {relation} SET split = 'train' WHERE split = 'validation'")
 
 
-def _censor(
-    engine: Engine, shop: Shop, cuts: tuple[str | None, str | None]
-) -> dict[str, dict[str, int]]:
+def _censor(engine: Engine, shop: Shop, cuts: Cuts) -> dict[str, dict[str, int]]:
     """Forget labels whose window closes after the end of their split; all missing ones counted."""
     events = shop.events
     if events is None or not events.time:

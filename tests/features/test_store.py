@@ -542,7 +542,7 @@ def test_a_full_disk_is_said_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = write_shop(tmp_path)
-    monkeypatch.setattr(store_module._Writer, "append", full)
+    monkeypatch.setattr(store_module.Writer, "append", full)
     with pytest.raises(DataError, match=r"store: writing .* failed \(No space left on device\); n"):
         compile_shop(shop)
     assert left(tmp_path) == []
@@ -591,11 +591,11 @@ def test_a_disk_that_is_full_when_the_last_bytes_are_flushed_is_said_too(
         def flush(self) -> None:
             full()
 
-    def opened(self: store_module._Writer, name: str, values: Any) -> None:
+    def opened(self: store_module.Writer, name: str, values: Any) -> None:
         self.files[name] = Full()
         self.arrays.setdefault(name, (str(values.dtype), list(values.shape)))
 
-    monkeypatch.setattr(store_module._Writer, "append", opened)
+    monkeypatch.setattr(store_module.Writer, "append", opened)
     with pytest.raises(DataError, match="No space left on device"):
         compile_shop(write_shop(tmp_path))
     assert left(tmp_path) == []
@@ -606,7 +606,7 @@ def test_a_disk_that_is_full_when_the_last_bytes_are_flushed_is_said_too(
 
 def test_an_array_written_in_pieces_is_the_file_that_numpy_writes_at_once(tmp_path: Path) -> None:
     values = np.arange(30, dtype=np.int32).reshape(10, 3)
-    writer = store_module._Writer(tmp_path)
+    writer = store_module.Writer(tmp_path)
     for piece in (values[:0], values[:7], values[7:]):
         writer.append("a/b", piece)
     writer.finish()
@@ -685,7 +685,7 @@ def test_queries_are_numbered_alike_however_the_exposures_are_cut(
         for n, row in enumerate(rows)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        writer = store_module._Writer(Path(folder))
+        writer = store_module.Writer(Path(folder))
         writer.append("users/start", np.array([0, 0, 2, 2, 5]))
         writer.append("history/time", np.array([1, 1, 0, 1, 2]))
         queries = store_module._Queries(writer, {0, first})

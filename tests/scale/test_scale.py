@@ -18,14 +18,18 @@ from daogou.artifact import read_document
 from daogou.config import read_shop
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.guide import Guide
-from daogou.learn.fit import fit
+from daogou.learn.fit import compile_by, compile_tables, fit
+from daogou.learn.loop import quiet
+from daogou.learn.settings import settings_of
 from daogou.learn.variant import varied
 from daogou.scale.cluster import cluster
 from daogou.scale.score import Recommending, answers_by
 from daogou.scale.search import tune_by
+from daogou.scale.tables import Sharing
 from daogou.scale.train import fit_by
 from daogou.schema import Shop
 from daogou.tables.simulate import simulate
+from tests.scale.test_tables import differing
 
 pytest.importorskip("ray", reason="pip install 'daogou[ray]'")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own
@@ -78,6 +82,12 @@ def losses(run: Path) -> dict[str, float]:
     return {name: each["loss"] / each["constant"] for name, each in told.items() if each["n"] > 50}
 
 
+def test_two_workers_compile_the_tables_of_one_process(shop: Shop, one: Path, two: Path) -> None:
+    assert (two / "store" / "store.json").exists() and not (two / "parts").exists()
+    left = [name for name in differing(one, two) if name.startswith(("store/", "transform"))]
+    assert not left
+
+
 def test_one_worker_trains_what_one_process_trains(shop: Shop, one: Path, tmp_path: Path) -> None:
     heard: list[str] = []
     answer = fit_by(shop, tmp_path / "run", workers=1, progress=lambda what, *_: heard.append(what))
@@ -119,6 +129,28 @@ def test_a_worker_that_is_killed_changes_nothing(
     assert same(two, run)
     epochs = [json.loads(line)["epoch"] for line in (run / "events.jsonl").open()]
     assert epochs == [1, 2, 3, 4]
+
+
+def test_a_process_that_dies_in_the_tables_does_its_part_anew(shop: Shop, tmp_path: Path) -> None:
+    compile_tables(shop, tmp_path / "one")
+    folder = tmp_path / "two"
+    folder.mkdir()
+    killed: list[int] = []
+
+    def kill() -> None:
+        """A process, in the midst of a part."""
+        while not list(folder.glob("parts/part-*.partial")):
+            time.sleep(0.001)
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            if b"ray::MapWorker" in process.read_bytes() and not killed:
+                killed.append(int(process.parent.name))
+                os.kill(killed[0], signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    sharing = Sharing(folder / "parts", settings_of(shop)[0], workers=2)
+    compile_by(sharing, shop, folder, validation_teaches=False, progress=quiet)
+    assert killed
+    assert not differing(tmp_path / "one", folder)
 
 
 def test_what_is_wrong_is_said_before_anything_starts(shop: Shop, two: Path) -> None:
