@@ -15,10 +15,13 @@ from daogou.errors import ConfigError, DataError, unknown
 from daogou.tables.public.adult import import_adult
 from daogou.tables.public.ali_ccp import import_ali_ccp
 from daogou.tables.public.aliexpress import import_aliexpress
+from daogou.tables.public.amazon_reviews import import_amazon_reviews
 from daogou.tables.public.census_income import import_census_income
 from daogou.tables.public.completejourney import import_completejourney, installed_files
 from daogou.tables.public.folder import Report, say_nothing
 from daogou.tables.public.gms_ga4 import import_gms_ga4
+from daogou.tables.public.kuairand import import_kuairand
+from daogou.tables.public.movielens import import_movielens
 from daogou.tables.public.myntra import import_myntra
 from daogou.tables.public.oa_mine import import_oa_mine
 from daogou.tables.public.otto import import_otto
@@ -39,9 +42,12 @@ IMPORTERS: Final[dict[str, Importer]] = {
     "adult": quick(import_adult),
     "ali-ccp": import_ali_ccp,
     "aliexpress": import_aliexpress,
+    "amazon-reviews": import_amazon_reviews,
     "census-income": import_census_income,
     "completejourney": quick(import_completejourney),
     "gms-ga4": quick(import_gms_ga4),
+    "kuairand": import_kuairand,
+    "movielens": import_movielens,
     "myntra": quick(import_myntra),
     "oa-mine": quick(import_oa_mine),
     "otto": import_otto,

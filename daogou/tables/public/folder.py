@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from daogou.tables.engine import Engine, name_of, quoted
 
 # What is counted, how many are done, of about how many, and words for whoever waits.
 Report = Callable[[str, int, int, str], None]
+_CUT: Final = (gzip.BadGzipFile, EOFError, zlib.error)  # what reading half a gzip file raises
 _HEAD: Final = 1 << 20  # bytes of a file that are looked at before it is read
 
 # A log of ratings: what was rated is the exposure, how well it was liked are the labels.
@@ -109,7 +111,7 @@ def _first_line(path: Path, encoding: str) -> str:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             line = file.readline(_HEAD)
-    except (gzip.BadGzipFile, EOFError) as error:
+    except _CUT as error:
         raise DataError(f"{path}: not a whole gzip file ({error}); fetch it again") from None
     return line.decode(encoding, errors="replace").lstrip("\ufeff").rstrip("\r\n")
 
@@ -128,7 +130,10 @@ def about_lines(path: Path) -> int:
     """How many lines a file (.gz too) has, guessed from its size and its first MiB; 1 or more."""
     with path.open("rb") as raw:
         text = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-        lines = text.read(_HEAD).count(b"\n")
+        try:
+            lines = text.read(_HEAD).count(b"\n")
+        except _CUT:
+            return 1  # whoever reads it says so
         share = raw.tell() / max(path.stat().st_size, 1)
     return max(1, round(lines / share)) if share else 1
 

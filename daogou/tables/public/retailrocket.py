@@ -111,7 +111,10 @@ def import_retailrocket(path: Path, out: Path, report: Report = say_nothing) -> 
                     f"FROM {csv_rows(part, _PROPERTIES, _HOME)} WHERE property = 'categoryid'"
                 )
         with reading(tree, f"CSV with columns {', '.join(_TREE)}"):
-            engine.run(f"CREATE TABLE tree AS FROM {csv_rows(tree, _TREE, _HOME)}")
+            engine.run(
+                "CREATE TABLE tree AS SELECT categoryid, min(parentid) AS parentid "
+                f"FROM {csv_rows(tree, _TREE, _HOME)} GROUP BY categoryid"
+            )
         engine.run(
             'CREATE TABLE items AS SELECT item_id, arg_min(category, "time") AS category, '
             "count(DISTINCT category) > 1 AS is_several FROM snapshots GROUP BY item_id"

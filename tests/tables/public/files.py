@@ -11,7 +11,7 @@ N_USERS, N_ITEMS, N_VIEWS = 40, 30, 600
 
 
 def log(
-    draw: random.Random, start_s: int, days: float, kinds: tuple[str, str, str]
+    draw: random.Random, start_s: int, days: float, kinds: tuple[str, ...]
 ) -> Iterator[tuple[int, int, str, int]]:
     """User, item, kind and seconds of made views, some followed by the later kinds."""
     for _ in range(N_VIEWS):
@@ -127,10 +127,119 @@ def census_income(folder: Path) -> None:
         (folder / f"census-income.{part}").write_text(text, encoding="utf-8")
 
 
+def kuairand(folder: Path) -> None:
+    draw = random.Random(0)
+    logs = {
+        "standard_4_08_to_4_21": (1_649_347_200, 14),
+        "standard_4_22_to_5_08": (1_650_556_800, 17),
+        "random_4_22_to_5_08": (1_650_556_800, 17),
+    }
+    header = (
+        "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,"
+        "is_hate,long_view,play_time_ms,duration_ms,profile_stay_time,comment_stay_time,"
+        "is_profile_enter,is_rand,tab\n"
+    )
+    for name, (start_s, n_days) in logs.items():
+        text = header
+        for user, video, _, seconds in log(draw, start_s, n_days, ("shown",)):
+            click = int(draw.random() < 0.5)
+            long = int(click and draw.random() < 0.5)
+            text += (
+                f"{user},{video},20220421,400,{seconds * 1000},{click},{int(draw.random() < 0.1)},"
+                f"0,0,0,0,{long},{draw.randrange(20_000, 90_000)},60000,0,0,0,"
+                f"{int(name.startswith('random'))},{video % 3}\n"
+            )
+        (folder / f"log_{name}_pure.csv").write_text(text, encoding="utf-8")
+    ranges = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
+    names = ["user_id", "user_active_degree", "is_lowactive_period", "is_live_streamer"]
+    names += ["is_video_author", *(part for each in ranges for part in (each, f"{each}_range"))]
+    names += [f"onehot_feat{n}" for n in range(18)]
+    users = ",".join(names) + "\n"
+    for user in range(1, N_USERS + 1):
+        kind = "high_active" if user % 2 else "full_active"
+        numbers = ",".join(f'{user},"(0,{10 * (user % 3 + 1)}]"' for _ in ranges)
+        users += f"{user},{kind},0,{user % 2},{user % 2},{numbers}," + ",".join("01" * 9) + "\n"
+    (folder / "user_features_pure.csv").write_text(users, encoding="utf-8")
+    videos = (
+        "video_id,author_id,video_type,upload_dt,upload_type,visible_status,video_duration,"
+        "server_width,server_height,music_id,music_type,tag\n"
+    )
+    for video in range(1, N_ITEMS + 1):
+        told = f"{video},{video % 5},NORMAL,2022-03-{video:02},Web,1,17200.0,720,1280,9,4"
+        videos += f'{told},"1,{video % 3}"\n'
+    (folder / "video_features_basic_pure.csv").write_text(videos, encoding="utf-8")
+
+
+def movielens(folder: Path) -> None:
+    draw = random.Random(0)
+    ratings = "".join(
+        f"{user}::{film}::{draw.randrange(1, 6)}::{seconds}\n"
+        for user, film, _, seconds in log(draw, 956_703_932, 900, ("rated",))
+    )
+    films = "".join(
+        f"{film}::Film {film} ({1900 + film})::Drama|War\n" for film in range(1, N_ITEMS + 1)
+    )
+    people = "".join(
+        f"{user}::{'MF'[user % 2]}::{(1, 25, 56)[user % 3]}::{user % 21}::48067\n"
+        for user in range(1, N_USERS + 1)
+    )
+    for name, text in (("ratings", ratings), ("movies", films), ("users", people)):
+        (folder / f"{name}.dat").write_text(text, encoding="latin-1")
+
+
+def amazon_reviews(folder: Path) -> None:
+    draw = random.Random(0)
+    reviews = "".join(
+        json.dumps(
+            {
+                "rating": float(draw.randrange(1, 6)),
+                "title": "Nice",
+                "text": "As said",
+                "images": [],
+                "asin": f"A{item}",
+                "parent_asin": f"B{item}",
+                "user_id": f"U{user}",
+                "timestamp": seconds * 1000 + 7,
+                "helpful_vote": 0,
+                "verified_purchase": True,
+            }
+        )
+        + "\n"
+        for user, item, _, seconds in log(draw, 1_577_836_800, 1200, ("rated",))
+    )
+    (folder / "Gift_Cards.jsonl").write_text(reviews, encoding="utf-8")
+    products = "".join(
+        json.dumps(
+            {
+                "main_category": "Gift Cards",
+                "title": f"{('Acme', 'Norvik')[item % 2]} card no. {item}, red",
+                "average_rating": 4.5,
+                "rating_number": 12,
+                "features": [],
+                "description": [],
+                "price": (19.99, None, "from 5.00")[item % 3],
+                "images": [],
+                "videos": [],
+                "store": f"Store {item % 3}",
+                "categories": [],
+                "details": {"Brand": ("Acme", "Norvik")[item % 2], "Color": "Red", "UPC": "0123"},
+                "parent_asin": f"B{item}",
+                "bought_together": None,
+            }
+        )
+        + "\n"
+        for item in range(1, N_ITEMS + 1)
+    )
+    (folder / "meta_Gift_Cards.jsonl").write_text(products, encoding="utf-8")
+
+
 FILES: Final[dict[str, Callable[[Path], None]]] = {
     "ali-ccp": ali_ccp,
     "aliexpress": aliexpress,
+    "amazon-reviews": amazon_reviews,
     "census-income": census_income,
+    "kuairand": kuairand,
+    "movielens": movielens,
     "otto": otto,
     "retailrocket": retailrocket,
     "taobao-user-behavior": taobao_user_behavior,

@@ -19,7 +19,7 @@ def files(folder: Path, train: list[str], test: list[str], common: list[str]) ->
 
 
 USERS = [
-    f"c1,4,{features(f101='11', f121='1', f109_14='8:0.5', f122='2')}",
+    f"c1,5,{features(f9101='99', f101='11', f121='1', f109_14='8:0.5', f122='2')}",
     f"c2,2,{features(f101='12', f124='3')}",
     f"c3,2,{features(f101='11', f122='1')}",
 ]
@@ -35,7 +35,7 @@ def test_a_feature_is_read_of_its_own_field_with_its_strength(tmp_path: Path) ->
     import_ali_ccp(files(tmp_path, SHOWN, SHOWN, USERS), tmp_path / "out")
     rows = pq.read_table(tmp_path / "out" / "events.parquet").to_pylist()
     told = ("id", "user_id", "item_id", "position", "with_category", "with_category_strength")
-    # Field 508 is feature 8, and the user's 109_14 beside it is not read for 101, 109 or 14.
+    # Field 9101 is not 101, and 109_14 is none of 109 and 14.
     assert [rows[0][name] for name in told] == ["train-1", "11", "5", "2", "8", 1.25]
     assert [rows[1][name] for name in told] == ["train-3", "12", "6", None, None, None]
 
