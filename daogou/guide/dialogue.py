@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from daogou.errors import ConfigError, unknown
 from daogou.guide.facets import Facets, bands, within
+from daogou.guide.search import Search
 from daogou.guide.words import column_name, is_price, price_range
 
 Array = NDArray[Any]
@@ -44,6 +45,21 @@ class Narrowed:
     kept: Array
     applied: list[Answer]
     relaxed: list[Answer] = field(default_factory=list)
+
+    @property
+    def columns(self) -> set[str]:
+        """What has been answered about."""
+        return {str(answer["column"]) for answer in self.applied}
+
+
+def holding(texts: Search, query: str, kept: Array) -> tuple[Array, list[dict[str, Any]]]:
+    """Of products those that hold a query's words; all and that it was relaxed, where none does."""
+    hits = texts.hits(query, kept)
+    if hits is None:
+        return kept, []
+    if not len(hits.rows):
+        return kept, [{"query": query, "text": query}]
+    return hits.mask(len(kept)), []
 
 
 def information_gain(weights: Array, groups: Array) -> float:

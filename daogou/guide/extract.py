@@ -1,13 +1,13 @@
 """Titles of any length to the attribute values that stand in them, or that they tell."""
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from daogou.features.laid import Laid, lay_out
 from daogou.features.tags import runs_of
 from daogou.features.text import PADDING
 from daogou.features.vocab import Vocab
+from daogou.guide.values import Vocabulary
 from daogou.model.heads.extract import ExtractHead
 
 _MOST_OVERLAP: Final = 16  # tokens that neighbouring windows share
@@ -28,6 +29,7 @@ _SIZE: Final = 512  # windows that the model reads at once
 
 Span = tuple[int, int, str, float]
 Rows = NDArray[np.int64]
+LIKELY: Final = 0.5  # from where on a class that no span names is said
 
 
 @dataclass(slots=True)
@@ -219,3 +221,28 @@ def _tell_classes(artifact: Artifact, told: list[Tensor], readings: list[Reading
         columns = best.values.tolist(), best.indices.tolist()
         for reading, chance, place in zip(readings, *columns, strict=True):
             reading.classes[name] = words[place], chance
+
+
+def told(vocabularies: Mapping[str, Vocabulary], text: str, reading: Reading) -> dict[str, Any]:
+    """The answer of one title, see `Guide.extract`."""
+    values: list[dict[str, Any]] = []
+    for start, end, attribute, chance in reading.spans:
+        raw = text[start:end]
+        normal = vocabularies[attribute].normal(raw)
+        sure = chance * (normal.sure if normal.how != "raw" else 1.0)
+        values.append(
+            {
+                "attribute": attribute, "value": normal.value, "confidence": sure,
+                "from": "span", "text": raw, "span": [start, end], "how": normal.how,
+            }
+        )  # fmt: skip
+    named = {value["attribute"] for value in values} if reading.classes else ()
+    values += [
+        {
+            "attribute": name, "value": value, "confidence": sure,
+            "from": "classifier", "text": None, "span": None, "how": "class",
+        }
+        for name, (value, sure) in reading.classes.items()
+        if name not in named and sure >= LIKELY
+    ]  # fmt: skip
+    return {"text": text, "spans": [list(span) for span in reading.spans], "values": values}

@@ -15,37 +15,41 @@ from torch import Tensor
 
 from daogou import artifact as artifacts
 from daogou.artifact import Artifact
-from daogou.artifact.counts import positive_share
 from daogou.errors import ConfigError, DaogouError, unknown
 from daogou.guide import dialogue, explain, live, rules, words
 from daogou.guide import extract as titles
 from daogou.guide import profile as profiles
+from daogou.guide.asked import (
+    Document,
+    LiveEvents,
+    check_count,
+    checked_weights,
+    forbidden,
+    id_of,
+    told,
+)
 from daogou.guide.browse import Filters, counted, find, without_its_own
 from daogou.guide.catalogue import Catalogue, fit_catalogue
 from daogou.guide.crowd import NEVER, Crowd, heat_of
-from daogou.guide.edit import Edits, Prototypes, lifted, read_edits
+from daogou.guide.edit import Prototypes, read_edits
 from daogou.guide.facets import Facets, fit_facets
 from daogou.guide.heard import Heard
 from daogou.guide.index import Index, best_of
-from daogou.guide.kept import NOWHERE, Kept, kept_of
+from daogou.guide.kept import kept_of
+from daogou.guide.look import by_relevance, for_somebody
+from daogou.guide.made import hints_of, ids_of, indexed, popularity_of, query_of, searched
 from daogou.guide.moments import iso
-from daogou.guide.near import is_here
 from daogou.guide.newcomers import with_heard
-from daogou.guide.rerank import choose
-from daogou.guide.score import Scorer, Shoppers, fit_scorer, some_users
-from daogou.guide.search import Base, Search, fused
+from daogou.guide.ranker import CANDIDATES, Ranker
+from daogou.guide.score import Scorer, fit_scorer
+from daogou.guide.search import Base, Search
 from daogou.guide.values import Vocabulary, fit_vocabularies
-from daogou.guide.visit import Visit, read_events, visit
-from daogou.model.heads.match import MatchHead
+from daogou.guide.visit import Visit, read_events
 from daogou.schema import GuideSetting
 from daogou.schema.check import check_guide
 
-Document = dict[str, Any]
-LiveEvents = Iterable[Mapping[str, Any]] | None
-CANDIDATES: Final = 500  # products that matching hands to ranking
-STAGE_WORTH: Final = 10.0  # a stage counts so many times the one before it
-_LIKELY: Final = 0.5  # from where on a class that no span names is said
 _SURE: Final = 0.8  # of a value that a title names, for it to count as the product's
+
 _FAINT: Final = 0.1  # of the strongest effect; weaker ones are not worth a word
 
 
@@ -119,18 +123,18 @@ class Guide:
         scorer = fit_scorer(artifact, kept)
         index = None
         if "match" in artifact.model.heads and scorer.vectors is not None:
-            index = Index(_indexed(artifact, scorer.vectors, _ids_of(scorer)))
-            index = _searched(index, scorer, setting, kept)
+            index = Index(indexed(artifact, scorer.vectors, ids_of(scorer)))
+            index = searched(index, scorer, setting, kept)
         catalogue = fit_catalogue(artifact)
         return Guide(
             artifact,
             scorer,
             catalogue,
             index,
-            _popularity(artifact),
+            popularity_of(artifact),
             Search(Base(catalogue, kept)),
-            Crowd(scorer, index, partial(_match_query, artifact), partial(_match_hints, artifact)),
-            _checked(setting.weights if weights is None else weights, scorer.stages),
+            Crowd(scorer, index, partial(query_of, artifact), partial(hints_of, artifact)),
+            checked_weights(setting.weights if weights is None else weights, scorer.stages),
             setting,
             new_id,
         )
@@ -141,7 +145,7 @@ class Guide:
         A stage that is not named counts nothing; None is the default. Raises ConfigError for an
         unknown stage, a negative weight, or nothing but zeros.
         """
-        return replace(self, weights=_checked(weights, self.scorer.stages))
+        return replace(self, weights=checked_weights(weights, self.scorer.stages))
 
     def with_items(self, items: Iterable[Mapping[str, object]]) -> "Guide":
         """The guide of a catalogue to which products were added or in which they were edited.
@@ -158,7 +162,7 @@ class Guide:
         rows = torch.from_numpy(products.rows)
         index = self.index
         if index is not None:
-            added = _indexed(self.artifact, vectors, _ids_of(scorer, rows))
+            added = indexed(self.artifact, vectors, ids_of(scorer, rows))
             index = index.with_vectors(rows, added)
         catalogue = self.catalogue.with_products(products.keys, products.rows, products.columns)
         n_new = len(catalogue.keys) - len(self.catalogue.keys)
@@ -190,6 +194,7 @@ class Guide:
         # What was made of the catalogue once (see `warm`) is still so.
         for before, after in ((self, other), (self.scorer, scorer)):
             made = dict(vars(before))  # a copy, since somebody may be answered from it
+            made.pop("ranker", None)  # which holds what is told here
             vars(after).update({k: v for k, v in made.items() if k not in vars(after)})
         return other
 
@@ -199,7 +204,7 @@ class Guide:
         What is asked about by name is still answered. `with_items` offers a product again. Raises
         ConfigError, with the nearest id, for a product that the catalogue lacks.
         """
-        rows = {self.catalogue.known_row(_id_of(item, "item")) for item in items}
+        rows = {self.catalogue.known_row(id_of(item, "item")) for item in items}
         return replace(
             self, catalogue=replace(self.catalogue, withdrawn=self.catalogue.withdrawn | rows)
         )
@@ -223,7 +228,7 @@ class Guide:
         if not setting.count_new:
             other = other.with_heard({}, 0)
         if "approximate_from" in changes and self.index is not None:
-            other = replace(other, index=_searched(Index(self.index.vectors), self.scorer, setting))
+            other = replace(other, index=searched(Index(self.index.vectors), self.scorer, setting))
         return other.weighing(setting.weights) if "weights" in changes else other
 
     def recommend(  # noqa: PLR0913 - one parameter per wish of the contract
@@ -260,23 +265,23 @@ class Guide:
         unknown and the model reads no users at all, so that everybody gets the same; otherwise
         null. ``degraded`` is false: a server that answers from less than this says so there.
         """
-        self._needs("funnel", "recommend")
+        self.ranker.needs("funnel", "recommend")
         words.check_language(lang)
-        _check_count(k)
+        check_count(k)
         setting = self.setting
         if diversity is not None:
             setting = self.following(diversity=diversity).setting
-        asks = self._visit(user, events, at)
+        asks = self.ranker.visit(user, events, at)
         kept = self.catalogue.keep(category, price_max, where, price_min=price_min, exclude=exclude)
-        sides, said = self._sides(asks, edits)
+        sides, said = self.ranker.sides(asks, edits)
         if said is not None and said.barred.any():
             kept = ~said.barred if kept is None else kept & ~said.barred
         allowed = rules.allowed(self.artifact, self.catalogue, setting, asks.queries, kept)
         shoppers = sides[-1]
-        rows = self._candidates(sides, allowed.rows, max(k, CANDIDATES), said)
-        scores, chances = self._heard(sides, said, rows, context)
-        worth = self._money(rows, chances)
-        best, capped = self._chosen(rows, scores, worth, k, setting)
+        rows = self.ranker.candidates(sides, allowed.rows, max(k, CANDIDATES), said)
+        scores, chances = self.ranker.heard(sides, said, rows, context)
+        worth = self.ranker.money(rows, chances) if setting.by_value else None
+        best, capped = self.ranker.chosen(rows, scores, worth, k, setting)
         removed = [*allowed.removed, *capped]
         why = explain.reasons(
             self.scorer, self.catalogue, asks.queries, shoppers, rows[best].tolist(),
@@ -294,7 +299,7 @@ class Guide:
                     "reasons": reasons,
                 }
                 for place, predicted, reasons in zip(
-                    best.tolist(), self._predicted(chances[:, best]), why, strict=True
+                    best.tolist(), self.ranker.predicted(chances[:, best]), why, strict=True
                 )
             ],
             **({"rules": removed} if removed else {}),
@@ -302,7 +307,7 @@ class Guide:
             or ("popular" if not asks.row and shoppers is None else None),
             "degraded": False,
             **asks.told,
-            **_told(said),
+            **told(said),
         }
 
     def similar(
@@ -325,8 +330,8 @@ class Guide:
         vectors = self.scorer.vectors
         if vectors is None:
             raise ConfigError("similar: this run encodes no products; it has a flat table alone")
-        _check_count(k)
-        name = _id_of(item, "item")
+        check_count(k)
+        name = id_of(item, "item")
         row = self.catalogue.known_row(name)
         kept = Filters(
             category, price_min=price_min, price_max=price_max, where=where, exclude=[name]
@@ -380,7 +385,7 @@ class Guide:
         ``corrected`` has the words that were read as others.
         """
         words.check_language(lang)
-        _check_count(k)
+        check_count(k)
         if not isinstance(query, str):
             raise ConfigError(f"query: a text is wanted, found {query!r}")
         if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
@@ -389,50 +394,19 @@ class Guide:
             category, brand, price_min, price_max, in_stock, where, [*map(str, exclude)]
         )
         is_somebody = user is not None or events is not None
-        asks = self._visit(user, events if is_somebody else (), at)
+        asks = self.ranker.visit(user, events if is_somebody else (), at)
         passing, hits = find(self.catalogue, self.texts, query, filters)
-        rows = self._by_popularity[passing[self._by_popularity]]
-        relevance, scores = None, None
-        if hits is not None:
-            by_row = np.zeros(len(passing))
-            by_row[hits.rows] = hits.relevance
-            order = np.argsort(-by_row[rows], kind="stable")
-            rows = rows[order]
-            relevance = by_row[rows]
-        if is_somebody and len(rows):
-            self._needs("funnel", "search for a user")
-            shoppers = self.scorer.shoppers(asks.queries)
-            if relevance is None:
-                first = self._candidates((shoppers,), passing, CANDIDATES, None)
-                rest = passing.copy()
-                rest[first] = False
-                rows = np.concatenate([first, rows[rest[rows]]])
-            n = min(len(rows), CANDIDATES)
-            scores, _ = self._score(shoppers, rows[:n], context)
-            worth = scores if relevance is None else fused(relevance[:n], scores)
-            order = np.lexsort((np.arange(n), -worth))
-            rows = np.concatenate([rows[:n][order], rows[n:]])
-            scores = scores[order]
-            if relevance is not None:
-                relevance = np.concatenate([relevance[:n][order], relevance[n:]])
+        found = by_relevance(self._by_popularity, passing, hits)
+        if is_somebody and len(found.rows):
+            found = for_somebody(found, self.ranker, asks.queries, passing, context)
         return {
             "query": query,
             **(asks.head if is_somebody else {"user": None, "known": False}),
-            "total": len(rows),
+            "total": len(found.rows),
             "offset": offset,
             "relaxed": hits is not None and hits.relaxed,
             "corrected": dict(hits.corrected) if hits is not None else {},
-            "items": [
-                {
-                    "item": self.catalogue.keys[rows[place]],
-                    "title": self.catalogue.name(int(rows[place])),
-                    "relevance": float(relevance[place]) if relevance is not None else None,
-                    "score": float(scores[place])
-                    if scores is not None and place < len(scores)
-                    else None,
-                }
-                for place in range(offset, min(offset + k, len(rows)))
-            ],
+            "items": found.lines(self.catalogue, offset, offset + k),
             "facets": [
                 counted(
                     self.facets,
@@ -461,12 +435,12 @@ class Guide:
         is read. None is now, after everything in the log. A product that carries a value that
         ``edits`` forbid is marked ``"forbidden": true``.
         """
-        self._needs("funnel", "score")
-        asks = self._visit(user, events, at)
-        asked = [_id_of(item, "item") for item in items]
+        self.ranker.needs("funnel", "score")
+        asks = self.ranker.visit(user, events, at)
+        asked = [id_of(item, "item") for item in items]
         rows = np.array([self.catalogue.row(item) for item in asked], dtype=np.int64)
-        sides, said = self._sides(asks, edits)
-        scores, chances = self._heard(sides, said, rows, context)
+        sides, said = self.ranker.sides(asks, edits)
+        scores, chances = self.ranker.heard(sides, said, rows, context)
         return {
             **asks.head,
             "items": [
@@ -475,14 +449,18 @@ class Guide:
                     "known": row > 0,
                     "score": score,
                     **predicted,
-                    **_forbidden(said, row),
+                    **forbidden(said, row),
                 }
                 for item, row, score, predicted in zip(
-                    asked, rows.tolist(), scores.tolist(), self._predicted(chances), strict=True
+                    asked,
+                    rows.tolist(),
+                    scores.tolist(),
+                    self.ranker.predicted(chances),
+                    strict=True,
                 )
             ],
             **asks.told,
-            **_told(said),
+            **told(said),
         }
 
     def match(
@@ -501,21 +479,21 @@ class Guide:
         A product that the catalogue lacks has the unknown product's score, ``"known": false``. One
         that carries a value that ``edits`` forbid comes after all others, ``"forbidden": true``.
         """
-        self._needs("match", "match")
-        asks = self._visit(user, events, at)
-        asked = list(dict.fromkeys(_id_of(item, "item") for item in items))
+        self.ranker.needs("match", "match")
+        asks = self.ranker.visit(user, events, at)
+        asked = list(dict.fromkeys(id_of(item, "item") for item in items))
         rows = [self.catalogue.row(item) for item in asked]
-        sides, said = self._sides(asks, edits)
-        scores = self._matched(sides, torch.tensor(rows, dtype=torch.int64), said)
+        sides, said = self.ranker.sides(asks, edits)
+        scores = self.ranker.matched(sides, torch.tensor(rows, dtype=torch.int64), said)
         lines: list[Document] = [
             {
                 "item": item, "score": value, "known": known > 0,
-                **_forbidden(said, known),
+                **forbidden(said, known),
             }
             for item, value, known in zip(asked, scores.tolist(), rows, strict=True)
         ]  # fmt: skip
         lines.sort(key=lambda line: ("forbidden" in line, -line["score"], line["item"]))
-        return {**asks.head, "items": lines, **asks.told, **_told(said)}
+        return {**asks.head, "items": lines, **asks.told, **told(said)}
 
     def profile(
         self,
@@ -527,15 +505,15 @@ class Guide:
         lang: str = "en",
     ) -> Document:
         """Who a user probably is, what they prefer, and which events say so (see `portrait`)."""
-        self._needs("profile", "profile")
+        self.ranker.needs("profile", "profile")
         words.check_language(lang)
-        asks = self._visit(user, events, at)
+        asks = self.ranker.visit(user, events, at)
         said = read_edits(self.scorer, self.catalogue, edits)
         portrait = profiles.portrait(
             self.scorer, self.catalogue, asks.queries, lang,
             edits=said, prototypes=self.prototypes, named=self._named(asks),
         )  # fmt: skip
-        return {**asks.head, **portrait, **asks.told, **_told(said)}
+        return {**asks.head, **portrait, **asks.told, **told(said)}
 
     def extract(self, text: str) -> Document:
         """The attribute values in a title: ``[start, end, attribute, confidence]`` each.
@@ -547,7 +525,7 @@ class Guide:
         given, end exclusive. Any text will do; one longer than the model reads at once is read in
         overlapping windows.
         """
-        self._needs("extract", "extract")
+        self.ranker.needs("extract", "extract")
         if not isinstance(text, str):
             raise ConfigError(f"text: a text is wanted, found {text!r}")
         (answer,) = self.extract_many([text])
@@ -559,7 +537,7 @@ class Guide:
         Many texts are read by ``threads`` at a time, each of which torch should give one of its own
         (`torch.set_num_threads`).
         """
-        self._needs("extract", "extract")
+        self.ranker.needs("extract", "extract")
         lines = list(texts)
         readable = [line for line in lines if isinstance(line, str)]
         readings = titles.read(self.artifact, readable, threads=threads)
@@ -567,35 +545,12 @@ class Guide:
         for first in range(0, len(lines), titles.LAID):
             with titles.uncollected():
                 answers += [
-                    self._told(line, next(readings))
+                    titles.told(self.vocabularies, line, next(readings))
                     if isinstance(line, str)
                     else {"error": f"text: a text is wanted, found {line!r}"}
                     for line in lines[first : first + titles.LAID]
                 ]
         return answers
-
-    def _told(self, text: str, reading: titles.Reading) -> Document:
-        values: list[Document] = []
-        for start, end, attribute, chance in reading.spans:
-            raw = text[start:end]
-            normal = self.vocabularies[attribute].normal(raw)
-            sure = chance * (normal.sure if normal.how != "raw" else 1.0)
-            values.append(
-                {
-                    "attribute": attribute, "value": normal.value, "confidence": sure,
-                    "from": "span", "text": raw, "span": [start, end], "how": normal.how,
-                }
-            )  # fmt: skip
-        named = {value["attribute"] for value in values} if reading.classes else ()
-        values += [
-            {
-                "attribute": name, "value": value, "confidence": sure,
-                "from": "classifier", "text": None, "span": None, "how": "class",
-            }
-            for name, (value, sure) in reading.classes.items()
-            if name not in named and sure >= _LIKELY
-        ]  # fmt: skip
-        return {"text": text, "spans": [list(span) for span in reading.spans], "values": values}
 
     def explain(
         self,
@@ -617,39 +572,41 @@ class Guide:
         does without them. A product that carries what they forbid is marked ``"forbidden": true``.
         Raises ConfigError, with the nearest id, for a product that the catalogue lacks.
         """
-        self._needs("funnel", "explain")
+        self.ranker.needs("funnel", "explain")
         words.check_language(lang)
-        asks, product = self._visit(user, events, at), _id_of(item, "item")
+        asks, product = self.ranker.visit(user, events, at), id_of(item, "item")
         row = self.catalogue.known_row(product)
         chances, found = explain.contributions(
             self.scorer, self.catalogue, (asks.user, asks.queries), row, context
         )
-        score = self._fused(chances[:, None])[0]
+        score = self.ranker.fused(chances[:, None])[0]
         lines = [
-            _contribution(each.feature, each.value, score, self._fused(each.without[:, None])[0])
+            _contribution(
+                each.feature, each.value, score, self.ranker.fused(each.without[:, None])[0]
+            )
             for each in found
         ]
         said = read_edits(self.scorer, self.catalogue, edits)
         if said is not None:
-            score, chances = self._heard_of(asks, said, row, context)
+            score, chances = self.ranker.heard_of(asks, said, row, context)
             for verb, (column, value), others in said.each():
-                without, _ = self._heard_of(asks, others, row, context)
+                without, _ = self.ranker.heard_of(asks, others, row, context)
                 lines.append(_contribution(f"edit.{verb}.{column}", value, score, without))
         lines.sort(key=lambda line: -abs(cast(float, line["weight"])))
         last = self.scorer.stages[-1]
-        predicted = self._predicted(chances[:, None])[0]
+        predicted = self.ranker.predicted(chances[:, None])[0]
         return {
             "user": asks.user,
             "item": product,
             "score": float(score),
             **predicted,
-            **_forbidden(said, row),
+            **forbidden(said, row),
             "contributions": lines,
             "text": words.explanation(
                 self.catalogue.name(row), last, predicted["p"][last], _strongest(lines), lang
             ),
             **asks.told,
-            **_told(said),
+            **told(said),
         }
 
     def ask(  # noqa: PLR0913 - one parameter per part of the state and wish
@@ -685,32 +642,26 @@ class Guide:
         ``question`` is null when at most ``k`` products are left (``done`` is "few") or nothing
         that could be asked tells them apart ("alike").
         """
-        self._needs("funnel", "ask")
+        self.ranker.needs("funnel", "ask")
         words.check_language(lang)
-        _check_count(k)
+        check_count(k)
         if not isinstance(query, str):
             raise ConfigError(f"query: a text is wanted, found {query!r}")
-        asks = self._visit(user, () if user is None and events is None else events, at)
+        asks = self.ranker.visit(user, () if user is None and events is None else events, at)
         filters = Filters(where=where)
         kept = filters.kept(self.catalogue)
-        sides, said = self._sides(asks, edits)
+        sides, said = self.ranker.sides(asks, edits)
         if said is not None:
             kept &= ~said.barred
-        relaxed: list[Document] = []
-        hits = self.texts.hits(query, kept)
-        if hits is not None and len(hits.rows):
-            kept = hits.mask(len(kept))
-        elif hits is not None:
-            relaxed.append({"query": query, "text": query})
+        kept, relaxed = dialogue.holding(self.texts, query, kept)
         found = dialogue.narrow(self.facets, kept, answers)
         relaxed += [{**answer, "text": dialogue.said(answer, lang)} for answer in found.relaxed]
         left = int(np.count_nonzero(found.kept))
         shoppers = sides[-1]
-        rows = self._candidates(sides, found.kept, CANDIDATES, said)
-        scores, _ = self._heard(sides, said, rows, context)
+        rows = self.ranker.candidates(sides, found.kept, CANDIDATES, said)
+        scores, _ = self.ranker.heard(sides, said, rows, context)
         best = np.lexsort((rows, -scores))[:k]
-        asked = {str(answer["column"]) for answer in found.applied}
-        asked |= filters.columns(self.catalogue)
+        asked = found.columns | filters.columns(self.catalogue)
         asked |= {column for column, _ in said.set} if said is not None else set()
         worth = dialogue.questions(self.facets, found.kept, rows, scores, asked=asked, lang=lang)
         done = "few" if left <= k else None if worth else "alike"
@@ -718,7 +669,9 @@ class Guide:
             self.scorer, self.catalogue, asks.queries, shoppers, rows[best].tolist(),
             popularity=self.popularity, edits=said, lang=lang,
         )  # fmt: skip
-        chosen = [dialogue.said(answer, lang) for answer in found.applied if not answer.get("any")]
+        because = words.because_of_answers(
+            [dialogue.said(each, lang) for each in found.applied if not each.get("any")], lang
+        )
         return {
             **asks.head,
             "question": None if done else dialogue.documented(worth[0], left, lang),
@@ -729,7 +682,7 @@ class Guide:
                     "item": self.catalogue.keys[rows[place]],
                     "title": self.catalogue.name(int(rows[place])),
                     "score": float(scores[place]),
-                    "reason": reasons[0] if reasons else words.because_of_answers(chosen, lang),
+                    "reason": reasons[0] if reasons else because,
                 }
                 for place, reasons in zip(best.tolist(), why, strict=True)
             ],
@@ -743,7 +696,7 @@ class Guide:
                 "lang": lang,
             },
             **asks.told,
-            **_told(said),
+            **told(said),
         }
 
     def trending(
@@ -762,7 +715,7 @@ class Guide:
         or just after the newest of ``events``), one of a week ago half; ``events`` are further
         ones, of anybody. Products without any are left out.
         """
-        _check_count(k)
+        check_count(k)
         told: Document = {}
         live = None
         if events is not None:
@@ -792,7 +745,7 @@ class Guide:
         those that the log met last for the first time. A product that no event names is not known
         to be new and is left out. ``since`` is when it was first met, null for an added one.
         """
-        _check_count(k)
+        check_count(k)
         first = self.crowd.first_met
         n = len(first)
         kept = Filters(category, price_max=price_max, where=where).kept(self.catalogue)
@@ -818,9 +771,9 @@ class Guide:
         product, as histories stood at the end of the log. Raises ConfigError, with the nearest id,
         for a product that the catalogue lacks.
         """
-        self._needs("match", "audience")
-        _check_count(k)
-        name = _id_of(item, "item")
+        self.ranker.needs("match", "audience")
+        check_count(k)
+        name = id_of(item, "item")
         row = self.catalogue.known_row(name)
         assert self.index is not None
         scores = self.crowd.suits(row, self.index.vectors[row]).numpy()[1:]
@@ -852,6 +805,12 @@ class Guide:
         self.crowd.heat_at(self.scorer.now)
         if "extract" in self.artifact.model.heads:
             len(self.vocabularies)
+
+    @cached_property
+    def ranker(self) -> Ranker:
+        """What of the guide ranks."""
+        parts = self.scorer, self.catalogue, self.index
+        return Ranker(self.artifact, *parts, self.weights, self.prototypes)
 
     @cached_property
     def facets(self) -> Facets:
@@ -897,288 +856,23 @@ class Guide:
                     found[value["attribute"], row] = value["value"]
         return found
 
-    def _sides(
-        self, asks: Visit, edits: Mapping[str, Any] | None
-    ) -> tuple[tuple[Shoppers | None, ...], Edits | None]:
-        """The user and what they said; of one who said something also without what they like."""
-        said = read_edits(self.scorer, self.catalogue, edits)
-        return self._moved(asks, said), said
-
-    def _moved(self, asks: Visit, said: Edits | None) -> tuple[Shoppers | None, ...]:
-        shoppers = self.scorer.shoppers(asks.queries)
-        if said is None:
-            return (shoppers,)
-        if shoppers is None:
-            return None, None
-        return tuple(self.prototypes.moved(shoppers, said, likes=each) for each in (False, True))
-
-    def _matched(
-        self, sides: tuple[Shoppers | None, ...], rows: Tensor, said: Edits | None
-    ) -> Tensor:
-        """Matching's scores ``[R]`` of given rows."""
-        assert self.index is not None
-        found = []
-        for shoppers in sides:
-            assert shoppers is not None
-            with torch.inference_mode():
-                query, added = self._match_query(shoppers)
-                found.append((self.index.scores(query, rows) + added[:, rows])[0])
-        if said is None:
-            return found[0]
-        return lifted(found[0], found[1], torch.from_numpy(said.liked)[rows])
-
-    def _needs(self, family: str, method: str) -> None:
-        if family not in self.artifact.model.heads:
-            why = self.artifact.shop.absent.get(family, "its tasks are switched off under [tasks]")
-            raise ConfigError(f"{method}: this run learnt no {family} task: {why}")
-        if family == "funnel" and not self.scorer.stages:
-            raise ConfigError(
-                f"{method}: this run learnt what a stage is worth and no chance of one; "
-                "enable a stage under [tasks]"
-            )
-
-    def _visit(self, user: object, events: LiveEvents, at: int | None) -> Visit:
-        name = None if user is None and events is not None else _id_of(user, "user")
-        return visit(self.scorer, self.catalogue, name, events=events, at=at)
-
-    def _candidates(
-        self,
-        sides: tuple[Shoppers | None, ...],
-        kept: NDArray[np.bool_] | None,
-        n: int,
-        said: Edits | None,
-    ) -> NDArray[np.int64]:
-        """Rows to rank: all that pass, or the ``n`` that match best."""
-        shoppers = sides[-1]
-        allowed = np.ones(self.catalogue.n_items + 1, dtype=bool) if kept is None else kept
-        allowed[0] = False
-        if self.index is None or shoppers is None or np.count_nonzero(allowed) <= n:
-            return np.flatnonzero(allowed)
-        if said is not None:
-            passing = torch.from_numpy(np.flatnonzero(allowed))
-            best = self._matched(sides, passing, said).topk(n).indices
-            return np.asarray(passing[best.sort().values].numpy(), dtype=np.int64)
-        with torch.inference_mode():
-            query, added = self._match_query(shoppers)
-            _, rows = self.index.nearest(query, n, allowed=torch.from_numpy(allowed), added=added)
-        return np.asarray(rows[0].numpy(), dtype=np.int64)
-
-    def _money(self, rows: NDArray[np.int64], chances: Tensor) -> NDArray[np.float64] | None:
-        """What showing each row is expected to bring, NaN unknown; None if nobody asks."""
-        if not self.setting.by_value:
-            return None
-        stages = self.scorer.stages
-        if len(chances) > len(stages):
-            return np.asarray(chances[len(stages)].double().numpy())
-        bought = stages.index(rules.bought_of(stages)[-1])
-        price = np.concatenate([[np.nan], self.catalogue.prices("guide.by_value", np.nan)])
-        return np.asarray(chances[bought].double().numpy() * price[rows])
-
-    def _chosen(
-        self,
-        rows: NDArray[np.int64],
-        scores: NDArray[np.float64],
-        worth: NDArray[np.float64] | None,
-        k: int,
-        setting: GuideSetting,
-    ) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
-        """Places of the products to show, and what a cap on categories removed."""
-        unknown_last = np.zeros(len(rows)) if worth is None else np.isnan(worth)
-        by = scores if worth is None else np.nan_to_num(worth)
-        order = np.lexsort((rows, -scores, -by, unknown_last))
-        groups = None
-        if setting.per_category:
-            column = self.catalogue.named("category")
-            groups = [self.catalogue.value(column, row) for row in rows[order].tolist()]
-        vectors = None
-        if setting.diversity and self.scorer.vectors is not None:
-            vectors = self.scorer.vectors[torch.from_numpy(rows[order])].double().numpy()
-        uncapped, taken = (
-            choose(by[order], k, vectors=vectors, diversity=setting.diversity, groups=groups,
-                   most=most)
-            for most in (0, setting.per_category)
-        )  # fmt: skip
-        removed = len(set(uncapped) - set(taken))
-        told = [{"rule": "per_category", "removed": removed}] if removed else []
-        return order[taken], told
-
-    def _match_query(self, shoppers: Shoppers) -> tuple[Tensor, Tensor]:
-        """What shoppers ask the index with, and what their own events add, ``[Q, I + 1]``."""
-        head = cast(MatchHead, self.artifact.model.heads["match"])
-        added = head.tally.of_histories(self.catalogue.n_items + 1, *_past(shoppers))
-        return _match_query(self.artifact, shoppers), added
-
-    def _score(
-        self,
-        shoppers: Shoppers | None,
-        rows: NDArray[np.int64],
-        context: Mapping[str, object] | None,
-    ) -> tuple[NDArray[np.float64], Tensor]:
-        """Scores ``[B]`` and chances ``[T, B]`` of rows for one user."""
-        encoded = self.scorer.context(context, len(rows))
-        user = torch.zeros(len(rows), dtype=torch.int64)
-        chances = self.scorer.chances(shoppers, user, torch.from_numpy(rows), encoded)
-        return self._fused(chances).numpy(), chances
-
-    def _heard(
-        self,
-        sides: tuple[Shoppers | None, ...],
-        said: Edits | None,
-        rows: NDArray[np.int64],
-        context: Mapping[str, object] | None,
-    ) -> tuple[NDArray[np.float64], Tensor]:
-        """`_score` of one who may have said something (see `_sides`)."""
-        scores, chances = self._score(sides[-1], rows, context)
-        if said is not None:
-            before, _ = self._score(sides[0], rows, context)
-            scores = _lifted(before, scores, said.liked[rows])
-        return scores, chances
-
-    def _heard_of(
-        self, asks: Visit, said: Edits, row: int, context: Mapping[str, object] | None
-    ) -> tuple[Tensor, Tensor]:
-        """`_heard` of one product: its score, and its chances ``[T]``."""
-        scores, chances = self._heard(self._moved(asks, said), said, np.array([row]), context)
-        return torch.from_numpy(scores)[0], chances[:, 0]
-
-    def _fused(self, chances: Tensor) -> Tensor:
-        """Score ``[B]`` of chances ``[T, B]``, of which an amount has no part."""
-        worth = torch.tensor([self.weights[stage] for stage in self.scorer.stages]).double()
-        return worth @ chances[: len(worth)].double()
-
-    def _predicted(self, chances: Tensor) -> list[Document]:
-        """``p`` by stage of each product, and the expected value where the run has learnt one.
-
-        ``chances [T, B]`` have it last.
-        """
-        stages, lines = self.scorer.stages, chances.T.tolist()
-        found: list[Document] = [{"p": dict(zip(stages, line, strict=False))} for line in lines]
-        if len(chances) > len(stages):
-            for each, line in zip(found, lines, strict=True):
-                each["expected_value"] = line[-1]
-        return found
-
-
-def _match_query(artifact: Artifact, shoppers: Shoppers) -> Tensor:
-    """What users ask the index with, ``[Q, D]``."""
-    assert shoppers.encoded.users is not None
-    return cast(MatchHead, artifact.model.heads["match"]).query(shoppers.encoded.users)
-
-
-def _searched(index: Index, scorer: Scorer, setting: GuideSetting, kept: Kept = NOWHERE) -> Index:
-    """The index as ``[guide]`` has it searched: where the extra is not installed, exactly."""
-    if len(index.vectors) < setting.approximate_from or not is_here():
-        return index
-    queries = _sample_queries(scorer)
-    return index.in_cells(queries, least=setting.approximate_from, kept=kept)
-
-
-@torch.inference_mode()
-def _sample_queries(scorer: Scorer) -> Tensor:
-    """What some users, evenly spread, ask the index with at the end of the log, ``[Q, D]``."""
-    shoppers = scorer.shoppers(scorer.queries(some_users(scorer.artifact.store)))
-    assert shoppers is not None
-    return _match_query(scorer.artifact, shoppers)
-
-
-def _past(shoppers: Shoppers) -> tuple[Tensor, Tensor, Tensor]:
-    """Catalogue rows, actions and ages ``[Q, L]`` of what users did."""
-    return shoppers.columns["history"], shoppers.columns["action"], shoppers.columns["age"]
-
-
-def _match_hints(artifact: Artifact, shoppers: Shoppers) -> tuple[Tensor, Tensor, Tensor]:
-    """What users' own events add to match: user, catalogue row and number, ``[n]`` each."""
-    tally = cast(MatchHead, artifact.model.heads["match"]).tally
-    found = tally.hints(*_past(shoppers))
-    return found.query, found.row, tally.of_hints(found)
-
-
-def _ids_of(scorer: Scorer, rows: Tensor | None = None) -> Tensor:
-    """Id rows of catalogue rows, None = of all."""
-    ids = scorer.items.item_ids
-    assert ids is not None
-    return ids if rows is None else ids[rows]
-
-
-@torch.inference_mode()
-def _indexed(artifact: Artifact, vectors: Tensor, ids: Tensor) -> Tensor:
-    """What the index holds of item vectors ``[I, D]`` of id rows ``[I]``."""
-    return cast(MatchHead, artifact.model.heads["match"]).index(vectors, ids)
-
 
 def _known(number: float) -> float | None:
     return None if math.isnan(number) else float(number)
 
 
-def _popularity(artifact: Artifact) -> NDArray[np.float64]:
-    """The share of the catalogue that each row beats in training positives, ``[I + 1]``."""
-    share = positive_share(artifact.transform, artifact.store).numpy()
-    # A product unseen in training reads the unknown id, which must not look popular.
-    share[0] = 0.0
-    taken = share[artifact.store["items/id"]]
-    others = np.sort(taken[1:])
-    return np.searchsorted(others, taken, side="left") / max(len(others), 1)
-
-
-def _checked(weights: Mapping[str, float] | None, stages: Sequence[str]) -> dict[str, float]:
-    """What each stage is worth, adding up to 1."""
-    if weights is None:
-        weights = {stage: STAGE_WORTH**place for place, stage in enumerate(stages)}
-    for name, weight in weights.items():
-        if name not in stages:
-            raise ConfigError(f"weights.{name}: {unknown(name, stages)}")
-        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not is_number or not 0 <= weight < math.inf:
-            raise ConfigError(f"weights.{name}: {weight!r}; give a number, 0 or more")
-    total = sum(weights.values())
-    if stages and total <= 0:
-        raise ConfigError(f"weights: all are 0; give one of {', '.join(stages)} more than that")
-    return {stage: weights.get(stage, 0.0) / total for stage in stages}
-
-
-def _check_count(k: int) -> None:
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise ConfigError(f"k: {k!r}; give a whole number, 1 or more")
-
-
-def _id_of(value: object, what: str) -> str:
-    """An id as text, the way the store spells it."""
-    if type(value) is str and value:  # as hundreds of products in a question are
-        return value
-    if isinstance(value, bool) or not isinstance(value, str | int | np.integer) or value == "":
-        raise ConfigError(f"{what}: an id is wanted, text or a whole number, found {value!r}")
-    return str(value)
-
-
 def _or_error(answer: Callable[[object], Document], line: object) -> Document:
     try:
-        _id_of(line, "user")
+        id_of(line, "user")
     except DaogouError as error:
         return {"error": str(error)}
     return answer(line)
-
-
-def _told(said: Edits | None) -> Document:
-    """What an answer says of the edits that it was made with."""
-    return {} if said is None else {"edits": said.document}
-
-
-def _forbidden(said: Edits | None, row: int) -> Document:
-    return {"forbidden": True} if said is not None and said.barred[row] else {}
 
 
 def _contribution(feature: str, value: object, score: Tensor, without: Tensor) -> Document:
     """What an input did to a score, of which ``without`` is what it would be if it were missing."""
     weight = explain.log_odds(score) - explain.log_odds(without)
     return {"feature": feature, "value": value, "weight": float(weight)}
-
-
-def _lifted(
-    before: NDArray[np.float64], after: NDArray[np.float64], liked: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Scores ``[B]`` in [0, 1] that an edit moves only the way it asks for, see `lifted`."""
-    low, high = (explain.log_odds(torch.from_numpy(scores)) for scores in (before, after))
-    return np.asarray(lifted(low, high, torch.from_numpy(liked)).sigmoid())
 
 
 def _strongest(lines: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:

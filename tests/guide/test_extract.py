@@ -127,9 +127,9 @@ def test_the_collector_of_garbage_is_left_as_it_was_found(
     talkative: Guide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[bool] = []
-    told = talkative._told
+    told = extract.told
     monkeypatch.setattr(
-        Guide, "_told", lambda self, *given: found.append(gc.isenabled()) or told(*given)
+        extract, "told", lambda *given: found.append(gc.isenabled()) or told(*given)
     )
     assert gc.isenabled()
     talkative.extract_many(["red boot", 7])

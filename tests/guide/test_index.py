@@ -207,6 +207,6 @@ def test_a_guide_matches_in_cells_from_the_size_that_its_setting_names(
 def test_without_the_extra_the_search_is_exact(
     guide: Guide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daogou.guide.guide.is_here", lambda: False)
+    monkeypatch.setattr("daogou.guide.made.is_here", lambda: False)
     same = guide.following(approximate_from=1)
     assert same.index is not None and same.index.cells is None

@@ -223,7 +223,8 @@ def test_what_was_shown_since_moves_a_profile_and_no_preference(guide: Guide, re
     counts = [
         head.shown.count(each["shown"], each["shown_id"], each["shown"][..., 0].gt(0).long())
         for each in (
-            guide.scorer.seen(guide._visit(regular, given, at).queries) for given in ([], seen)
+            guide.scorer.seen(guide.ranker.visit(regular, given, at).queries)
+            for given in ([], seen)
         )
     ]
     assert not torch.equal(*counts)

@@ -107,7 +107,7 @@ def test_an_anonymous_session_is_an_unknown_user_with_the_same_events(
 def test_live_events_come_on_top_of_what_is_stored(guide: Guide, regular: str) -> None:
     later = guide.scorer.now + 3_600_000_000
     event = {"item": "500001", "kind": "click", "time": later}
-    asks = guide._visit(regular, [event], None)
+    asks = guide.ranker.visit(regular, [event], None)
     past = guide.scorer.past(asks.queries)
     stored = guide.scorer.past(guide.scorer.queries([asks.row]))
     assert past.now == later + 1, "now is just after the newest event"
@@ -118,7 +118,7 @@ def test_live_events_come_on_top_of_what_is_stored(guide: Guide, regular: str) -
 def test_no_more_is_read_than_the_model_was_trained_on(guide: Guide, regular: str) -> None:
     length = guide.artifact.history_length
     event = {"item": "500001", "kind": "click"}
-    past = guide.scorer.past(guide._visit(regular, [event] * (length + 9), None).queries)
+    past = guide.scorer.past(guide.ranker.visit(regular, [event] * (length + 9), None).queries)
     assert past.item.tolist() == [guide.catalogue.row("500001")] * length
 
 
@@ -132,7 +132,7 @@ def test_nothing_at_or_after_the_moment_is_read(guide: Guide, regular: str) -> N
 
 def test_a_query_reads_no_live_event_after_its_moment(guide: Guide, regular: str) -> None:
     """Also when whoever made the query did not look."""
-    asks = guide._visit(regular, [{"item": "500001", "kind": "click"}], None)
+    asks = guide.ranker.visit(regular, [{"item": "500001", "kind": "click"}], None)
     assert asks.queries.live is not None
     early = guide.scorer.queries([asks.row], guide.scorer.start, asks.queries.live)
     assert len(guide.scorer.past(early).item) == 0
