@@ -2,8 +2,8 @@
 
 from daogou import Guide, evaluate, fit, load, read_shop, simulate
 
-simulate("shops/easy", "easy", users=200, items=100, exposures=20_000)
-shop = read_shop("shops/easy", ["fit.epochs=2"])
+simulate("shops/easy", "easy", users=300, items=400, exposures=20_000)
+shop = read_shop("shops/easy", ["fit.epochs=6"])
 fit(shop, "runs/easy")
 report = evaluate(load("runs/easy"))
 print(report["tasks"]["purchase"]["auc"], report["tasks"]["purchase"]["auc_interval"])

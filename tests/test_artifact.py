@@ -143,6 +143,12 @@ def test_no_folder_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "nowhere")
 
 
+def test_a_shop_that_is_taken_for_a_run_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "shop.toml").write_text("seed = 1\n")
+    with pytest.raises(ArtifactError, match=r"a shop and no run; `daogou fit \S+ --out RUN`"):
+        load(tmp_path)
+
+
 def test_a_run_without_a_manifest_never_finished(copy: Path) -> None:
     (copy / "manifest.json").unlink()
     with pytest.raises(ArtifactError, match=r"no manifest\.json, so this run never finished"):

@@ -245,6 +245,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder}: no such run; `daogou fit shop.toml --out {folder}` makes one"
         )
     if not path.exists():
+        if (folder / "shop.toml").exists():
+            raise ArtifactError(
+                f"{folder}: a shop and no run; `daogou fit {folder} --out RUN` makes one"
+            )
         raise ArtifactError(
             f"{folder}: no manifest.json, so this run never finished; "
             "`daogou fit --resume` goes on where it stopped"

@@ -46,14 +46,27 @@ COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
     "doctor": doctor,
 }
 
+# Under which heading of --help the commands of a module stand.
+_PANELS: Final[Mapping[str, str]] = {
+    "data": "Tables",
+    "train": "Train",
+    "judge": "Judge",
+    "report": "Judge",
+    "ask": "Ask a run",
+    "server": "Serve",
+    "demo": "See it work",
+    "doctor": "See it work",
+}
+
 app = typer.Typer(
     name="daogou",
-    help="导购: one jointly trained model that recommends, matches, profiles and reads titles.",
+    help="导购: one jointly trained model that recommends, matches, profiles and reads titles.\n\n"
+    "Begin with `daogou demo`, or on tables of your own with `daogou new DIR`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, rich_help_panel=_PANELS[_command.__module__.rsplit(".", 1)[-1]])(_command)
 
 
 def main() -> None:

@@ -14,18 +14,33 @@ def simulate(  # noqa: PLR0913 - one parameter per flag of the contract
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder to write.", show_default=False)
     ],
-    preset: Annotated[str, typer.Option(help="easy, default, aliexpress, confounded, transfer")] = (
-        "default"
-    ),
-    users: Annotated[int | None, typer.Option(help="How many users.")] = None,
-    items: Annotated[int | None, typer.Option(help="How many products.")] = None,
-    exposures: Annotated[int | None, typer.Option(help="About how many exposures.")] = None,
-    kappa: Annotated[float | None, typer.Option(help="Share of taste the stages share.")] = None,
-    sign: Annotated[int | None, typer.Option(help="1 or -1: how shared taste acts later.")] = None,
-    confounder: Annotated[float | None, typer.Option(help="Weight of the hidden intent.")] = None,
-    domain: Annotated[int | None, typer.Option(help="A further shop beside that of 0.")] = None,
-    overlap: Annotated[float | None, typer.Option(help="Share of taste that it has of 0.")] = None,
-    shared_users: Annotated[float | None, typer.Option(help="Share of its users.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="easy, default, aliexpress, confounded or transfer.")
+    ] = ("default"),
+    users: Annotated[
+        int | None, typer.Option(help="How many users; the preset's if not given.")
+    ] = None,
+    items: Annotated[int | None, typer.Option(help="How many products, likewise.")] = None,
+    exposures: Annotated[
+        int | None, typer.Option(help="About how many exposures, likewise.")
+    ] = None,
+    kappa: Annotated[
+        float | None,
+        typer.Option(help="Share of taste that later stages have in common with clicks."),
+    ] = None,
+    sign: Annotated[int | None, typer.Option(help="-1: later stages want the opposite.")] = None,
+    confounder: Annotated[
+        float | None, typer.Option(help="Weight of an intent that no input shows.")
+    ] = None,
+    domain: Annotated[
+        int | None, typer.Option(help="1: a further shop beside that of 0, same seed.")
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="With --domain: share of taste in common.")
+    ] = None,
+    shared_users: Annotated[
+        float | None, typer.Option(help="With --domain: share of users in common.")
+    ] = None,
     seed: Seed = None,
 ) -> None:
     """Make a shop whose truth is known.
@@ -44,7 +59,9 @@ def simulate(  # noqa: PLR0913 - one parameter per flag of the contract
 
 
 def import_(
-    name: Annotated[str, typer.Argument(help="A public data set, e.g. gms-ga4.")],
+    name: Annotated[
+        str, typer.Argument(help="A public data set: adult, gms-ga4 ...; a wrong name lists them.")
+    ],
     out: Out,
     path: Annotated[Path | None, typer.Argument(help="Where its files lie.")] = None,
 ) -> None:
@@ -83,6 +100,8 @@ def new(
     except ConfigError as error:
         document["problems"] = str(error).split("\n")
         note(f"{target}: a first guess that does not hold yet; correct what `problems` says")
+    else:
+        note(f"{target}: read it, then `daogou check {target}` and `daogou fit {target} --out RUN`")
     answer(document)
 
 

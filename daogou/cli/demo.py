@@ -27,8 +27,9 @@ def demo(
 ) -> None:
     """A made shop, trained, judged and asked: the whole path in a few minutes.
 
-    Run again, it goes on where it was stopped; once finished, it asks again. With --serve it ends
-    at a page on this machine, where the shop is open until Ctrl-C.
+    Run again, it goes on where it was stopped; once finished, it asks again.
+
+    With --serve it ends at a page, where the shop is open until Ctrl-C.
 
     Example: daogou demo --out demo --lang zh --serve
     """

@@ -28,7 +28,7 @@ Lang = Annotated[str, typer.Option("--lang", help="Language of what people read:
 User = Annotated[str, typer.Option("--user", help="The shop's own id of a user.")]
 EditsFile = Annotated[
     Path | None,
-    typer.Option("--edits", help='JSON: {"set": {column: value}, "forbid": {column: [values]}}.'),
+    typer.Option("--edits", help='JSON: {"set": {column: value}, "forbid": {column: \\[values]}}.'),
 ]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")]
 StoreUrl = Annotated[

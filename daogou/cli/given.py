@@ -89,6 +89,8 @@ def state_in(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: no JSON can be read ({error})") from None
     if isinstance(found, list):

@@ -81,6 +81,7 @@ def fit(  # noqa: PLR0913 - one parameter per flag of the contract
         elif guard:
             asked |= {"margin": margin}
         document = _maker(guard, workers)(described, out, **asked)
+    note(f"next: `daogou evaluate {out}`, `daogou report {out} --out report.html`")
     answer(document)
 
 

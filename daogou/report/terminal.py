@@ -115,9 +115,47 @@ def findings(found: Sequence[Document], *, lang: str = "en") -> Table:
     colours = {"FAIL": "red", "WARN": "yellow", "PASS": "green"}
     order = list(colours)
     for one in sorted(found, key=lambda each: order.index(each["level"])):
-        _row(table, one["name"], one["level"], one["count"], one["text"])
+        text = one["text"] if lang == "en" else _in_chinese(one)
+        _row(table, one["name"], one["level"], one["count"], text)
         table.rows[-1].style = colours[one["level"]]
     return table
+
+
+# What each check finds, and what to do about it.
+CHECKS_ZH: Final[Mapping[str, str]] = {
+    "orphan_users": "事件里的用户在用户表中没有，按未知用户处理；有就补上",
+    "orphan_items": "事件里的商品在商品表中没有，按未知商品处理；有就补上",
+    "duplicate_events": "用户、商品、时间、行为完全相同的重复事件；若是导出出错，请在导出处去重",
+    "late_events": "后来的文件里有早于上次训练日志的事件，会重复计数；去掉或放行",
+    "untimed_events": "时间读不出来，这些事件没有采用；请在导出处修正",
+    "time_order": "事件没有按时间排列；不要求有序",
+    "future_times": "时间不像真的（太早或太晚）；检查单位和时区",
+    "few_events": "事件太少，置信区间会很宽；多给几天的日志",
+    "few_users": "有两次以上行为的用户太少；多给几天的日志",
+    "later_without_earlier": "有后一阶段却没有前一阶段，视为已发生；检查 funnel 的顺序",
+    "uncredited_events": "事件之前的窗口内没有对应的曝光；检查 window_h，或日志是否缺曝光",
+    "one_class_label": "标签全是 0 或全是 1，学不了也测不了；检查行为的写法，或关掉该任务",
+    "all_labels_missing": "这一段里没有已知标签，窗口比这一段还长；缩短 window_h 或多给几天",
+    "no_values": "没有大于 0 的金额，学不了；检查列名，或关掉该任务",
+    "zero_values": "金额为 0，这种损失不接受；检查导出，或换一种损失",
+    "profile_column_one_value": "画像列只有一个值，没有东西可学；去掉这一列",
+    "numbers_as_text": "少数值不是数字，整列只好当作文本；请在导出处修正",
+    "null_text": "商品没有标题，只能靠编号和属性列认识",
+    "spans_out_of_text": "标注越出标题；按原始文本的 Unicode 码点计位，末位不含",
+    "unknown_attribute_in_spans": "标注用了 items.attributes 没有列出的属性；补上或改正",
+    "leaky_context": "这一列恰好就是答案，多半是事后填的；从 context 里去掉",
+    "leaky_profile": "这一列是画像列换了个名字；从 columns 里去掉",
+    "truth_column_as_feature": "列名像模拟店铺的真值；从输入里去掉",
+}
+
+
+def _in_chinese(finding: Document) -> str:
+    """What a check found, with its first examples."""
+    if finding["level"] == "PASS" and not finding["count"]:
+        return "未发现问题"
+    said = CHECKS_ZH.get(finding["name"], finding["text"])
+    shown = "、".join(finding["examples"][:3])
+    return f"{said}（如 {shown}）" if shown else said
 
 
 def recommendations(answer: Document, titles: Mapping[str, str], *, lang: str = "en") -> Table:

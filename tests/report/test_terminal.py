@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from daogou.report import terminal
+from daogou.tables.check import CHECKS
 
 NAN = float("nan")
 REPORT: dict[str, Any] = {
@@ -101,6 +102,14 @@ def test_a_task_above_its_ceiling_is_called_a_leak() -> None:
 
 def finding(name: str, level: str, text: str) -> dict[str, Any]:
     return {"name": name, "level": level, "count": 3, "text": text}
+
+
+def test_every_check_says_in_chinese_what_it_found_and_where() -> None:
+    assert set(terminal.CHECKS_ZH) == set(CHECKS)
+    found = {**finding("leaky_context", "FAIL", "the answer"), "count": 1, "examples": ("coupon",)}
+    none = {**finding("few_users", "PASS", ""), "count": 0}
+    text = drawn(terminal.findings([found, none], lang="zh"))
+    assert "恰好就是答案" in text and "（如 coupon）" in text and "未发现问题" in text
 
 
 def test_findings_come_worst_first() -> None:
