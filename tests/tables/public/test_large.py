@@ -36,6 +36,7 @@ def shops(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.rglob("shop.toml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_its_shops_are_named_seeded_commented_and_pass_every_check(
     name: str, imported: Callable[[str], Path]
