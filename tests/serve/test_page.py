@@ -297,6 +297,7 @@ def test_a_shopper_answers_looks_buys_and_is_seen_otherwise(opened: Opened, shop
     # A look, then buying it; back on the shelf the list has changed again.
     page.locator(".card-link").nth(1).click()
     page.locator(".product-title").wait_for()
+    page.get_by_role("heading", name="Similar products").wait_for()
     bought = page.locator(".product-title").inner_text()
     page.locator(".product-body [data-kind=purchase]").click()
     page.locator(".toast.shown").wait_for()

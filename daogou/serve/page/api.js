@@ -53,7 +53,7 @@ export const api = {
     ask("POST", "/v1/explain", { ...options, body: { ...about(), item } }),
   extract: (texts, options) => ask("POST", "/v1/attributes:extract", { ...options, body: { texts } }),
   similar: (item, k, options) =>
-    ask("POST", path`/v1/items/${item}/similar`, { ...options, body: { k, lang: state.lang } }),
+    ask("POST", path`/v1/items/${item}/similar`, { ...options, body: { k } }),
   products: async (items, options) => {
     if (!items.length) return new Map();
     const found = await ask("POST", "/v1/products", { ...options, body: { items } });
