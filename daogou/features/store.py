@@ -21,6 +21,7 @@ gold; row 0 of items, users and texts is the unknown one)::
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -134,29 +135,56 @@ class Store:
         early = self.arrays["history/time"] < times.max(initial=0)
         return int(self.arrays["history/action"][early].max(initial=0))
 
-    def exposure_keys(self, split: str) -> pa.Table:
-        """``id``, ``user``, ``item`` and ``request`` of a split's exposures, in store order."""
-        return self._keys("exposures", *self.ranges[split])
+    def exposure_keys(self, split: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """``id``, ``user``, ``item`` and ``request`` of a split's exposures, in store order.
 
-    def _keys(self, name: str, first: int = 0, last: int | None = None) -> pa.Table:
-        """The rows ``first`` to ``last`` of a file of keys; other pieces of it are not read."""
+        Only some of the ``columns`` if that is all that is wanted: of a large log they are long.
+        """
+        return self.exposure_keys_of(np.arange(*self.ranges[split]), columns)
+
+    def exposure_keys_of(self, rows: Array, columns: Sequence[str] | None = None) -> pa.Table:
+        """The same of these rows, in their order; of the file only pieces with some are read."""
+        path = self.folder / "keys" / "exposures.parquet"
+        in_order = np.sort(rows)
+        found = []
+        with _readable(path), pq.ParquetFile(path) as file:
+            ends = np.cumsum(
+                [0, *(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))]
+            )
+            places = np.searchsorted(in_order, ends)
+            for i, (first, last) in enumerate(itertools.pairwise(places)):
+                if first < last:
+                    piece = file.read_row_group(i, columns)
+                    piece.validate(full=True)
+                    found.append(piece.take(in_order[first:last] - ends[i]))
+            schema = file.schema_arrow
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns])
+        table = pa.concat_tables(found) if found else schema.empty_table()
+        if (in_order == rows).all():
+            return table
+        return table.take(np.argsort(np.argsort(rows, kind="stable"), kind="stable"))
+
+    def _keys(self, name: str) -> pa.Table:
         path = self.folder / "keys" / f"{name}.parquet"
-        try:
-            with pq.ParquetFile(path) as file:
-                sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-                ends = np.cumsum([0, *sizes])
-                last = int(ends[-1]) if last is None else last
-                wanted = np.flatnonzero((ends[:-1] < last) & (ends[1:] > first)).tolist()
-                table = file.read_row_groups(wanted)
+        with _readable(path):
+            table = pq.read_table(path)
             table.validate(full=True)  # texts that are no UTF-8 would be found by whoever asks
-            return table.slice(first - int(ends[wanted[0]]) if wanted else 0, last - first)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise ArtifactError(f"{path}: cannot be read ({error}); compile again") from None
+        return table
 
     def history_slice(self, user_row: int) -> slice:
         """Where a user's events lie in the ``history`` arrays."""
         start = self.arrays["users/start"]
         return slice(int(start[user_row]), int(start[user_row + 1]))
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say of a file of keys that it cannot be read, if the block finds that."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); compile again") from None
 
 
 def pieces(first: int, last: int, size: int = 2**22) -> list[slice]:

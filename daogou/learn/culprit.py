@@ -161,7 +161,5 @@ def _keys(store: Store, rows: Rows | None) -> list[dict[str, Any]]:
     """The shop's own names of training exposures."""
     if rows is None or not len(rows):
         return []
-    found: list[dict[str, Any]] = (
-        store.exposure_keys("train").take(rows - store.ranges["train"][0]).to_pylist()
-    )
+    found: list[dict[str, Any]] = store.exposure_keys_of(rows).to_pylist()
     return found

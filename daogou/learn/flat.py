@@ -368,7 +368,7 @@ def _context(engine: Engine, names: Sequence[str], store: Store) -> dict[str, Fl
     place = "CASE split WHEN 'train' THEN 0 WHEN 'validation' THEN 1 ELSE 2 END"
     columns = ", ".join(f"TRY_CAST({name_of('context_' + name)} AS DOUBLE)" for name in names)
     table = engine.table(f"SELECT id, {columns} FROM exposures ORDER BY {place}, exposure")
-    keys = pa.concat_tables(store.exposure_keys(split).select(["id"]) for split in SPLITS)
+    keys = pa.concat_tables(store.exposure_keys(split, ["id"]) for split in SPLITS)
     if not table.column(0).combine_chunks().equals(keys["id"].combine_chunks()):
         raise DataError(
             f"{store.folder}: the shop's tables now yield other exposures than this store holds; "

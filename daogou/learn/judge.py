@@ -152,7 +152,7 @@ class _Asked:
 def _funnel(asked: _Asked, tasks: Sequence[Task]) -> Iterator[Question]:
     store, stages = asked.store, asked.transform.stages
     first, last = store.ranges[asked.split]
-    keys = store.exposure_keys(asked.split)
+    keys = store.exposure_keys(asked.split, ["user", *(["id"] if asked.truth else [])])
     labels = np.asarray(store["exposures/labels"][first:last])
     whole = Question(
         "", "", "auc", "auc",

@@ -216,16 +216,22 @@ def test_of_the_keys_only_the_pieces_of_a_split_are_read(
     whole = pq.read_table(path)
     path.unlink()
     pq.write_table(whole, path, row_group_size=2)
-    read: list[list[int]] = []
-    groups = pq.ParquetFile.read_row_groups
+    read: list[int] = []
+    read_group = pq.ParquetFile.read_row_group
 
-    def spy(file: pq.ParquetFile, wanted: list[int]) -> pa.Table:
-        read.append(wanted)
-        return groups(file, wanted)
+    def spy(file: pq.ParquetFile, group: int, columns: Any = None) -> pa.Table:
+        read.append(group)
+        return read_group(file, group, columns)
 
-    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", spy)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", spy)
     assert {split: store.exposure_keys(split) for split in RANGES} == wanted
-    assert read == [[0, 1, 2], [2], [3]]
+    assert read == [0, 1, 2, 2, 3]
+    read.clear()
+    rows = np.array([7, 0, 6, 0])
+    assert store.exposure_keys_of(rows) == whole.take(rows)
+    assert store.exposure_keys("test", ["item", "user"]) == wanted["test"].select(["item", "user"])
+    assert read == [0, 3, 3]
+    assert store.exposure_keys_of(rows[:0], ["id"]) == whole.select(["id"]).slice(0, 0)
 
 
 def test_split_codes_are_their_places_and_nothing_else_has_one() -> None:

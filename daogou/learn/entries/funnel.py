@@ -39,7 +39,8 @@ def funnel(asked: Asked, tasks: list[Task]) -> dict[str, Entry]:
     first, last = store.ranges[asked.split]
     head: Any = run.model.heads["funnel"]
     scores = predict.funnel_scores(run.model, store, asked.split, history_length=run.history_length)
-    keys = store.exposure_keys(asked.split)
+    columns = ["user", "request", *(["id"] if asked.truth else [])]
+    keys = store.exposure_keys(asked.split, columns)
     labels = store["exposures/labels"][first:last][:, head.columns]
     rows = _Exposures(
         labels=labels,
