@@ -43,19 +43,15 @@ def open_part(engine: Engine, folder: Path) -> Part:
     """A part that `compile_log` wrote; ``user_rows`` and ``item_rows`` are those of the whole."""
     rows = {}
     for kind in ("user", "item"):
+        own = quoted(str(folder / "keys" / f"{kind}_rows.parquet"))
+        table = engine.table(
+            f"SELECT r.row FROM (SELECT {kind}, row_number() OVER () AS place FROM "
+            f"read_parquet({own})) p JOIN {kind}_rows r ON r.{kind} = p.{kind} ORDER BY place"
+        )
         # Kept beside the part and mapped: of many parts, none has to be in memory.
         path = folder / f"{kind}_rows.npy"
-        if not path.exists():
-            own = quoted(str(folder / "keys" / f"{kind}_rows.parquet"))
-            table = engine.table(
-                f"SELECT r.row FROM (SELECT {kind}, row_number() OVER () AS place FROM "
-                f"read_parquet({own})) p JOIN {kind}_rows r ON r.{kind} = p.{kind} ORDER BY place"
-            )
-            found = np.concatenate([[0], table["row"].to_numpy()]).astype(np.int32)
-            partial = path.with_suffix(".partial")
-            with partial.open("wb") as file:
-                np.save(file, found)
-            partial.replace(path)
+        path.unlink(missing_ok=True)
+        np.save(path, np.concatenate([[0], table["row"].to_numpy()]).astype(np.int32))
         rows[kind] = np.load(path, mmap_mode="r")
     log = open_store(folder, ("exposures.parquet", "user_rows.parquet", "item_rows.parquet"))
     return Part(log, rows["user"], rows["item"])

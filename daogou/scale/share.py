@@ -1,12 +1,13 @@
 """Work that is asked for piece by piece, by several processes: Ray Data hands it out in order."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from daogou import errors
 from daogou.artifact import plain
-from daogou.errors import DaogouError
+from daogou.errors import DaogouError, DataError
 
 _AGAIN: Final = 3  # times that a process which died is started again
 Work = Callable[[Any], Any]
@@ -18,13 +19,15 @@ def shared(
     """What the work answers to each piece, in order; questions and answers are as JSON has them.
 
     Each process makes the work once. One that dies is started again, and its piece is done anew.
-    To be called within `cluster`. Raises what the work raises.
+    To be called within `cluster`. Raises what the work raises, and DataError where processes die
+    more often.
     """
-    from ray import data
+    from ray import data, exceptions
 
     rows = [{"asked": json.dumps(each)} for each in asked]
     if not rows:
         return
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
@@ -35,11 +38,17 @@ def shared(
         num_cpus=threads,
         max_restarts=_AGAIN,
     )
-    for row in answered.iter_rows():
-        if row["wrong"]:
-            kind, text = json.loads(row["wrong"])
-            raise getattr(errors, kind)(text)
-        yield json.loads(row["answer"])
+    try:
+        for row in answered.iter_rows():
+            if row["wrong"]:
+                kind, text = json.loads(row["wrong"])
+                raise getattr(errors, kind)(text)
+            yield json.loads(row["answer"])
+    except exceptions.RayActorError as error:
+        raise DataError(
+            f"processes died again and again ({str(error).splitlines()[0]}); what is whole is "
+            "kept: see to their memory and disk, and go on with --resume"
+        ) from None
 
 
 class _Worker:

@@ -74,8 +74,11 @@ class Sharing:
 
     def write(self, engine: Engine, shop: Shop, transform: Transform, writer: Writer) -> Ranges:
         """What `compile_store` writes of the log."""
-        asked = _of_log(transform)
-        artifact.write_whole(self.folder / "transform.json", json.dumps(asked.to_json()))
+        asked, path = json.dumps(_of_log(transform).to_json()), self.folder / "transform.json"
+        if not path.exists() or path.read_text("utf-8") != asked:
+            for part in self.parts:  # of an earlier try, by another transform
+                shutil.rmtree(part / "log", ignore_errors=True)
+            artifact.write_whole(path, asked)
         self._share("compile", "compiling", [part.name for part in self.parts])
         parts = [open_part(engine, part / "log") for part in self.parts]
         return write_together(parts, user_ranks(engine), writer)

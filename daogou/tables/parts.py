@@ -40,6 +40,7 @@ class Plan:
     """What the parts of a log have to agree on, decided from the whole of it. Made by `plan`."""
 
     parts: int
+    asked: str  # of events and stages
     files: tuple[tuple[str, int, int, int], ...]  # path, place of its first event, size, time
     columns: str  # SQL that types what the settings name
     relation: str  # SQL of all files, with each row's place in its file
@@ -96,6 +97,7 @@ def plan(
     room = _bytes(str(engine.value("SELECT current_setting('memory_limit')")))
     decided = Plan(
         parts=max(least, -(-read.rows["events"] * ROW_BYTES // room)),
+        asked=repr((events, [(task.name, task.loss) for task in shop.of_family("funnel")])),
         files=_placed(engine, log.files),
         columns=log.columns,
         relation=log.with_places(),

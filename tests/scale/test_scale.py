@@ -25,6 +25,7 @@ from daogou.learn.variant import varied
 from daogou.scale.cluster import cluster
 from daogou.scale.score import Recommending, answers_by
 from daogou.scale.search import tune_by
+from daogou.scale.share import shared
 from daogou.scale.tables import Sharing
 from daogou.scale.train import fit_by
 from daogou.schema import Shop
@@ -151,6 +152,15 @@ def test_a_process_that_dies_in_the_tables_does_its_part_anew(shop: Shop, tmp_pa
     compile_by(sharing, shop, folder, validation_teaches=False, progress=quiet)
     assert killed
     assert not differing(tmp_path / "one", folder)
+
+
+def _dies(_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_processes_that_die_at_whatever_they_do_are_told_of() -> None:
+    with pytest.raises(DataError, match="processes died again and again"):
+        list(shared(lambda: _dies, [1, 2], workers=2))
 
 
 def test_what_is_wrong_is_said_before_anything_starts(shop: Shop, two: Path) -> None:

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "weight": draw.choice([1.0, 2.5], n).tolist(),
         "request": [None if u % 5 else f"r{m // 700}" for u, m in zip(user, minutes, strict=True)],
         "row": [f"e{at}" for at in range(n)],
+        "nothing": pa.array([None] * n, pa.string()),
         "click": [None if at % 13 == 0 else int(at % 3 == 0) for at in range(n)],
     }
     (folder / "events").mkdir()
@@ -167,6 +169,7 @@ def test_parts_put_together_are_what_one_process_compiles(
         assert made.prepared["read"]["orphans"].keys() == {"users", "items"}
 
 
+@pytest.mark.slow
 def test_validation_teaches_in_parts_as_in_one(log: Path, asked: Asked, tmp_path: Path) -> None:
     shop = read_shop(log / "log.toml", ["fit.refit=true"])
     by_parts(shop, tmp_path / "chosen", 2)
@@ -180,6 +183,7 @@ def test_validation_teaches_in_parts_as_in_one(log: Path, asked: Asked, tmp_path
                      "test": before["test"]}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_whole_is_not_done_again(
     log: Path, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +219,7 @@ def test_what_is_whole_is_not_done_again(
     assert not differing(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_parts_of_another_log_are_made_anew(
     log: Path, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +231,26 @@ def test_parts_of_another_log_are_made_anew(
     monkeypatch.undo()
     Sharing(tmp_path / "run" / "parts", settings_of(changed)[0], 2).over()
     compile_tables(changed, tmp_path / "one")
+    assert not differing(tmp_path / "one", tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["items", "columns"])
+def test_what_changed_beside_the_log_is_read_again(
+    what: str, log: Path, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "shop"
+    shutil.copytree(log, folder)
+    monkeypatch.setattr(Sharing, "over", lambda self: None)
+    by_parts(read_shop(folder / "log.toml"), tmp_path / "run", 2)
+    (tmp_path / "run" / "transform.json").unlink()
+    if what == "items":  # whose rows are then others
+        items = pq.read_table(folder / "items.parquet")
+        pq.write_table(items.slice(3), folder / "items.parquet")
+    shop = read_shop(folder / "log.toml", ["fit.buckets=3"] if what == "columns" else [])
+    by_parts(shop, tmp_path / "run", 2)
+    shutil.rmtree(tmp_path / "run" / "parts")
+    compile_tables(shop, tmp_path / "one")
     assert not differing(tmp_path / "one", tmp_path / "run")
 
 
@@ -242,6 +267,7 @@ def test_a_plan_is_read_back(log: Path) -> None:
     assert Plan.from_json(json.loads(json.dumps(decided.to_json()))) == decided
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said_as_one_process_says_it(
     log: Path, asked: Asked, tmp_path: Path
 ) -> None:
@@ -253,6 +279,7 @@ def test_what_is_wrong_is_said_as_one_process_says_it(
         (["split.validation_from='2024-05-02'", "split.test_from='2024-05-01'"], ConfigError),
         (["split.test_from='2030-05-01'"], DataError),
         (["events.user='nobody'"], DataError),
+        (["events.item='nothing'"], DataError),
     ):
         shop = read_shop(log / "log.toml", [*sets, "tasks.click.loss='conditional'"])
         with pytest.raises(kind) as one:

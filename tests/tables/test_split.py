@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from daogou.errors import ConfigError, DataError
 from daogou.schema import Events, Items, Shop, Split, Task, Users
+from daogou.tables.cuts import counted, numbered, taught_until
 from daogou.tables.engine import Engine
 from daogou.tables.funnel import exposures
 from daogou.tables.leave import keep_latest
@@ -84,6 +85,33 @@ def test_shares_are_cut_from_the_end(engine: Engine) -> None:
         "2024-01-01 05:00:00",
         "2024-01-01 07:00:00",
     )
+
+
+def test_a_log_teaches_until_its_last_exposure_that_stays(engine: Engine) -> None:
+    moments = [START + timedelta(hours=hour) for hour in range(10)]
+    requests = [None] * 6 + ["a", "b", "b", "c"]  # b lies on both sides of hour 8
+    engine.add("exposures", pa.table({"time": moments, "request": requests}))
+    engine.add("straddling", pa.table({"request": ["b"]}))
+    cuts = "2024-01-01 08:00:00", "2024-01-01 09:00:00"
+    assert taught_until(engine, cuts) == "2024-01-01 06:00:00"
+    assert taught_until(engine, (None, cuts[1])) == "2024-01-01 06:00:00"
+    assert taught_until(engine, (None, None)) == "2024-01-01 09:00:00"
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    times=st.lists(st.integers(-(10**12), 10**12) | st.integers(0, 3), min_size=1, max_size=30),
+    share=st.floats(0, 1),
+)
+def test_a_place_in_time_is_found_by_counting_as_by_numbers(
+    times: list[int], share: float, engine: Engine
+) -> None:
+    times.sort()
+    moments = pa.array([START + timedelta(microseconds=each) for each in times])
+    engine.add("exposures", pa.table({"time": moments, "exposure": range(len(times))}))
+    place = round(share * (len(times) - 1))
+    assert counted(engine, place) == numbered(engine, place)
+    assert numbered(engine, place)[0][0] == times.index(times[place])
 
 
 def test_one_timestamp_goes_to_one_split(engine: Engine) -> None:
