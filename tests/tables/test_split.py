@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from daogou.tables.cuts import counted, numbered, taught_until
 from daogou.tables.engine import Engine
 from daogou.tables.funnel import exposures
 from daogou.tables.leave import keep_latest
-from daogou.tables.split import Divided, split
+from daogou.tables.split import Divided, split, split_part
 
 START = datetime(2024, 1, 1)
 LOG = Events(
@@ -85,6 +86,23 @@ def test_shares_are_cut_from_the_end(engine: Engine) -> None:
         "2024-01-01 05:00:00",
         "2024-01-01 07:00:00",
     )
+
+
+def test_a_part_leaves_out_requests_that_are_on_another_side_in_another_part(
+    engine: Engine,
+) -> None:
+    moments = [START + timedelta(hours=hour) for hour in range(4)]
+    rows = {"user_id": [1] * 4, "item_id": [1, 2, 3, 4], "ts": moments, "event": ["shown"] * 4}
+    engine.add("events", pa.table(rows | {"request": ["a", "b", "b", "c"]}))
+    shop = Shop(root=Path(), events=replace(LOG, request="request"), split=Split())
+    exposures(engine, shop)
+    engine.add("straddling", pa.table({"request": ["b"]}))
+    found = split_part(engine, shop, (None, "2024-01-01 03:00:00"))
+    assert engine.rows("SELECT item, split FROM exposures ORDER BY exposure") == [
+        (1, "train"),
+        (4, "test"),
+    ]
+    assert sum(found.dropped.values()) == 2 and found.exposures["train"] == 1
 
 
 def test_a_log_teaches_until_its_last_exposure_that_stays(engine: Engine) -> None:
