@@ -399,6 +399,15 @@ def test_an_exposure_s_value_is_the_sum_over_its_credited_events_of_the_last_sta
     assert values(engine) == [20.5, 0.0, None]
 
 
+def test_a_value_is_the_same_sum_in_whatever_order_the_events_lie(engine: Engine) -> None:
+    rows = [(0.0, 1, 7, "shown"), *[(1.0, 1, 7, "buy")] * 3, QUIET]
+    found = []
+    for paid in ([0.3, 0.2, 0.1], [0.1, 0.2, 0.3], [0.3, 0.1, 0.2]):  # as floats .6 or a bit more
+        run_log(engine, rows, PAID, amount=pa.array([None, *paid, None], pa.float64()))
+        found += values(engine)
+    assert found == [0.1 + 0.2 + 0.3] * 3
+
+
 def test_a_value_is_censored_with_the_label_of_the_last_stage(engine: Engine) -> None:
     rows: list[tuple[float, int, int, str]] = [
         (0, 1, 7, "shown"),
