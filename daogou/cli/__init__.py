@@ -3,9 +3,12 @@
 Everything heavy is imported inside the commands, so that ``--help`` answers at once.
 """
 
+import inspect
 import io
+import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Final
 
 import typer
@@ -16,6 +19,7 @@ from daogou.cli.doctor import doctor
 from daogou.cli.report import report
 from daogou.cli.say import say_errors
 from daogou.errors import ConfigError, DaogouError
+from daogou.learn.stop import stoppable
 
 # In the order of --help.
 COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
@@ -74,8 +78,10 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # JSON is UTF-8 whatever the locale; bytes of an argument that were none stay escapes.
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    words = sys.argv[1:]
     try:
-        app()
+        with stoppable(_onward(words)) if _resumes(words) else nullcontext():
+            app()
     except DaogouError as error:
         say_errors(str(error))
         sys.exit(2 if isinstance(error, ConfigError) else 1)
@@ -83,3 +89,15 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         say_errors(f"{where}{error.strerror or error}")
         sys.exit(1)
+
+
+def _resumes(words: Sequence[str]) -> bool:
+    """Whether a command goes on where it was stopped."""
+    command = COMMANDS.get(words[0]) if words else None
+    return command is not None and "resume" in inspect.signature(command).parameters
+
+
+def _onward(words: Sequence[str]) -> str:
+    """What to do about a command that was stopped."""
+    again = shlex.join(["daogou", *words, *([] if "--resume" in words else ["--resume"])])
+    return f"stopped; all that was whole is kept, and this goes on: {again}"

@@ -34,6 +34,7 @@ from daogou.learn.fit import metadata_of, opened_folder, save_tensors
 from daogou.learn.journal import append_record, keep_records
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.silo import SPENT, Reply, Silo
+from daogou.learn.stop import unbroken
 from daogou.learn.terms import Terms, terms_of
 from daogou.schema import Shop
 
@@ -154,8 +155,9 @@ def lead(
     keep_records(journal, lambda record: bool(record["round"] <= led.standing.round))
     while led.standing.round < terms.rounds and led.standing.since_best < max(terms.patience, 1):
         record = _round(shops, led, terms)
-        append_record(journal, record)
-        _keep(out, led)
+        with unbroken():
+            append_record(journal, record)
+            _keep(out, led)
         progress("round", led.standing.round, terms.rounds, _words(record))
         if all(record["left_out"].get(name) == SPENT for name in shops.names):
             break

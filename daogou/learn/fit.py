@@ -51,6 +51,7 @@ from daogou.learn.pretrain import pretrain
 from daogou.learn.returning import fit_returning
 from daogou.learn.sampling import Standing, judged, stopped_of
 from daogou.learn.settings import Settings, refits, settings_of
+from daogou.learn.stop import unbroken
 from daogou.learn.track import Followed, Tracker, tracker_of
 from daogou.learn.validate import TaskLoss, joint_score, validation_losses
 from daogou.model.joint import JointModel
@@ -632,7 +633,8 @@ def _keeper(
         now = time.perf_counter()
         if now - kept >= every:
             seconds = state.seconds + now - started
-            keep_state(path, learner, replace(state, midway=midway, seconds=seconds))
+            with unbroken():
+                keep_state(path, learner, replace(state, midway=midway, seconds=seconds))
             kept = now
 
     return keep
@@ -660,25 +662,26 @@ def _judge(
     state.epoch += 1
     if settings.sampling == "stop_and_go":
         state.standings = judged(state.standings, shop.tasks, losses)
-    # With nothing to judge by, the last epoch counts as the best.
-    if score < state.best_score or state.best_score == float("inf"):
-        state.best_score, state.best_epoch = score, state.epoch - 1
-        save_tensors(model.state_dict(), folder / "best.safetensors")
-    if course.keep_each:
-        _keep_each(course.folder, model, losses, state)
-    state.seconds += time.perf_counter() - started
-    record = {
-        "epoch": state.epoch,
-        "score": score,
-        "seconds": state.seconds,
-        "steps": {family: plan.n_steps(family) for family in model.heads},
-        "train": dict(zip([task.name for task in shop.tasks], taught.tolist(), strict=True)),
-        "validation": {name: task_document(loss) for name, loss in losses.items()},
-        "gates": {name: use.document() for name, use in gates.items()},
-    }
-    # Before the checkpoint, so that no epoch is lost: one that is taught again is told again.
-    course.tell(record)
-    keep_state(folder / "last.safetensors", learner, state)
+    with unbroken():  # what an epoch came to is kept as one
+        # With nothing to judge by, the last epoch counts as the best.
+        if score < state.best_score or state.best_score == float("inf"):
+            state.best_score, state.best_epoch = score, state.epoch - 1
+            save_tensors(model.state_dict(), folder / "best.safetensors")
+        if course.keep_each:
+            _keep_each(course.folder, model, losses, state)
+        state.seconds += time.perf_counter() - started
+        record = {
+            "epoch": state.epoch,
+            "score": score,
+            "seconds": state.seconds,
+            "steps": {family: plan.n_steps(family) for family in model.heads},
+            "train": dict(zip([task.name for task in shop.tasks], taught.tolist(), strict=True)),
+            "validation": {name: task_document(loss) for name, loss in losses.items()},
+            "gates": {name: use.document() for name, use in gates.items()},
+        }
+        # Before the checkpoint, so that no epoch is lost: one that is taught again is told again.
+        course.tell(record)
+        keep_state(folder / "last.safetensors", learner, state)
 
 
 def _validated(learner: Learner, store: Store, shop: Shop) -> tuple[dict[str, TaskLoss], float]:

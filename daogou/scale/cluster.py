@@ -3,11 +3,16 @@
 import importlib.util
 import logging
 import os
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from daogou.errors import ConfigError, MissingExtra, unknown
+
+Found = TypeVar("Found")
 
 ADDRESSES: Final = ("local", "auto")
 
@@ -33,6 +38,7 @@ def cluster(address: str, workers: int, *, threads: int = 1) -> Iterator[Any]:
         said |= {"address": "local", "num_cpus": n_cpus, "include_dashboard": False}
     else:
         said |= {"address": "auto"}
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**said)
     except ConnectionError as error:
@@ -40,10 +46,35 @@ def cluster(address: str, workers: int, *, threads: int = 1) -> Iterator[Any]:
             f"--address auto: no cluster of Ray answers ({error}); `ray start --head` makes one, "
             "--address local needs none"
         ) from None
+    _hear_again(before)
     try:
         yield ray
     finally:
         ray.shutdown()
+        _hear_again(before)
+
+
+def _hear_again(before: Any) -> None:
+    """Put what hears of SIGTERM back, where Ray has put its own and later takes away any."""
+    if threading.current_thread() is threading.main_thread() and before is not None:
+        signal.signal(signal.SIGTERM, before)
+
+
+def awaited(call: Callable[[], Found]) -> Found:
+    """What ``call`` returns or raises, while this thread waits for it where signals are heard.
+
+    Ray hears of them in its own way: it ends the process by another number, or not at all.
+    """
+    done: Future[Found] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()  # which ends with Ray
+    return done.result()
 
 
 def check_call(address: str, workers: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.settings import settings_of
 from daogou.learn.tune import begin, tune
-from daogou.scale.cluster import cluster
+from daogou.scale.cluster import awaited, cluster
 from daogou.scale.told import followed, teller
 from daogou.schema import Shop
 
@@ -46,7 +46,7 @@ def tune_by(  # noqa: PLR0913 - as tune, and by whom
         with followed(folder / _TOLD, progress):
             running = [search.remote(shop, folder, rank, asked) for rank in range(workers)]
             try:
-                ray.get(running)
+                awaited(lambda: ray.get(running))
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
     if minutes is not None:

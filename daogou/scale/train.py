@@ -15,7 +15,7 @@ from daogou.learn.fit import begun, compile_by, fit
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.peers import Group
 from daogou.learn.settings import refits, settings_of
-from daogou.scale.cluster import cluster
+from daogou.scale.cluster import awaited, cluster
 from daogou.scale.tables import Sharing
 from daogou.scale.told import followed, teller
 from daogou.schema import Shop
@@ -62,7 +62,7 @@ def fit_by(
                 compile_by(again, shop, run, validation_teaches=True, progress=progress)
         with followed(run / _TOLD, progress):
             try:
-                _trainer(ray, shop, run, workers, failures).fit()
+                awaited(_trainer(ray, shop, run, workers, failures).fit)
             except ray.train.TrainingFailedError as error:
                 raise _cause(error, run) from None
             finally:

@@ -172,6 +172,44 @@ def test_what_is_wrong_is_said_before_anything_starts(shop: Shop, two: Path) -> 
         fit_by(shop, two, workers=2, address="atuo")
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_is_told_to_stop_leaves_no_process(
+    shop: Shop, two: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """The signal goes to the whole group, as a terminal's does."""
+    words = ["fit", str(shop.root), "--out", str(tmp_path / "run"), "--workers", "2"]
+    words += [word for each in QUICK for word in ("--set", each)]
+    mark = f"{tmp_path}"
+    with subprocess.Popen(
+        [sys.executable, "-m", "daogou", *words], stdout=subprocess.DEVNULL, text=True,
+        stderr=subprocess.PIPE, env={**os.environ, "DAOGOU_TEST": mark}, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 1/"):
+                os.killpg(process.pid, number)
+        assert process.wait() == code
+    assert line.startswith("stopped; ") and line.endswith(" --resume\n")
+    deadline = time.monotonic() + 20
+    while left := marked(mark):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+    fit_by(shop, tmp_path / "run", workers=2, resume=True)
+    assert same(two, tmp_path / "run")
+
+
+def marked(mark: str) -> list[str]:
+    """The commands of the processes that have the environment of one."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"DAOGOU_TEST={mark}".encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue  # it has ended
+    return found
+
+
 def test_a_shop_that_is_named_from_here_is_found_by_processes_elsewhere(
     shop: Shop, one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
