@@ -32,7 +32,8 @@ from daogou.config import read_shop
 from daogou.errors import DaogouError
 from daogou.learn.aggregate import Tensors
 from daogou.learn.answers import answers_of
-from daogou.learn.federate import Here, federate, lead, read_federation
+from daogou.learn.carriers import Here
+from daogou.learn.federate import federate, lead, read_federation
 from daogou.learn.fit import fit
 from daogou.learn.judge import questions
 from daogou.learn.silo import Reply, Silo

@@ -24,10 +24,11 @@ from daogou.balance.base import GIVEN as BALANCERS_GIVEN
 from daogou.cli import app
 from daogou.learn.aggregate import RULES
 from daogou.learn.calibrate import METHODS as CALIBRATIONS
+from daogou.learn.dimension import Range
 from daogou.learn.private import Privacy
 from daogou.learn.sampling import SAMPLINGS
 from daogou.learn.settings import Settings
-from daogou.learn.space import Range, Tuning
+from daogou.learn.space import Tuning
 from daogou.learn.terms import Terms
 from daogou.model.build import Shape
 from daogou.model.mixers import MIXERS

@@ -44,8 +44,8 @@ def serve(  # noqa: PLR0913 - one parameter per flag
     import logging
 
     needs_extra("serve", *SERVES)
+    from daogou.serve.limits import Limits
     from daogou.serve.run import serve as listen
-    from daogou.serve.service import Limits
     from daogou.serve.workers import Runs
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")

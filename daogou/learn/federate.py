@@ -7,10 +7,10 @@ with products under digests, then weights that all share. Who carries them is a 
 import json
 import math
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file
@@ -18,90 +18,23 @@ from torch import Tensor
 
 from daogou import artifact
 from daogou.config import apply, read_shop, read_toml
-from daogou.errors import ArtifactError, ConfigError, DaogouError, DataError, unknown
+from daogou.errors import ConfigError, DaogouError, DataError, unknown
 from daogou.features.agree import agree
 from daogou.features.transform import Transform
 from daogou.learn import secure
-from daogou.learn.aggregate import (
-    RULES,
-    Adam,
-    Tensors,
-    Update,
-    bounded,
-    fits,
-)
-from daogou.learn.fit import metadata_of, opened_folder, save_tensors
+from daogou.learn.aggregate import RULES, Adam, Tensors, Update, bounded, fits
+from daogou.learn.carriers import Here, Shops
+from daogou.learn.fit import metadata_of, opened_folder
 from daogou.learn.journal import append_record, keep_records
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.silo import SPENT, Reply, Silo
+from daogou.learn.standing import PARTS, Lead, Standing, claim_for, keep
 from daogou.learn.stop import unbroken
 from daogou.learn.terms import Terms, terms_of
 from daogou.schema import Shop
 
 _TRIES: Final = 3  # of a question that all must answer
 _COMMON: Final = ("model", "fit", "seed")  # what all shops take, beside [federate]
-
-
-class Shops(Protocol):
-    """Who carries questions to shops and brings their answers."""
-
-    @property
-    def names(self) -> Collection[str]:
-        """The shops there are."""
-
-    def ask(
-        self, what: str, number: int, document: Mapping[str, Any], sent: Tensors
-    ) -> Mapping[str, Reply | DaogouError]:
-        """The answers of the shops that answered, or why one could not."""
-
-
-class Here:
-    """Shops in this process, asked one after another."""
-
-    def __init__(self, silos: Mapping[str, Silo]) -> None:
-        self.silos = silos
-
-    @property
-    def names(self) -> Collection[str]:
-        """The shops there are."""
-        return self.silos
-
-    def ask(
-        self, what: str, number: int, document: Mapping[str, Any], sent: Tensors
-    ) -> Mapping[str, Reply | DaogouError]:
-        """The answers of all shops."""
-        found: dict[str, Reply | DaogouError] = {}
-        for name, silo in self.silos.items():
-            try:
-                found[name] = silo.answer(what, number, document, sent)
-            except DaogouError as error:
-                found[name] = error
-        return found
-
-
-@dataclass
-class Standing:
-    """Where the rounds stand. Everything that resuming needs, beside the tensors."""
-
-    round: int = 0  # rounds done
-    best_round: int = -1
-    best_score: float = math.inf
-    steps: int = 0  # of FedAdam
-
-    @property
-    def since_best(self) -> int:
-        """Rounds since the best one."""
-        return self.round - 1 - self.best_round
-
-
-@dataclass
-class Lead:
-    """The weights that all share, and what the server remembers."""
-
-    weights: dict[str, Tensor]
-    best: dict[str, Tensor]
-    adam: Adam
-    standing: Standing = field(default_factory=Standing)
 
 
 def federate(
@@ -148,7 +81,7 @@ def lead(
     """
     terms = terms_of(asked.get("federate", {}))
     told = {"terms": asdict(terms), **{k: asked[k] for k in _COMMON if k in asked}}
-    _claim(out, {"told": told, "shops": sorted(shops.names)})
+    claim_for(out, {"told": told, "shops": sorted(shops.names)})
     rows = _agree(shops, out, told, progress)
     journal = out / "rounds.jsonl"
     led = _stand(shops, out, terms)
@@ -157,7 +90,7 @@ def lead(
         record = _round(shops, led, terms)
         with unbroken():
             append_record(journal, record)
-            _keep(out, led)
+            keep(out, led)
         progress("round", led.standing.round, terms.rounds, _words(record))
         if all(record["left_out"].get(name) == SPENT for name in shops.names):
             break
@@ -394,19 +327,6 @@ def _finish(
 # ---- the server's memory ----------------------------------------------------------------
 
 
-def _claim(out: Path, wanted: Mapping[str, Any]) -> None:
-    """Make the folder ours, or say why it cannot be."""
-    if (out / "federate.json").exists():
-        raise ArtifactError(f"{out}: holds a finished federation; give another folder")
-    started, text = out / "started.json", json.dumps(wanted, sort_keys=True)
-    if not started.exists():
-        artifact.write_whole(started, text)
-    elif started.read_text("utf-8") != text:
-        raise ArtifactError(
-            f"{out}: was started with other settings or other shops; resume with the same"
-        )
-
-
 def _stand(shops: Shops, out: Path, terms: Terms) -> Lead:
     """Where the last whole round left the server; the first shop's beginning before it."""
     path = out / "last.safetensors"
@@ -415,29 +335,13 @@ def _stand(shops: Shops, out: Path, terms: Terms) -> Lead:
         replies = _all(shops, "begin", {})
         weights = dict(replies[next(iter(shops.names))].tensors)
         return Lead(weights, weights, adam)
-    parts: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     for name, tensor in load_file(path).items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
     standing = Standing(**json.loads(metadata_of(path)["standing"]))
     adam.step, adam.first, adam.second = standing.steps, parts["first"], parts["second"]
     return Lead(parts["weights"], parts["best"], adam, standing)
-
-
-_PARTS: Final = ("weights", "best", "first", "second")
-
-
-def _keep(out: Path, led: Lead) -> None:
-    """Write what a round left; the rename makes it count."""
-    led.standing.steps = led.adam.step
-    parts = (led.weights, led.best, led.adam.first, led.adam.second)
-    tensors = {
-        f"{part}.{name}": each
-        for part, named in zip(_PARTS, parts, strict=True)
-        for name, each in named.items()
-    }
-    told = {"standing": json.dumps(asdict(led.standing))}
-    save_tensors(tensors, out / "last.safetensors", told)
 
 
 # ---- what a folder of shops says ----------------------------------------------------------

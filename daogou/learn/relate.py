@@ -1,7 +1,7 @@
 """A shop to which of its tasks help which: looked ahead along one run, and by leaving each out."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ from daogou import artifact
 from daogou.artifact import read_records
 from daogou.errors import ConfigError
 from daogou.learn.fit import finished, fit, opened_folder
+from daogou.learn.groups import Matrix, best_groups, received
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.probe import Probe, Probed, read_probes
 from daogou.learn.settings import Settings, settings_of
@@ -21,12 +22,12 @@ from daogou.metrics import spearman
 from daogou.metrics.paired import student_quantile
 from daogou.schema import Shop
 
-Matrix = NDArray[np.float64]
 PROBES: Final = 16  # about as many in a whole run, at least one an epoch
+
 SEEDS: Final = 2  # further joint runs, whose spread is the noise
+
 # Of 90 % of differences between a run and the mean of 1 + SEEDS others (Student, 2 degrees).
 _T_90: Final = 2.92
-MOST_EXHAUSTIVE: Final = 10  # tasks whose partitions are all looked at: 115 975
 
 
 def relate(
@@ -160,9 +161,6 @@ def _watched(shop: Shop) -> int | None:
     return None if settings.watch == "joint" else names.index(settings.watch)
 
 
-# ---- the runs -----------------------------------------------------------------------------
-
-
 def _runs(shop: Shop, folder: Path, leave_out: bool) -> dict[Path, Shop]:
     """Each run's folder and shop; the joint one first."""
     wanted = {folder / "all": shop}
@@ -204,9 +202,6 @@ def losses_of(run: Path, names: Sequence[str]) -> Matrix:
         ]
     nothing = [math.nan] * len(names)
     return np.array([rows.get(epoch, nothing) for epoch in range(1, max(rows, default=0) + 1)])
-
-
-# ---- numbers ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -323,70 +318,6 @@ def _agreement(measured: Matrix, gain: Matrix) -> float:
     return spearman(measured[pairs], gain[pairs]) if pairs.sum() >= 4 else math.nan
 
 
-# ---- groups -------------------------------------------------------------------------------
-
-
-def best_groups(affinity: Matrix) -> list[list[int]]:
-    """The partition of tasks ``[T]`` whose members receive most from one another.
-
-    What a task receives is the sum of its group's affinities onto it, since a step adds their
-    gradients up; alone it receives 0. TAG takes the mean over a group instead, which leaves a weak
-    helper out beside a strong one. NaN counts as 0, and of equal partitions the one with the fewest
-    groups is taken. All partitions are looked at up to `MOST_EXHAUSTIVE` tasks; beyond, the two
-    groups that gain most are joined for as long as any gain.
-
-    >>> best_groups(np.array([[0.0, 0.2, -0.3], [0.1, 0.0, 0.1], [-0.1, 0.1, 0.0]]))
-    [[0, 1], [2]]
-    """
-    both = np.nan_to_num(affinity) + np.nan_to_num(affinity).T  # [T, T], what a pair is worth
-    np.fill_diagonal(both, 0.0)
-    if len(both) > MOST_EXHAUSTIVE:
-        return _merged(both)
-    best: tuple[float, int] = (-math.inf, 0)
-    chosen: list[list[int]] = []
-    for worth, groups in _partitions(both):
-        score = (round(worth, 12), -len(groups))  # sums of the same numbers in another order
-        if score > best:
-            best, chosen = score, [list(group) for group in groups]
-    return chosen
-
-
-def _partitions(both: Matrix) -> Iterator[tuple[float, list[list[int]]]]:
-    """Every partition and what its pairs are worth; the lists are changed by the next one."""
-    values = both.tolist()
-    groups: list[list[int]] = []
-
-    def place(task: int, worth: float) -> Iterator[tuple[float, list[list[int]]]]:
-        if task == len(values):
-            yield worth, groups
-            return
-        for group in groups:
-            gained = sum(values[task][member] for member in group)
-            group.append(task)
-            yield from place(task + 1, worth + gained)
-            group.pop()
-        groups.append([task])
-        yield from place(task + 1, worth)
-        groups.pop()
-
-    return place(0, 0.0)
-
-
-def _merged(both: Matrix) -> list[list[int]]:
-    groups = [[task] for task in range(len(both))]
-    while len(groups) > 1:
-        gains = [
-            (float(both[np.ix_(one, other)].sum()), i, j)
-            for j, other in enumerate(groups)
-            for i, one in enumerate(groups[:j])
-        ]
-        gain, i, j = max(gains)
-        if gain < 0:
-            break
-        groups[i] = sorted(groups[i] + groups.pop(j))
-    return groups
-
-
 def _group_documents(
     clear: Matrix, names: Sequence[str], affinity: Matrix, transfer: Transfer | None
 ) -> list[dict[str, Any]]:
@@ -399,19 +330,13 @@ def _group_documents(
             inside = [i for i in group if i != member]
             outside = [i for i in range(len(names)) if i not in group]
             members[names[member]] = {
-                "affinity_from_group": _received(affinity, inside, member),
-                "affinity_from_others": _received(affinity, outside, member),
-                "transfer_from_group": _received(gain, inside, member),
-                "transfer_from_others": _received(gain, outside, member),
+                "affinity_from_group": received(affinity, inside, member),
+                "affinity_from_others": received(affinity, outside, member),
+                "transfer_from_group": received(gain, inside, member),
+                "transfer_from_others": received(gain, outside, member),
             }
         documents.append({"tasks": [names[member] for member in group], "members": members})
     return documents
-
-
-def _received(matrix: Matrix, givers: Sequence[int], receiver: int) -> float:
-    """The sum of what is known; NaN where nothing is, 0 without a giver."""
-    given = matrix[list(givers), receiver]
-    return float(np.nansum(given)) if np.isfinite(given).any() or not len(given) else math.nan
 
 
 def _table(matrix: NDArray[Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -14,24 +14,28 @@ from daogou.balance import BALANCERS
 from daogou.balance.base import GIVEN as BALANCERS_GIVEN
 from daogou.config import make, shop_of
 from daogou.errors import ConfigError, unknown
+from daogou.learn.dimension import Dimension, Params, Range
 from daogou.learn.settings import Settings, settings_of
 from daogou.model.build import Shape
 from daogou.model.mixers import MIXERS
 from daogou.model.mixers.base import GIVEN as MIXERS_GIVEN
 from daogou.schema import Shop
 
-Params = Mapping[str, Any]  # setting -> value
 LARGEST_GRID: Final = 100_000
 
 _TABLES = "changes how tables are read, and all trials read one store; make a search for each value"
+
 _MEASURE = "changes what trials are compared by"
+
 _MACHINE = "changes where and how training runs, and not what is learnt"
+
 # Settings of [fit] that trials may not differ in.
 _FIXED: Final[Mapping[str, str]] = {
     **dict.fromkeys(("min_count", "buckets", "text_length", "word_count"), _TABLES),
     **dict.fromkeys(("watch", "calibration"), _MEASURE),
     **dict.fromkeys(("device", "threads", "memory_limit", "waive", "track", "track_to"), _MACHINE),
 }
+
 # Whose further settings belong to one method, and the table that has the methods.
 _METHODS: Final[Mapping[str, tuple[str, Mapping[str, Callable[..., Any]], frozenset[str]]]] = {
     "model.mixer": ("model.mixer_options", MIXERS, frozenset(MIXERS_GIVEN)),
@@ -46,77 +50,6 @@ class Tuning:
     space: Mapping[str, Any] = field(default_factory=dict)  # setting -> `Range`; {} = a small one
     objective: str | None = None  # "joint" or a task's name; None = fit.watch
     halving: int = 3  # one trial in so many goes on after epochs 1, 3, 9, ...; 0 = all do
-
-
-@dataclass(frozen=True)
-class Range:
-    """What ``[tune.space]`` may say of a setting: a range of numbers, or choices."""
-
-    low: float | None = None
-    high: float | None = None
-    step: float | None = None  # between the values that a number may have
-    log: bool = False  # drawn evenly by factors instead of differences
-    points: int | None = None  # how many values of the range a grid has
-    choices: tuple[Any, ...] = ()
-    when: Mapping[str, Any] = field(default_factory=dict)  # other setting -> its value, or a list
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """A setting that is searched. ``kind`` is int or float for a range, None for choices."""
-
-    key: str
-    kind: type | None
-    span: Range
-    when: Mapping[str, tuple[Any, ...]]  # other dimension -> the values with which this one is
-
-    @property
-    def ends(self) -> tuple[Any, ...]:
-        """The choices, or both ends of the range."""
-        if self.kind is None:
-            return self.span.choices
-        return tuple(self.kind(end) for end in (self.span.low, self.span.high) if end is not None)
-
-    def document(self) -> dict[str, Any]:
-        """What was given of it, as ``[tune.space]`` has it."""
-        given = {
-            each.name: getattr(self.span, each.name)
-            for each in fields(Range)
-            if each.name != "when" and getattr(self.span, each.name) != each.default
-        }
-        if self.kind is not None:
-            given |= dict(zip(("low", "high"), self.ends, strict=True))
-        return given | ({"when": dict(self.when)} if self.when else {})
-
-    def is_asked(self, params: Params) -> bool:
-        """Whether it is a setting at all beside these others."""
-        return all(
-            name in params and params[name] in allowed for name, allowed in self.when.items()
-        )
-
-    def steps(self) -> list[Any]:
-        """The values that a grid has; ConfigError for a range without steps."""
-        if self.kind is None:
-            return list(self.span.choices)
-        low, high = self.ends
-        points, step = self.span.points, self.span.step
-        if points is not None:
-            shares = [i / (points - 1) for i in range(points)] if points > 1 else [0.0]
-            found = [_between(low, high, share, log=self.span.log) for share in shares]
-        elif step is not None:
-            found = [low + i * step for i in range(math.floor((high - low) / step + 1e-9) + 1)]
-        else:
-            raise ConfigError(
-                f"tune.space.{self.key}: a grid needs steps; add points = 3 (or step, or choices)"
-            )
-        return list(dict.fromkeys(round(one) if self.kind is int else one for one in found))
-
-
-def _between(low: float, high: float, share: float, *, log: bool) -> float:
-    """The place at ``share`` of a range, its ends exactly."""
-    if share in (0.0, 1.0):
-        return high if share else low
-    return low * (high / low) ** share if log else low + (high - low) * share
 
 
 @dataclass(frozen=True)
@@ -230,9 +163,6 @@ def _places(key: str) -> list[str]:
     if section == "tasks":
         return [section, *rest.rsplit(".", 1)]
     return key.split(".")
-
-
-# ---- reading ------------------------------------------------------------------------------
 
 
 def _flat(tables: Mapping[str, Any], before: str = "") -> dict[str, Any]:
@@ -375,9 +305,6 @@ def _ordered(found: Mapping[str, Dimension]) -> Iterator[Dimension]:
             raise ConfigError(f"tune.space: {' and '.join(left)} depend on each other")
         yield left.pop(ready[0])
         done.add(ready[0])
-
-
-# ---- trying -------------------------------------------------------------------------------
 
 
 def _refused(space: Space, shop: Shop) -> Iterator[str]:

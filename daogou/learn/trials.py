@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from daogou.errors import ArtifactError, MissingExtra
-from daogou.learn.space import Dimension, Space
+from daogou.learn.dimension import Dimension
+from daogou.learn.space import Space
 
 SAMPLERS: Final = ("grid", "random", "tpe", "gp", "nsga2")
 POPULATION: Final = 12  # of nsga2: small, so that some generations fit into tens of trials

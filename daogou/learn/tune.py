@@ -6,7 +6,6 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,57 +19,13 @@ from daogou.learn.lock import Lock
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.settings import settings_of
 from daogou.learn.space import Space, shop_with, tuning_of
-from daogou.learn.trials import SAMPLERS, Trial, Trials, falls_behind, front, is_rung, params_of
+from daogou.learn.trials import SAMPLERS, Trial, Trials, front, params_of
 from daogou.learn.variant import judged_by_validation
+from daogou.learn.watch import Halted, Outcome, Search, Watch, best_of, best_record
 from daogou.schema import Shop
 
 # They learn from finished trials alone, and of a front's trials none is behind in all tasks early.
 _NEVER_STOP: Final = ("gp", "nsga2")
-
-
-@dataclass(frozen=True)
-class Search:
-    """What all trials of a search have in common."""
-
-    shop: Shop
-    folder: Path
-    space: Space
-    sampler: str
-    objective: str  # "joint" or a task's name
-    halving: int  # 0 = no trial is stopped early
-    trials: Trials
-    progress: Progress
-    deadline: float  # of time.monotonic
-
-    def shop_of(self, trial: Trial) -> Shop:
-        """The shop that a trial fits."""
-        settings = params_of(self.space, trial)
-        return shop_with(self.shop, {**settings, "fit.watch": self.objective})
-
-    def run_of(self, trial: Trial) -> Path:
-        """Where a trial is fitted."""
-        return self.folder / "trials" / f"{trial.number:04d}"
-
-    def lock_of(self, trial: Trial) -> Lock:
-        """Held by the process that fits a trial."""
-        return Lock(self.run_of(trial).with_suffix(".lock"))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended."""
-
-    state: str  # finished, stopped or failed
-    values: Sequence[float]
-    notes: Mapping[str, Any]
-
-
-class _Halted(Exception):
-    """The fit ends here; ``for_good`` unless it is only out of time."""
-
-    def __init__(self, *, for_good: bool) -> None:
-        super().__init__()
-        self.for_good = for_good
 
 
 def tune(
@@ -181,9 +136,6 @@ def _claim(folder: Path, shop: Shop, sampler: str, resume: bool) -> None:
     (folder / "trials").mkdir(exist_ok=True)
 
 
-# ---- a trial ------------------------------------------------------------------------------
-
-
 def _one(search: Search, mutex: Lock, n_trials: int) -> bool:
     """Fit one trial; False if there is none left to begin, or no time."""
     with mutex:
@@ -201,7 +153,7 @@ def _one(search: Search, mutex: Lock, n_trials: int) -> bool:
             _tidy(search, told)
     finally:
         held.give_back()
-    best = _best(told)
+    best = best_of(told)
     words = "" if best is None else f"best {best.notes['score']:.4f} by trial {best.number}"
     done = sum(each.state != "unfinished" for each in told)
     search.progress("trial", done, n_trials, words)
@@ -232,19 +184,19 @@ def _begun(search: Search, n_trials: int) -> tuple[Trial, Lock] | None:
 def _tried(search: Search, trial: Trial) -> Outcome | None:
     """Fit a trial, from where another process left it; None if time ran out."""
     run, shop = search.run_of(trial), search.shop_of(trial)
-    watch = _Watch(search, trial)
+    watch = Watch(search, trial)
     try:
         _clear_half_begun(run, shop)
         watch.look()
         _fitted(shop, run, search.folder, watch)
-    except _Halted as halted:
+    except Halted as halted:
         if not halted.for_good:
             return None
-        best = _best_record(run)
+        best = best_record(run)
         return Outcome("stopped", [best["score"]], _notes(search, run, best))
     except (ConfigError, DataError) as error:
         return Outcome("failed", [], {"reason": str(error)})
-    best = _best_record(run)
+    best = best_record(run)
     if best["score"] is None:
         _judged(search, best)
         return Outcome("failed", [], {"reason": "no epoch has a finite validation loss"})
@@ -267,65 +219,6 @@ def _clear_half_begun(run: Path, shop: Shop) -> None:
     started = run / "started.json"
     if run.exists() and (not started.exists() or started.read_text("utf-8") != started_as(shop)):
         shutil.rmtree(run)
-
-
-class _Watch:
-    """Progress of a trial's fit that leaves it after an epoch, if there is reason to."""
-
-    def __init__(self, search: Search, trial: Trial) -> None:
-        self.search, self.trial = search, trial
-        self.epochs = settings_of(search.shop_of(trial))[0].epochs
-        self.seen: set[int] = set()
-
-    def __call__(self, what: str, done: int, total: int, words: str) -> None:
-        self.search.progress(what, done, total, words)
-        if what == "epoch":
-            self.look()
-            if done < total and self._is_late():
-                raise _Halted(for_good=False)
-
-    def look(self) -> None:
-        """Report the epochs not yet seen, and halt at one that falls behind."""
-        for epoch, value in _least_by_epoch(self.search.run_of(self.trial)).items():
-            if epoch in self.seen:
-                continue
-            self.seen.add(epoch)
-            if epoch not in self.trial.by_epoch:
-                self.search.trials.report(self.trial.number, epoch, value)
-            if epoch < self.epochs and is_rung(epoch, self.search.halving):
-                others = [
-                    each.by_epoch[epoch]
-                    for each in self.search.trials.all()
-                    if each.number != self.trial.number and epoch in each.by_epoch
-                ]
-                if falls_behind(value, others, self.search.halving):
-                    raise _Halted(for_good=True)
-
-    def _is_late(self) -> bool:
-        late = time.monotonic() > self.search.deadline
-        return late and _best(self.search.trials.all()) is not None
-
-
-# ---- what a run says of itself ------------------------------------------------------------
-
-
-def _least_by_epoch(run: Path) -> dict[int, float]:
-    """The least score until each epoch; infinite ones are left out."""
-    found: dict[int, float] = {}
-    for record in read_records(run / "events.jsonl"):
-        score = math.inf if record["score"] is None else record["score"]
-        least = min([score, *found.values()])
-        if math.isfinite(least):
-            found[record["epoch"]] = least
-    return found
-
-
-def _best_record(run: Path) -> dict[str, Any]:
-    """The record of the epoch that the run kept: the first of the least score."""
-    return min(
-        read_records(run / "events.jsonl"),
-        key=lambda one: math.inf if one["score"] is None else one["score"],
-    )
 
 
 def _notes(search: Search, run: Path, best: Mapping[str, Any]) -> dict[str, Any]:
@@ -359,18 +252,9 @@ def _judged(search: Search, record: Mapping[str, Any]) -> None:
         )
 
 
-# ---- the best -----------------------------------------------------------------------------
-
-
-def _best(told: Sequence[Trial]) -> Trial | None:
-    """The finished trial of the least score, the first of equal ones."""
-    finished = [trial for trial in told if trial.state == "finished"]
-    return min(finished, key=lambda trial: trial.notes["score"], default=None)
-
-
 def _tidy(search: Search, told: Sequence[Trial]) -> None:
     """Remove what is left of ended trials, all but the best's run."""
-    best = _best(told)
+    best = best_of(told)
     for trial in told:
         if trial.state == "unfinished":
             continue
@@ -382,7 +266,7 @@ def _tidy(search: Search, told: Sequence[Trial]) -> None:
 def _concluded(search: Search) -> dict[str, Any]:
     """The search's document, on disk too, with the best trial's run beside it."""
     told = search.trials.all()
-    best = _best(told)
+    best = best_of(told)
     failed = [trial for trial in told if trial.state == "failed"]
     if best is None and failed and len(failed) == len(told):
         raise DataError(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from daogou.errors import ConfigError
 from daogou.serve.auth import is_loopback
-from daogou.serve.service import Limits
+from daogou.serve.limits import Limits
 from daogou.serve.store import Store
 from daogou.serve.tables import Document
 from daogou.serve.workers import Plan, Runs, answer_by

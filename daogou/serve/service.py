@@ -8,46 +8,37 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from daogou.artifact import read_manifest
-from daogou.errors import ConfigError, DaogouError
+from daogou.errors import DaogouError
 from daogou.guide import Guide
 from daogou.guide.guide import new_request_id
 from daogou.serve.events import Event, read_events
+from daogou.serve.lesser import readable, told_of, with_edits, without_model
+from daogou.serve.limits import Limits
 from daogou.serve.lineup import Lineup, Loaded, Rival, Who, described
 from daogou.serve.meters import Meters
 from daogou.serve.offer import Offer
 from daogou.serve.shadow import Shadow
 from daogou.serve.store import Request, Store, StoreError
 from daogou.serve.tables import Document
-from daogou.serve.values import iso
 
 T = TypeVar("T")
+
 Question = Callable[[Guide, Document], Document]
+
 log = logging.getLogger("daogou.serve")
+
 AGAIN_S: Final = 30.0  # until runs that could not be followed are tried again
+
 ALL_READ: Final = 10_000  # of everybody's newest, likewise
+
 EVENTS_READ: Final = 200  # of a user's newest, beyond the run's own log
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much a server takes."""
-
-    body_bytes: int = 2_000_000
-    import_bytes: int = 4_000_000_000
-    batch: int = 1000  # rows of a request
-    k: int = 100  # products of an answer
-    timeout_s: float = 10.0  # for a body to arrive, and for an answer
-    rate_per_s: float = 100.0  # requests of a key, or of an address without one
-    burst: float = 500.0
-    threads: int = 2  # answers at once; more wait for each other's turn at Python
 
 
 class Service:
@@ -316,7 +307,7 @@ class Service:
             self._degrade("store", error)
             return {"user": who.user, "events": [], "edits": None}, False
         said = edits if edits is not None and any(edits.values()) else None
-        return {"user": who.user, "events": _readable(kept, guide), "edits": said}, True
+        return {"user": who.user, "events": readable(kept, guide), "edits": said}, True
 
     def _done(self, who: Who, guide: Guide) -> list[Event]:
         """Somebody's newest events of the kinds that a guide reads; then what they were shown.
@@ -381,7 +372,7 @@ class Service:
             if isinstance(error, TimeoutError):
                 error = TimeoutError(f"no answer in {self.limits.timeout_s} s")
             self._degrade("model", error)
-            found = {**_without_model(who, instead(loaded.guide)), **(bare or {})}
+            found = {**without_model(who, instead(loaded.guide)), **(bare or {})}
         else:
             if lineup.shadow is not None and loaded.digest == lineup.main.digest:
                 aside = lineup.shadow.guide
@@ -406,7 +397,7 @@ class Service:
     def _asked(self, guide: Guide, who: Who, question: Question) -> tuple[Document, bool]:
         """What a guide says from all that is known of somebody, and whether the store told it."""
         asker, whole = self._known_of(who, guide)
-        return _with_edits(lambda told: question(guide, told), asker), whole
+        return with_edits(lambda told: question(guide, told), asker), whole
 
     def news(self, guide: Guide) -> tuple[list[Document], bool]:
         """What anybody did after the run's log ended, and whether the store was there to say it."""
@@ -416,7 +407,7 @@ class Service:
         except StoreError as error:
             self._degrade("store", error)
             return [], False
-        return _readable(kept, guide), True
+        return readable(kept, guide), True
 
     # ---- state ------------------------------------------------------------------------------
 
@@ -430,65 +421,3 @@ class Service:
                 return None
             self._counted = time.monotonic(), found
         return found
-
-
-def _readable(kept: Sequence[Event], guide: Guide) -> list[Document]:
-    """Of events those that the guide reads and that its run has not read already."""
-    kinds, since = guide.scorer.kinds, guide.scorer.since
-    rows = guide.catalogue.rows
-    return [
-        {"item": each.item_id, "kind": each.kind, "time": each.time_us}
-        for each in kept
-        if each.kind in kinds and each.time_us >= since(each.kind) and each.item_id in rows
-    ]
-
-
-def _with_edits(question: Callable[[Document], Document], asker: Document) -> Document:
-    """The answer; without somebody's edits if this run, unlike that they were made by, has no use.
-
-    Then ``edits_ignored`` says why.
-    """
-    try:
-        return question({**asker})
-    except ConfigError as error:
-        if asker["edits"] is None or not str(error).startswith("edits"):
-            raise
-        return {**question({**asker, "edits": None}), "edits_ignored": str(error)}
-
-
-def popular(guide: Guide, k: int, kept: NDArray[np.bool_]) -> list[str]:
-    """The ``k`` products that were taken most in training, of those that are kept ``[I + 1]``."""
-    order = np.argsort(-guide.popularity[1:], kind="stable") + 1
-    order = order[kept[order]]
-    return [guide.catalogue.keys[row] for row in order[:k].tolist()]
-
-
-def _without_model(who: Who, items: Sequence[str]) -> Document:
-    lines: list[Document] = [
-        {"item": item, "score": None, "p": {}, "reasons": []} for item in items
-    ]
-    return {
-        "user": who.user, "known": False, "items": lines, "fallback": "popular", "degraded": True,
-        **told_of(who),
-    }  # fmt: skip
-
-
-def told_of(who: Who) -> Document:
-    """What an answer says of the session that asked."""
-    return {} if who.session is None else {"session": who.session}
-
-
-def event_document(event: Event) -> Document:
-    """An event as a client wrote it."""
-    return {
-        "event_id": event.event_id,
-        "kind": event.kind,
-        "user": event.user_id,
-        "session": event.session_id,
-        "item": event.item_id,
-        "time": iso(event.time_us),
-        "request_id": event.request_id,
-        "position": event.position,
-        "value": event.value,
-        "fields": dict(event.fields),
-    }

@@ -9,9 +9,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from daogou.serve.limits import Limits
 from daogou.serve.meters import Meters
 from daogou.serve.problem import Problem
-from daogou.serve.service import Limits
 
 log = logging.getLogger("daogou.access")
 IMPORT_PATH: Final = "/v1/admin/import"

@@ -23,9 +23,10 @@ import uvicorn
 
 from daogou.errors import DaogouError, DataError
 from daogou.serve.app import make_app
+from daogou.serve.limits import Limits
 from daogou.serve.lineup import described
 from daogou.serve.meters import Meters
-from daogou.serve.service import Limits, Service
+from daogou.serve.service import Service
 from daogou.serve.store import Store
 from daogou.serve.tables import Document
 

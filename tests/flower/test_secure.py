@@ -15,7 +15,8 @@ from daogou.artifact import read_records
 from daogou.errors import DaogouError, DataError
 from daogou.learn import secure
 from daogou.learn.aggregate import Tensors, Update, mean
-from daogou.learn.federate import Here, lead
+from daogou.learn.carriers import Here
+from daogou.learn.federate import lead
 from daogou.learn.silo import Reply, Silo
 from tests.learn.parties import QUICK, write_parties
 

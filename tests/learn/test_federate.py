@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from daogou import artifact
 from daogou.errors import ArtifactError, ConfigError, DaogouError, DataError
 from daogou.learn.aggregate import Tensors
-from daogou.learn.federate import Here, federate, lead, read_federation
+from daogou.learn.carriers import Here
+from daogou.learn.federate import federate, lead, read_federation
 from daogou.learn.flower import error_of
 from daogou.learn.silo import Reply, Silo
 from daogou.learn.terms import Terms, terms_of, travelling

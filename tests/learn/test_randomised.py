@@ -15,7 +15,8 @@ from daogou.errors import ConfigError, DaogouError, DataError
 from daogou.features.store import Store
 from daogou.learn import randomised as learn
 from daogou.learn.aggregate import Tensors
-from daogou.learn.federate import Here, lead
+from daogou.learn.carriers import Here
+from daogou.learn.federate import lead
 from daogou.learn.private import generator
 from daogou.learn.randomised import drawn, hear, lines_of, randomised, respond
 from daogou.learn.settings import settings_of

@@ -21,6 +21,7 @@ from daogou.features.batch import Batch
 from daogou.features.store import SPLITS, Store
 from daogou.learn import relate as relate_module
 from daogou.learn.fit import fit
+from daogou.learn.groups import best_groups
 from daogou.learn.loop import Learner, Place
 from daogou.learn.optimise import tables_of
 from daogou.learn.probe import (
@@ -40,14 +41,7 @@ from daogou.learn.probe import (
     shared_weights,
     task_gradients,
 )
-from daogou.learn.relate import (
-    alike,
-    best_groups,
-    document_of,
-    losses_of,
-    relate,
-    run_name,
-)
+from daogou.learn.relate import alike, document_of, losses_of, relate, run_name
 from daogou.learn.variant import without
 from tests.learn.conftest import QUICK
 

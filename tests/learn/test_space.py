@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from daogou.config import apply, shop_of
 from daogou.errors import ConfigError
+from daogou.learn.dimension import Dimension, Range
 from daogou.learn.settings import settings_of
-from daogou.learn.space import Dimension, Range, Space, default_space, shop_with, tuning_of
+from daogou.learn.space import Space, default_space, shop_with, tuning_of
 from daogou.schema import Shop
 
 EVENTS = {

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from daogou.errors import ArtifactError, MissingExtra
 from daogou.learn import trials as trials_module
-from daogou.learn.space import Dimension, Range, Space
+from daogou.learn.dimension import Dimension, Range
+from daogou.learn.space import Space
 from daogou.learn.trials import Trials, falls_behind, front, is_rung, params_of
 
 pytestmark = pytest.mark.usefixtures("quick_disk")

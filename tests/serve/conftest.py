@@ -12,8 +12,9 @@ from fastapi.testclient import TestClient
 
 from daogou.guide import Guide
 from daogou.serve.app import make_app
+from daogou.serve.limits import Limits
 from daogou.serve.meters import Meters
-from daogou.serve.service import Limits, Service
+from daogou.serve.service import Service
 from daogou.serve.store import Store
 from daogou.serve.tables import METADATA
 

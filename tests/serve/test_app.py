@@ -19,11 +19,12 @@ from daogou.errors import ArtifactError
 from daogou.guide import Guide
 from daogou.serve.auth import SCOPES, new_key
 from daogou.serve.events import Event
+from daogou.serve.limits import Limits
 from daogou.serve.lineup import Lineup, Who
 from daogou.serve.meters import Meters
 from daogou.serve.offer import Offer
 from daogou.serve.problem import Json
-from daogou.serve.service import EVENTS_READ, Limits, Service
+from daogou.serve.service import EVENTS_READ, Service
 from daogou.serve.store import Store, StoreError
 from tests.serve.conftest import NOW_US, calling, good, refused
 

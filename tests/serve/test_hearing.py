@@ -10,8 +10,9 @@ from fastapi.testclient import TestClient
 from daogou.guide import Guide
 from daogou.serve import hearing
 from daogou.serve.hearing import Hearing
+from daogou.serve.limits import Limits
 from daogou.serve.meters import Meters
-from daogou.serve.service import Limits, Service
+from daogou.serve.service import Service
 from daogou.serve.store import Store
 from tests.serve.conftest import NOW_US, Clock, calling, good
 

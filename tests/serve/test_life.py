@@ -18,9 +18,10 @@ from daogou.config import make
 from daogou.errors import ArtifactError, ConfigError
 from daogou.guide import Guide
 from daogou.model.build import Shape
+from daogou.serve.limits import Limits
 from daogou.serve.lineup import Lineup, Loaded, Rival, Who
 from daogou.serve.meters import Meters
-from daogou.serve.service import Limits, Service
+from daogou.serve.service import Service
 from daogou.serve.shadow import agree
 from daogou.serve.store import Store
 from daogou.serve.workers import Plan, Runs

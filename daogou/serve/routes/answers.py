@@ -14,10 +14,11 @@ from daogou.serve.bodies import (
     RecommendBody,
 )
 from daogou.serve.door import Door
+from daogou.serve.lesser import popular
 from daogou.serve.lineup import Who
 from daogou.serve.problem import REFUSALS, Json
 from daogou.serve.routes.rows import check_batch
-from daogou.serve.service import Service, popular
+from daogou.serve.service import Service
 from daogou.serve.tables import Document
 
 

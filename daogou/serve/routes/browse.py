@@ -8,10 +8,11 @@ from starlette.exceptions import HTTPException
 from daogou.guide.browse import Filters
 from daogou.serve.bodies import GuideBody, SearchBody, SimilarBody, Text
 from daogou.serve.door import Door
+from daogou.serve.lesser import popular
 from daogou.serve.lineup import Who
 from daogou.serve.problem import REFUSALS, Json
 from daogou.serve.routes.catalogue import Item
-from daogou.serve.service import Service, popular
+from daogou.serve.service import Service
 
 Count = Annotated[int, Query(ge=1, le=100)]
 Category = Annotated[Text | None, Query(description="Only this category.")]

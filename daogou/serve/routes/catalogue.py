@@ -18,7 +18,8 @@ from daogou.serve.door import Door
 from daogou.serve.events import Id
 from daogou.serve.problem import REFUSALS, Json
 from daogou.serve.routes.rows import check_batch, read_rows
-from daogou.serve.service import Service, event_document
+from daogou.serve.service import Service
+from daogou.serve.spoken import event_document
 from daogou.serve.store import Thing
 from daogou.serve.values import iso
 
