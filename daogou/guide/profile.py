@@ -12,7 +12,7 @@ from torch import Tensor
 from daogou.features.batch import Queries
 from daogou.features.columns import Columns
 from daogou.features.returning import signs_of
-from daogou.features.transform import as_numbers
+from daogou.features.transform import Transform, as_numbers
 from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
 from daogou.guide.edit import Edits, Prototypes, said_of, said_of_list
@@ -73,14 +73,10 @@ def portrait(
     found = head.distributions(read.encoded, Columns({**read.columns.tensors, **seen}))
     tasks = [task for task in model.tasks if task.family == "profile"]
     names = [task.name.removeprefix("profile.") for task in tasks]
-    columns: dict[str, dict[str, float]] = {}
-    for name, chances in zip(names, found, strict=True):
-        pairs = zip(transform.classes(name), chances[0].tolist(), strict=True)
-        said = dict(pairs)
-        if edits is not None:
-            speak = said_of_list if name in transform.many.names else said_of
-            said = speak(edits, name, said)
-        columns[name] = _ranked(said)
+    columns = {
+        name: _column(transform, name, chances[0].tolist(), edits)
+        for name, chances in zip(names, found, strict=True)
+    }
     shared = preferences(catalogue, past, named)
     if edits is not None:
         shared = _preferring(catalogue, shared, edits)
@@ -90,12 +86,17 @@ def portrait(
     liked = {column: dict(list(shares.items())[:_MOST_VALUES]) for column, shares in shared.items()}
     most = {column: next(iter(shares)) for column, shares in shared.items()}
     stage = scorer.rhythm.lifecycle(past.time, past.now)
-    rhythm = None
-    if len(past.time):
-        rhythm = {
-            "every_days": round(scorer.rhythm.usual(past.time), 2),
-            "silent_days": round((past.now - int(past.time.max())) / DAY_US, 2),
-        }
+    rhythm = _rhythm(scorer, past)
+    unsaid = {
+        name: chances
+        for name, chances in zip(names, found, strict=True)
+        if edits is None or not edits.said(name)
+    }
+    likeliest = {name: next(iter(each.items())) for name, each in columns.items() if each}
+    liked_most = {
+        column: words.price_range(next(iter(banded[column])), lang) if column in banded else value
+        for column, value in most.items()
+    }
     return {
         "columns": columns,
         "preferences": liked,
@@ -103,29 +104,29 @@ def portrait(
         "lifecycle": stage,
         "rhythm": rhythm,
         "returns": _returns(scorer, past),
-        "evidence": _evidence(
-            scorer,
-            catalogue,
-            past,
-            products,
-            {
-                name: chances
-                for name, chances in zip(names, found, strict=True)
-                if edits is None or not edits.said(name)
-            },
-        ),
-        "text": words.portrait(
-            {name: next(iter(chances.items())) for name, chances in columns.items() if chances},
-            {
-                column: words.price_range(next(iter(banded[column])), lang)
-                if column in banded
-                else value
-                for column, value in most.items()
-            },
-            stage,
-            rhythm,
-            lang,
-        ),
+        "evidence": _evidence(scorer, catalogue, past, products, unsaid),
+        "text": words.portrait(likeliest, liked_most, stage, rhythm, lang),
+    }
+
+
+def _column(
+    transform: Transform, name: str, chances: Sequence[float], edits: Edits | None
+) -> dict[str, float]:
+    """A column's distribution, likeliest value first, by what was said of it too."""
+    said = dict(zip(transform.classes(name), chances, strict=True))
+    if edits is not None:
+        speak = said_of_list if name in transform.many.names else said_of
+        said = speak(edits, name, said)
+    return _ranked(said)
+
+
+def _rhythm(scorer: Scorer, past: Past) -> dict[str, float] | None:
+    """How often the user comes and how long ago they last did, in days; None without a past."""
+    if not len(past.time):
+        return None
+    return {
+        "every_days": round(scorer.rhythm.usual(past.time), 2),
+        "silent_days": round((past.now - int(past.time.max())) / DAY_US, 2),
     }
 
 

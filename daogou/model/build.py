@@ -192,56 +192,25 @@ def _funnel(
     has_users: bool,
 ) -> FunnelHead:
     """Where users meet products, the mixer, and a tower for each stage."""
-    width, expert_widths, field_width = shape.widths()
-    context = transform.context
-    apart = _apart(transform)
-    shown = (
-        _fields(context, field_width, apart) if len(context.names) > (apart is not None) else None
-    )
+    _, expert_widths, _ = shape.widths()
+    context, apart = transform.context, _apart(transform)
     chances = [task.name for task in tasks if not task.is_value]
-    rates = None
-    if has_items and chances:
-        rates = Rates(transform.item_ids.n_rows, len(chances), id_dropout=shape.id_dropout)
-    meet = Meet(
-        width,
-        has_items=has_items,
-        has_users=has_users,
-        context=shown,
-        n_repeats=N_PER_MARK * (1 + len(transform.items.names)),
-        rates=rates,
-        apart=apart,
-    )
-    if not meet.n_outputs:
-        what = "names no column" if apart is None else "names the position alone, which is no input"
-        raise ConfigError(
-            f"events.context: {what}, and there are no products or users either: "
-            "nothing to predict from"
-        )
+    meet = _meet(transform, shape, len(chances), has_items, has_users)
     if shape.mixer not in MIXERS:
         raise ConfigError(f"model.mixer: {unknown(shape.mixer, MIXERS)}")
     maker = MIXERS[shape.mixer]
     asks = inspect.signature(maker).parameters
     options: dict[str, Any] = dict(shape.mixer_options or {})
-    names = [task.name for task in tasks]
     apart_tasks = [place for place, task in enumerate(tasks) if task.own != OWN[0]]
     deep = [place for place in apart_tasks if tasks[place].own == "rows"]
     if "n_own_inputs" in asks and deep:
         raise ConfigError(
-            f"tasks.{names[deep[0]]}.own: {shape.mixer!r} gives every task rows of its own; "
+            f"tasks.{tasks[deep[0]].name}.own: {shape.mixer!r} gives every task rows of its own; "
             "take another model.mixer"
         )
     own = domain = position = None
     if "n_own_inputs" in asks or deep:
-        sizes = (
-            transform.user_ids.n_rows if has_users else 0,
-            transform.item_ids.n_rows if has_items else 0,
-            context.n_rows,
-        )
-        own = OwnRows(
-            len(deep) or len(tasks), sizes, len(context.names), shape.own_width,
-            id_dropout=shape.id_dropout, apart=-1 if apart is None else apart[0],
-            norm=shape.own_norm or bool(deep),
-        )  # fmt: skip
+        own = _own_rows(transform, shape, len(tasks), len(deep), has_items, has_users)
         if not deep:
             options["n_own_inputs"] = own.n_outputs
     if "n_domains" in asks and transform.domain is not None:
@@ -265,6 +234,62 @@ def _funnel(
             mixer, meet.n_outputs, apart_tasks, deep, widths=expert_widths, dropout=shape.dropout,
             n_own_inputs=own.n_outputs if own is not None and deep else 0,
         )  # fmt: skip
+    return FunnelHead(
+        meet, mixer, _stages(transform, tasks, counts), tower=shape.tower,
+        bfloat16=shape.precision == "bfloat16", position=position, domain=domain, own=own,
+    )  # fmt: skip
+
+
+def _meet(
+    transform: Transform, shape: Shape, n_chances: int, has_items: bool, has_users: bool
+) -> Meet:
+    """Where users meet products; ConfigError where nobody meets anything."""
+    width, _, field_width = shape.widths()
+    context, apart = transform.context, _apart(transform)
+    shown = (
+        _fields(context, field_width, apart) if len(context.names) > (apart is not None) else None
+    )
+    rates = None
+    if has_items and n_chances:
+        rates = Rates(transform.item_ids.n_rows, n_chances, id_dropout=shape.id_dropout)
+    meet = Meet(
+        width,
+        has_items=has_items,
+        has_users=has_users,
+        context=shown,
+        n_repeats=N_PER_MARK * (1 + len(transform.items.names)),
+        rates=rates,
+        apart=apart,
+    )
+    if not meet.n_outputs:
+        what = "names no column" if apart is None else "names the position alone, which is no input"
+        raise ConfigError(
+            f"events.context: {what}, and there are no products or users either: "
+            "nothing to predict from"
+        )
+    return meet
+
+
+def _own_rows(
+    transform: Transform, shape: Shape, n_tasks: int, n_deep: int, has_items: bool, has_users: bool
+) -> OwnRows:
+    """Rows of ids that are the tasks' own: of those that ask for them, or of all."""
+    context, apart = transform.context, _apart(transform)
+    sizes = (
+        transform.user_ids.n_rows if has_users else 0,
+        transform.item_ids.n_rows if has_items else 0,
+        context.n_rows,
+    )
+    return OwnRows(
+        n_deep or n_tasks, sizes, len(context.names), shape.own_width,
+        id_dropout=shape.id_dropout, apart=-1 if apart is None else apart[0],
+        norm=shape.own_norm or bool(n_deep),
+    )  # fmt: skip
+
+
+def _stages(transform: Transform, tasks: Sequence[Task], counts: Counts) -> list[Stage]:
+    """What is learnt of each task, in their order."""
+    names = [task.name for task in tasks]
     stages = []
     for task in tasks:
         column = -1 if task.is_value else transform.stages.index(task.name)
@@ -279,10 +304,7 @@ def _funnel(
                 rate=counts.rates.get(task.name, 0.5),
             )
         )
-    return FunnelHead(
-        meet, mixer, stages, tower=shape.tower, bfloat16=shape.precision == "bfloat16",
-        position=position, domain=domain, own=own,
-    )  # fmt: skip
+    return stages
 
 
 def _apart(transform: Transform) -> tuple[int, int] | None:

@@ -82,36 +82,21 @@ def over_time(probes: Sequence[Document], *, lang: str = "en") -> str:
         ),
     ]
     note = words["over_time_note"].format(n=len(shown))
-    level = (0.0, words["nothing"])
-    epoch = words["epoch"]
-    return section(
-        words["over_time"],
-        paragraph(note, note=True),
-        grid(
-            [
-                line_chart(
-                    Frame(words["ahead_title"], note, epoch, words["ahead_unit"], height=290),
-                    ahead,
-                    level=level,
-                ),
-                line_chart(
-                    Frame(
-                        words["cosine_title"], words["cosine_said"], epoch, words["cosine_unit"],
-                        height=290,
-                    ),
-                    angles,
-                    level=level,
-                ),
-                line_chart(
-                    Frame(
-                        words["conflict_title"], words["conflict_said"], epoch,
-                        words["conflict_unit"], y_range=(0.0, 100.0),
-                    ),
-                    conflict,
-                ),
-            ]
+    level, epoch = (0.0, words["nothing"]), words["epoch"]
+    frames = (
+        Frame(words["ahead_title"], note, epoch, words["ahead_unit"], height=290),
+        Frame(words["cosine_title"], words["cosine_said"], epoch, words["cosine_unit"], height=290),
+        Frame(
+            words["conflict_title"], words["conflict_said"], epoch, words["conflict_unit"],
+            y_range=(0.0, 100.0),
         ),
     )  # fmt: skip
+    charts = [
+        line_chart(frames[0], ahead, level=level),
+        line_chart(frames[1], angles, level=level),
+        line_chart(frames[2], conflict),
+    ]
+    return section(words["over_time"], paragraph(note, note=True), grid(charts))
 
 
 def _moments(probes: Sequence[Document]) -> list[float]:
