@@ -38,7 +38,6 @@ LONG_FILES = {
 LONG_FUNCTIONS = {
     "features/batch.py:make_batch",
     "features/transform.py:fit_transform",
-    "guide/guide.py:ask",
 }
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "daogou"

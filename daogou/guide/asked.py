@@ -38,6 +38,12 @@ def check_count(k: int) -> None:
         raise ConfigError(f"k: {k!r}; give a whole number, 1 or more")
 
 
+def check_query(query: object) -> None:
+    """Raise ConfigError unless a query is a text."""
+    if not isinstance(query, str):
+        raise ConfigError(f"query: a text is wanted, found {query!r}")
+
+
 def id_of(value: object, what: str) -> str:
     """An id as text, the way the store spells it."""
     if type(value) is str and value:  # as hundreds of products in a question are

@@ -51,6 +51,10 @@ class Narrowed:
         """What has been answered about."""
         return {str(answer["column"]) for answer in self.applied}
 
+    def said(self, lang: str) -> list[str]:
+        """The answers in words, but for those that leave a column open."""
+        return [said(answer, lang) for answer in self.applied if not answer.get("any")]
+
 
 def holding(texts: Search, query: str, kept: Array) -> tuple[Array, list[dict[str, Any]]]:
     """Of products those that hold a query's words; all and that it was relaxed, where none does."""

@@ -54,6 +54,11 @@ class Edits:
         """Which products carry a value that was forbidden, bool ``[I + 1]``."""
         return self._any(self.forbid)
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns of which a value is set."""
+        return frozenset(column for column, _ in self.set)
+
     def _any(self, values: Mapping[Value, Array]) -> Array:
         found = np.zeros(self.n_rows, dtype=bool)
         for carries in values.values():

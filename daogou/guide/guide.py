@@ -23,6 +23,7 @@ from daogou.guide.asked import (
     Document,
     LiveEvents,
     check_count,
+    check_query,
     checked_weights,
     forbidden,
     id_of,
@@ -31,7 +32,7 @@ from daogou.guide.asked import (
 from daogou.guide.browse import Filters, counted, find, without_its_own
 from daogou.guide.catalogue import Catalogue, fit_catalogue
 from daogou.guide.crowd import NEVER, Crowd, heat_of
-from daogou.guide.edit import Prototypes, read_edits
+from daogou.guide.edit import Edits, Prototypes, read_edits
 from daogou.guide.facets import Facets, fit_facets
 from daogou.guide.heard import Heard
 from daogou.guide.index import Index, best_of
@@ -41,7 +42,7 @@ from daogou.guide.made import hints_of, ids_of, indexed, popularity_of, query_of
 from daogou.guide.moments import iso
 from daogou.guide.newcomers import with_heard
 from daogou.guide.ranker import CANDIDATES, Ranker
-from daogou.guide.score import Scorer, fit_scorer
+from daogou.guide.score import Scorer, Shoppers, fit_scorer
 from daogou.guide.search import Base, Search
 from daogou.guide.values import Vocabulary, fit_vocabularies
 from daogou.guide.visit import Visit, read_events
@@ -283,10 +284,7 @@ class Guide:
         worth = self.ranker.money(rows, chances) if setting.by_value else None
         best, capped = self.ranker.chosen(rows, scores, worth, k, setting)
         removed = [*allowed.removed, *capped]
-        why = explain.reasons(
-            self.scorer, self.catalogue, asks.queries, shoppers, rows[best].tolist(),
-            popularity=self.popularity, edits=said, lang=lang,
-        )  # fmt: skip
+        why = self._why(asks, shoppers, rows[best], said, lang)
         return {
             **asks.head,
             "request_id": self.new_id(),
@@ -386,8 +384,7 @@ class Guide:
         """
         words.check_language(lang)
         check_count(k)
-        if not isinstance(query, str):
-            raise ConfigError(f"query: a text is wanted, found {query!r}")
+        check_query(query)
         if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
             raise ConfigError(f"offset: {offset!r}; give a whole number, 0 or more")
         filters = Filters(
@@ -645,8 +642,7 @@ class Guide:
         self.ranker.needs("funnel", "ask")
         words.check_language(lang)
         check_count(k)
-        if not isinstance(query, str):
-            raise ConfigError(f"query: a text is wanted, found {query!r}")
+        check_query(query)
         asks = self.ranker.visit(user, () if user is None and events is None else events, at)
         filters = Filters(where=where)
         kept = filters.kept(self.catalogue)
@@ -657,21 +653,19 @@ class Guide:
         found = dialogue.narrow(self.facets, kept, answers)
         relaxed += [{**answer, "text": dialogue.said(answer, lang)} for answer in found.relaxed]
         left = int(np.count_nonzero(found.kept))
-        shoppers = sides[-1]
         rows = self.ranker.candidates(sides, found.kept, CANDIDATES, said)
         scores, _ = self.ranker.heard(sides, said, rows, context)
         best = np.lexsort((rows, -scores))[:k]
-        asked = found.columns | filters.columns(self.catalogue)
-        asked |= {column for column, _ in said.set} if said is not None else set()
+        asked = found.columns | filters.columns(self.catalogue) | (said.columns if said else set())
         worth = dialogue.questions(self.facets, found.kept, rows, scores, asked=asked, lang=lang)
         done = "few" if left <= k else None if worth else "alike"
-        why = explain.reasons(
-            self.scorer, self.catalogue, asks.queries, shoppers, rows[best].tolist(),
-            popularity=self.popularity, edits=said, lang=lang,
-        )  # fmt: skip
-        because = words.because_of_answers(
-            [dialogue.said(each, lang) for each in found.applied if not each.get("any")], lang
-        )
+        why = self._why(asks, sides[-1], rows[best], said, lang)
+        said_so_far = {
+            "query": "" if relaxed and "query" in relaxed[0] else query,
+            "where": dict(where or {}),
+            "answers": [dict(answer) for answer in found.applied],
+        }
+        because = words.because_of_answers(found.said(lang), lang)
         return {
             **asks.head,
             "question": None if done else dialogue.documented(worth[0], left, lang),
@@ -687,14 +681,7 @@ class Guide:
                 for place, reasons in zip(best.tolist(), why, strict=True)
             ],
             "relaxed": relaxed,
-            "state": {
-                "user": asks.user,
-                "query": "" if relaxed and "query" in relaxed[0] else query,
-                "where": dict(where or {}),
-                "answers": [dict(answer) for answer in found.applied],
-                "edits": dict(edits or {}),
-                "lang": lang,
-            },
+            "state": {"user": asks.user, **said_so_far, "edits": dict(edits or {}), "lang": lang},
             **asks.told,
             **told(said),
         }
@@ -831,6 +818,20 @@ class Guide:
     def prototypes(self) -> Prototypes:
         """Where attribute values lie among users' states, for edits."""
         return Prototypes(self.scorer, self.catalogue.n_items)
+
+    def _why(
+        self,
+        asks: Visit,
+        shoppers: Shoppers | None,
+        rows: NDArray[np.int64],
+        said: Edits | None,
+        lang: str,
+    ) -> list[list[dict[str, object]]]:
+        """Reasons for each of some products, see `explain.reasons`."""
+        return explain.reasons(
+            self.scorer, self.catalogue, asks.queries, shoppers, rows.tolist(),
+            popularity=self.popularity, edits=said, lang=lang,
+        )  # fmt: skip
 
     def _named(self, asks: Visit) -> dict[tuple[str, int], str]:
         """Values that titles of a user's past surely name and the catalogue leaves open."""
