@@ -15,6 +15,7 @@ from daogou.artifact import read_records
 from daogou.config import read_shop, shop_of
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.learn import tune as tune_module
+from daogou.learn import watch
 from daogou.learn.fit import started_as
 from daogou.learn.journal import append_record
 from daogou.learn.loop import Progress, quiet
@@ -286,7 +287,7 @@ def kill_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int,
     [
         (Trials, "begin", 3, "after"),
         (Trials, "report", 3, "before"),
-        (tune_module, "falls_behind", 3, "after"),
+        (watch, "falls_behind", 3, "after"),
         (Trials, "end", 2, "before"),
         (Trials, "end", 2, "after"),
         (tune_module, "_keep", 1, "before"),
