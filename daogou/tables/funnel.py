@@ -218,41 +218,21 @@ def _show(engine: Engine, events: Events, timed: Sequence[str], common: str) -> 
         labels += f", {delay}, {window_h}::DOUBLE AS {name_of(f'watched_{stage}')}"
         told += f", {delay}"
     where = is_exposure(events)
-    keys = [name_of(each) for each in (events.time, events.user, events.request) if each]
     _number(
         engine,
         f"SELECT {common}, rowid AS row, {labels} FROM events LEFT JOIN "
         f"(SELECT {ROW}, {told} FROM credits) ON {ROW} = events.rowid WHERE {where}",
         'time, "user", request, row',
-        in_order=_in_order(engine, keys, where),
     )
     engine.run("DROP TABLE credits")
 
 
-def _number(engine: Engine, select: str, order: str, *, in_order: bool) -> None:
-    """Make ``exposures`` of a query with a column ``row``, numbered in the given order.
-
-    What is ``in_order`` by all but the row is not sorted, which of a large log takes as much disk
-    as its exposures.
-    """
-    create = "CREATE OR REPLACE TABLE exposures AS SELECT row_number() OVER () - 1 AS exposure, "
-    if in_order:
-        engine.run(f"{create} * FROM ({select})")
-        select = "SELECT * EXCLUDE (exposure) FROM exposures"
-        if _in_order(engine, ("row",), "true", of="exposures"):  # a join may have turned the rows
-            engine.run("ALTER TABLE exposures DROP COLUMN row")
-            return
-    engine.run(f"{create} * EXCLUDE (row) FROM ({select} ORDER BY {order})")
-
-
-def _in_order(engine: Engine, columns: Sequence[str], where: str, of: str = "events") -> bool:
-    """Whether the rows ``where`` a condition holds lie in the order of some columns."""
-    keys = f"struct_pack({', '.join(f'k{i} := {name}' for i, name in enumerate(columns))})"
-    found = engine.value(
-        f"SELECT count(*) FROM (SELECT {keys} AS own, lag({keys}) OVER () AS before "
-        f"FROM {of} WHERE {where}) WHERE own < before"
+def _number(engine: Engine, select: str, order: str) -> None:
+    """Make ``exposures`` of a query with a column ``row``, numbered in the given order."""
+    engine.run(
+        "CREATE OR REPLACE TABLE exposures AS SELECT row_number() OVER () - 1 AS exposure, "
+        f"* EXCLUDE (row) FROM ({select} ORDER BY {order})"
     )
-    return int(found) == 0
 
 
 def _make_history(engine: Engine, events: Events) -> None:
@@ -278,12 +258,10 @@ def _widen(engine: Engine, events: Events, common: str) -> dict[str, int]:
     if events.value:
         casts.append(f"{value_of(events)} AS value")
     where = is_exposure(events)
-    keys = [name_of(each) for each in (events.time, events.user, events.request) if each]
     _number(
         engine,
         f"SELECT {common}, {', '.join(casts)}, rowid AS row FROM events WHERE {where}",
         'time, "user", request, row' if events.time else "row",
-        in_order=not events.time or _in_order(engine, keys, where),
     )
     untimed = 0
     if events.time:

@@ -87,38 +87,6 @@ def test_an_event_credits_the_latest_exposure_at_or_before_it(engine: Engine) ->
     assert labels(engine) == [(0, 0), (1, 0), (0, 0)]
 
 
-def test_a_log_in_order_of_time_user_and_request_is_not_sorted_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What is in order gives what the same rows in any other order give; NULL comes last."""
-    rows = [
-        (0, 1, 7, "shown"), (0, 1, 8, "shown"), (0, 2, 7, "shown"), (0.5, 1, 8, "click"),
-        (1, 1, 7, "shown"), (1, 1, 9, "shown"), (1, 2, 9, "shown"), (2, 2, 9, "buy"), QUIET,
-    ]  # fmt: skip
-    requests: list[object] = ["a", None, "a", None, "a", "b", None, None, None]
-    log = replace(LOG, request="request", id="id")
-    found, run = [], Engine.run
-    ran: list[str] = []
-
-    def spy(engine: Engine, sql: str) -> None:
-        ran.append(sql)
-        run(engine, sql)
-
-    monkeypatch.setattr(Engine, "run", spy)
-    for order in (range(9), (2, 1, 0, 3, 5, 4, 6, 7, 8), (0, 1, 3, 6, 2, 5, 4, 7, 8)):
-        ran.clear()
-        with Engine(threads=2) as engine:
-            run_log(
-                engine, [rows[i] for i in order], log,
-                request=[requests[i] for i in order], id=[str(i) for i in order],
-            )  # fmt: skip
-            found.append(engine.rows("SELECT * FROM exposures ORDER BY exposure"))
-        sorts = [sql for sql in ran if "TABLE exposures" in sql and "ORDER BY" in sql]
-        assert bool(sorts) == (list(order) != list(range(9)))
-    assert [row[1] for row in found[0]] == ["0", "1", "2", "4", "5", "6"]
-    assert found[0] == found[1] == found[2]
-
-
 def test_a_window_excludes_its_last_moment_and_a_late_event_is_counted(engine: Engine) -> None:
     counts = run_log(
         engine,
