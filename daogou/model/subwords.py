@@ -19,7 +19,10 @@ class SubWordEncoder(nn.Module):
 
     def __init__(self, subwords: SubWords, width: int) -> None:
         super().__init__()
-        network = opened("AutoModel", subwords.folder, use_safetensors=True, dtype=torch.float32)
+        with torch.device("cpu"):  # also where a run that is read asks for shapes alone
+            network = opened(
+                "AutoModel", subwords.folder, use_safetensors=True, dtype=torch.float32
+            )
         self.tuned = network.requires_grad_(subwords.tune) if subwords.tune else None
         self._frozen: tuple[Any, ...] = (
             () if subwords.tune else (network.requires_grad_(False).eval(),)

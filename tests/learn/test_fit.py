@@ -851,6 +851,7 @@ def test_a_later_gram_is_kept_between_takings(
     seen: list[Tensor] = []
 
     class Watching(Fixed):
+        hears = True
         needs_gram = True
 
         def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
@@ -874,6 +875,7 @@ def test_a_balancer_looks_back_at_the_same_loss_where_nothing_moved(
     after: list[Tensor] = []
 
     class LooksBack(Fixed):
+        hears = True
         looks_back = True
 
         def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daogou.artifact import MOST_VALUES
+from daogou.artifact.counts import MOST_VALUES
 from daogou.errors import MissingExtra
 from daogou.features.store import Store
 from daogou.features.transform import Fields, Transform

@@ -319,6 +319,7 @@ def watching(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     seen: list[Any] = []
 
     class Watching(Fixed):
+        hears = True
         needs_gram = looks_back = True
 
         def __call__(self, losses: Tensor, gram: Tensor | None) -> Tensor:
