@@ -217,10 +217,10 @@ def ran(words: list[str], number: signal.Signals | None = None, at: str = "") ->
 @pytest.mark.parametrize(
     ("command", "number", "at"),
     [
-        ("fit", signal.SIGTERM, "prepare 1/"),
+        ("fit", signal.SIGTERM, "prepare "),
         ("fit", signal.SIGINT, "epoch 1/"),
         ("tune", signal.SIGTERM, "trial 1/"),
-        ("compare", signal.SIGINT, "run 2/"),
+        ("compare", signal.SIGINT, "run "),
         ("federate", signal.SIGTERM, "round 1/"),
     ],
 )
