@@ -45,10 +45,15 @@ def shared(
                 raise getattr(errors, kind)(text)
             yield json.loads(row["answer"])
     except exceptions.RayActorError as error:
-        raise DataError(
-            f"processes died again and again ({str(error).splitlines()[0]}); what is whole is "
-            "kept: see to their memory and disk, and go on with --resume"
-        ) from None
+        raise died(error) from None
+
+
+def died(error: Exception) -> DataError:
+    """What to say of processes that die more often than they are started again."""
+    return DataError(
+        f"processes died again and again ({str(error).splitlines()[0]}); what is whole is "
+        "kept: see to their memory and disk, and go on with --resume"
+    )
 
 
 class _Worker:

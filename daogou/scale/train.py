@@ -16,6 +16,7 @@ from daogou.learn.loop import Progress, quiet
 from daogou.learn.peers import Group
 from daogou.learn.settings import refits, settings_of
 from daogou.scale.cluster import awaited, cluster
+from daogou.scale.share import died
 from daogou.scale.tables import Sharing
 from daogou.scale.told import followed, teller
 from daogou.schema import Shop
@@ -115,7 +116,4 @@ def _cause(error: Exception, run: Path) -> DaogouError:
         for cause in (each, getattr(each, "cause", None), each.__cause__):
             if isinstance(cause, DaogouError):
                 return cause
-    return DataError(
-        f"{run}: processes died again and again ({str(error).splitlines()[0]}); what is whole is "
-        "kept: see to their memory and disk, and go on with --resume"
-    )
+    return DataError(f"{run}: {died(error)}")
