@@ -33,7 +33,6 @@ LONG_FILES = {
     "learn/fit.py",
     "serve/service.py",
     "serve/store.py",
-    "tables/read.py",
 }
 LONG_FUNCTIONS = {
     "features/batch.py:make_batch",

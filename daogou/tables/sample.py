@@ -8,7 +8,9 @@ from typing import Final
 
 from daogou.tables.engine import Engine, name_of, quoted
 from daogou.tables.names import USER_BEHAVIOR, plain
-from daogou.tables.read import MONEY, form_of, glance
+from daogou.tables.read.files import form_of
+from daogou.tables.read.glance import glance
+from daogou.tables.read.numbers import MONEY
 
 _SAMPLE: Final = 200_000
 

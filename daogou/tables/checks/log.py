@@ -7,7 +7,7 @@ from daogou.schema import Shop
 from daogou.tables import Counts
 from daogou.tables.checks.finding import EXAMPLES, Finding
 from daogou.tables.engine import Engine, name_of
-from daogou.tables.read import pointers
+from daogou.tables.read.source import pointers
 
 FEW_EVENTS: Final = 1000
 FEW_USERS: Final = 25  # with two events or more; the floors that hosted recommenders ask for
