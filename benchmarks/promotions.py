@@ -47,7 +47,8 @@ from scale import FLAT
 
 from daogou import artifact
 from daogou.config import read_shop
-from daogou.features.store import Store, compile_store, open_store
+from daogou.features.store import Store, open_store
+from daogou.features.store.compile import compile_store
 from daogou.learn.fit import compile_tables, fit
 from daogou.metrics.binary import auc
 from daogou.metrics.interval import auc_interval, paired_difference

@@ -28,7 +28,8 @@ from record import about, keep_line, kept_lines, show
 
 from daogou.artifact.counts import model_of
 from daogou.config import read_shop
-from daogou.features.store import Store, compile_store, open_store
+from daogou.features.store import Store, open_store
+from daogou.features.store.compile import compile_store
 from daogou.features.transform import Transform, fit_transform
 from daogou.learn.loop import Learner
 from daogou.learn.machine import fast_memory

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from daogou.features.columns import Columns
 from daogou.features.repeats import MOST_EVENTS, N_PER_MARK, repeats
-from daogou.features.store import FOLDS, NO_SPLIT, SPLITS, Store, first_from
+from daogou.features.store import FOLDS, NO_SPLIT, SPLITS, Store
+from daogou.features.store.queries import first_from
 
 N_AGES: Final = 12  # buckets of an event's age, each about three times older than the one before
 MOST_SHOWN: Final = 2048  # products that were shown, of which profiles count the latest

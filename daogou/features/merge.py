@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from daogou.errors import ConfigError
 from daogou.features.labels import NOTHING, fields_labels, places, text_labels, vocab_labels
 from daogou.features.numeric import Numeric
-from daogou.features.store import NO_SPLIT, Store, rewrite_store
+from daogou.features.store import NO_SPLIT, Store
+from daogou.features.store.writer import rewrite_store
 from daogou.features.text import CHANNELS, PADDING, UNKNOWN, TextVocab
 from daogou.features.transform import Fields, Transform
 from daogou.features.vocab import Vocab, fit_vocab, union

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from daogou.features.store import SPLITS, Ranges, Store, Writer, exposure_keys, open_store
+from daogou.features.store import SPLITS, Ranges, Store, open_store
+from daogou.features.store.exposures import exposure_keys
+from daogou.features.store.writer import Writer
 from daogou.tables.engine import Engine, quoted
 
 ROWS: Final = 2**20  # that are put in order at a time

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from daogou import artifact
-from daogou.features.store import link_store
+from daogou.features.store.writer import link_store
 from daogou.learn.settings import settings_of
 
 _KEPT: Final = ("history_length", "settings", "prepared", "returning")

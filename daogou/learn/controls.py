@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from daogou import artifact
 from daogou.artifact import Artifact
 from daogou.features.numeric import fit_numeric
-from daogou.features.store import SPLITS, Store, rewrite_store
+from daogou.features.store import SPLITS, Store
+from daogou.features.store.writer import rewrite_store
 from daogou.features.transform import Fields, Transform
 from daogou.learn.contenders import Runs, measured, taught
 from daogou.learn.differences import Contender

@@ -11,7 +11,7 @@ import numpy as np
 
 from daogou import artifact
 from daogou.artifact import Artifact
-from daogou.features.store import compile_store
+from daogou.features.store.compile import compile_store
 from daogou.learn.aging import lost, of_stage, rate, rates, slope
 from daogou.learn.settings import settings_of
 from daogou.learn.shares import Floats, Shares, chance_above, moved, summary, unknown

@@ -8,7 +8,8 @@ from typing import Any
 
 from daogou.artifact import Artifact
 from daogou.errors import DataError, unknown
-from daogou.features.store import SPLITS, compile_store
+from daogou.features.store import SPLITS
+from daogou.features.store.compile import compile_store
 from daogou.learn.entries.asked import Asked, Entry
 from daogou.learn.entries.extract import extract
 from daogou.learn.entries.funnel import funnel

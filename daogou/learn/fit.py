@@ -25,15 +25,9 @@ from daogou import artifact
 from daogou.artifact.counts import model_of
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.batch import Epoch
-from daogou.features.store import (
-    SPLITS,
-    Ranges,
-    Store,
-    Writer,
-    compile_store,
-    link_store,
-    open_store,
-)
+from daogou.features.store import SPLITS, Ranges, Store, open_store
+from daogou.features.store.compile import compile_store
+from daogou.features.store.writer import Writer, link_store
 from daogou.features.transform import Transform, fit_transform
 from daogou.learn import rates, tally
 from daogou.learn.adapter import settle

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from daogou import artifact
-from daogou.features.store import Ranges, Writer, compile_log
+from daogou.features.store import Ranges
+from daogou.features.store.compile import compile_log
+from daogou.features.store.writer import Writer
 from daogou.features.together import open_part, user_ranks, write_together
 from daogou.features.transform import Fields, Transform, count_log, counted_tables
 from daogou.features.vocab import Vocab

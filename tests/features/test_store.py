@@ -21,16 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daogou.errors import ArtifactError, ConfigError, DataError
-from daogou.features import store as store_module
-from daogou.features.store import (
-    NO_SPLIT,
-    Store,
-    compile_store,
-    link_store,
-    open_store,
-    rewrite_store,
-    split_code,
-)
+from daogou.features.store import NO_SPLIT, Store, open_store, split_code
+from daogou.features.store import compile as compile_module
+from daogou.features.store.compile import compile_store
+from daogou.features.store.queries import Queries, first_from
+from daogou.features.store.writer import Writer, link_store, rewrite_store
 from daogou.features.transform import Transform
 from daogou.schema import Shop
 from daogou.tables import Engine, Seam, prepare
@@ -548,7 +543,7 @@ def test_a_full_disk_is_said_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = write_shop(tmp_path)
-    monkeypatch.setattr(store_module.Writer, "append", full)
+    monkeypatch.setattr(Writer, "append", full)
     with pytest.raises(DataError, match=r"store: writing .* failed \(No space left on device\); n"):
         compile_shop(shop)
     assert left(tmp_path) == []
@@ -560,13 +555,13 @@ def test_a_disk_that_fills_up_late_leaves_the_store_that_was_there(
     shop = write_shop(tmp_path)
     _, before = compile_shop(shop)
     labels = before["exposures/labels"].copy()
-    for name in ("_write_exposures", "os.replace"):
+    for name in ("compile.write_exposures", "writer.os.replace"):
         with monkeypatch.context() as patch:
             patch.setattr(f"daogou.features.store.{name}", full)
             with pytest.raises(DataError, match="free some disk or give another folder"):
                 compile_shop(shop)
         assert ".partial" not in "".join(left(tmp_path))
-        if name == "_write_exposures":
+        if name == "compile.write_exposures":
             assert np.array_equal(open_store(shop.root / "store")["exposures/labels"], labels)
 
 
@@ -576,7 +571,7 @@ def test_any_other_error_leaves_nothing_half_written(
     def broken(*_: Any) -> Any:
         raise KeyError("ours")
 
-    monkeypatch.setattr(store_module, "_write_exposures", broken)
+    monkeypatch.setattr(compile_module, "write_exposures", broken)
     with pytest.raises(KeyError, match="ours"):
         compile_shop(write_shop(tmp_path))
     assert left(tmp_path) == []
@@ -597,11 +592,11 @@ def test_a_disk_that_is_full_when_the_last_bytes_are_flushed_is_said_too(
         def flush(self) -> None:
             full()
 
-    def opened(self: store_module.Writer, name: str, values: Any) -> None:
+    def opened(self: Writer, name: str, values: Any) -> None:
         self.files[name] = Full()
         self.arrays.setdefault(name, (str(values.dtype), list(values.shape)))
 
-    monkeypatch.setattr(store_module.Writer, "append", opened)
+    monkeypatch.setattr(Writer, "append", opened)
     with pytest.raises(DataError, match="No space left on device"):
         compile_shop(write_shop(tmp_path))
     assert left(tmp_path) == []
@@ -612,7 +607,7 @@ def test_a_disk_that_is_full_when_the_last_bytes_are_flushed_is_said_too(
 
 def test_an_array_written_in_pieces_is_the_file_that_numpy_writes_at_once(tmp_path: Path) -> None:
     values = np.arange(30, dtype=np.int32).reshape(10, 3)
-    writer = store_module.Writer(tmp_path)
+    writer = Writer(tmp_path)
     for piece in (values[:0], values[:7], values[7:]):
         writer.append("a/b", piece)
     writer.finish()
@@ -691,10 +686,10 @@ def test_queries_are_numbered_alike_however_the_exposures_are_cut(
         for n, row in enumerate(rows)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        writer = store_module.Writer(Path(folder))
+        writer = Writer(Path(folder))
         writer.append("users/start", np.array([0, 0, 2, 2, 5]))
         writer.append("history/time", np.array([1, 1, 0, 1, 2]))
-        queries = store_module._Queries(writer, {0, first})
+        queries = Queries(writer, {0, first})
         found: list[int] = []
         edges = sorted({0, *cuts, len(rows)})
         for one, two in itertools.pairwise(edges):
@@ -717,7 +712,7 @@ def test_a_history_ends_at_its_first_event_that_is_not_earlier(
     events = np.array([each for own in times for each in own], dtype=np.int64)
     start = np.cumsum([0, *map(len, times)])
     users = np.arange(len(times))
-    found = store_module.first_from(events, start, users, np.full(len(times), time))
+    found = first_from(events, start, users, np.full(len(times), time))
     assert found.tolist() == [
         start[user] + bisect.bisect_left(own, time) for user, own in enumerate(times)
     ]

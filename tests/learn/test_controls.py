@@ -17,7 +17,8 @@ from daogou.artifact.counts import model_of
 from daogou.config import read_shop
 from daogou.errors import ArtifactError
 from daogou.features.numeric import Numeric
-from daogou.features.store import open_store, rewrite_store
+from daogou.features.store import open_store
+from daogou.features.store.writer import rewrite_store
 from daogou.learn.compare import compare
 from daogou.learn.controls import halves, said_of, teach_some, tell
 from daogou.learn.differences import Asked

@@ -19,7 +19,8 @@ from daogou.artifact import Artifact
 from daogou.cli import app
 from daogou.config import read_shop
 from daogou.errors import ArtifactError, ConfigError, DataError
-from daogou.features.store import Store, compile_store
+from daogou.features.store import Store
+from daogou.features.store.compile import compile_store
 from daogou.guide import Guide
 from daogou.learn import rates, tally
 from daogou.learn.fit import fit
