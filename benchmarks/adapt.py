@@ -32,9 +32,10 @@ from record import about, between, show
 
 from daogou import artifact
 from daogou.config import read_shop
+from daogou.learn.compile import compile_tables
 from daogou.learn.contenders import Runs, contender, joint_score_of
 from daogou.learn.differences import SINGLE, Asked, document_of
-from daogou.learn.fit import compile_tables, fit
+from daogou.learn.fit import fit
 from daogou.learn.transfer import transfer
 from daogou.learn.variant import varied
 from daogou.learn.ways import Wanted

@@ -25,7 +25,7 @@ from daogou.config import read_shop
 from daogou.features.store import Store
 from daogou.features.transform import Transform
 from daogou.learn import rates, tally
-from daogou.learn.fit import Tables, compile_tables
+from daogou.learn.compile import Tables, compile_tables
 from daogou.learn.loop import Learner
 from daogou.learn.private import generator
 from daogou.learn.randomised import hear, randomised

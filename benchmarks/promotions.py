@@ -49,7 +49,8 @@ from daogou import artifact
 from daogou.config import read_shop
 from daogou.features.store import Store, open_store
 from daogou.features.store.compile import compile_store
-from daogou.learn.fit import compile_tables, fit
+from daogou.learn.compile import compile_tables
+from daogou.learn.fit import fit
 from daogou.metrics.binary import auc
 from daogou.metrics.interval import auc_interval, paired_difference
 from daogou.model import predict

@@ -48,7 +48,8 @@ from transform import copy_shop, make_shop
 from daogou import artifact
 from daogou.artifact.counts import model_of
 from daogou.config import read_shop
-from daogou.learn.fit import Tables, compile_tables, fit
+from daogou.learn.compile import Tables, compile_tables
+from daogou.learn.fit import fit
 from daogou.learn.loop import Learner
 from daogou.learn.machine import fast_memory
 from daogou.learn.optimise import distinct_rows, weights_of

@@ -29,7 +29,8 @@ from record import about, show
 from daogou import artifact
 from daogou.config import read_shop
 from daogou.learn.answers import answers_of
-from daogou.learn.fit import finished, fit
+from daogou.learn.claim import finished
+from daogou.learn.fit import fit
 from daogou.learn.judge import Judged, questions
 from daogou.learn.variant import varied
 from daogou.schema import Shop

@@ -29,7 +29,6 @@ LONG_FILES = {
     "features/batch.py",
     "features/transform.py",
     "guide/guide.py",
-    "learn/fit.py",
     "serve/service.py",
     "serve/store.py",
 }

@@ -19,6 +19,7 @@ from daogou.features.batch import Batch, make_batch
 from daogou.features.store import Store
 from daogou.features.transform import Transform
 from daogou.learn.answers import answers_from
+from daogou.learn.claim import opened_folder, started_as
 from daogou.learn.contenders import (
     ANSWERS,
     Runs,
@@ -30,7 +31,6 @@ from daogou.learn.contenders import (
 )
 from daogou.learn.controls import AUX, CONTROLS
 from daogou.learn.differences import SINGLE, SPLIT, Asked, Contender, document_of
-from daogou.learn.fit import opened_folder, started_as
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.rivals import RIVALS, rival_scores
 from daogou.learn.settings import settings_of

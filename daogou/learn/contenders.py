@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 from daogou import artifact
 from daogou.artifact import Artifact
 from daogou.learn.answers import answers_of, chained
+from daogou.learn.claim import finished
+from daogou.learn.course import each_path
 from daogou.learn.differences import SPLIT, Contender
 from daogou.learn.finish import finish
-from daogou.learn.fit import each_path, finished, fit
+from daogou.learn.fit import fit
 from daogou.learn.judge import Array
 from daogou.learn.loop import Progress
 from daogou.learn.onto import Onto

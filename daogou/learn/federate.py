@@ -24,7 +24,8 @@ from daogou.features.transform import Transform
 from daogou.learn import secure
 from daogou.learn.aggregate import RULES, Adam, Tensors, Update, bounded, fits
 from daogou.learn.carriers import Here, Shops
-from daogou.learn.fit import metadata_of, opened_folder
+from daogou.learn.checkpoint import metadata_of
+from daogou.learn.claim import opened_folder
 from daogou.learn.journal import append_record, keep_records
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.silo import SPENT, Reply, Silo

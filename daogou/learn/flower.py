@@ -21,8 +21,8 @@ from daogou.artifact import plain
 from daogou.config import read_shop, read_toml
 from daogou.errors import ConfigError, DaogouError, MissingExtra, unknown
 from daogou.learn.aggregate import Tensors
+from daogou.learn.claim import opened_folder
 from daogou.learn.federate import lead
-from daogou.learn.fit import opened_folder
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.silo import Reply, Silo
 from daogou.learn.terms import terms_of

@@ -15,8 +15,9 @@ from daogou.artifact.counts import counts_of
 from daogou.errors import ConfigError
 from daogou.learn.adopt import adopt
 from daogou.learn.answers import answers_of
+from daogou.learn.claim import claimed, finished
 from daogou.learn.compare import size_of
-from daogou.learn.fit import claimed, finished, fit
+from daogou.learn.fit import fit
 from daogou.learn.judge import questions
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.onto import Onto

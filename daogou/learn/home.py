@@ -16,10 +16,7 @@ from daogou.errors import ConfigError, DaogouError
 from daogou.features.store import Store
 from daogou.features.transform import Transform
 from daogou.learn.canary import Coins, invented, joined
-from daogou.learn.fit import (
-    Tables,
-    compile_tables,
-)
+from daogou.learn.compile import Tables, compile_tables
 from daogou.learn.private import (
     Privacy,
     generator,

@@ -18,8 +18,11 @@ from daogou.errors import ArtifactError, ConfigError
 from daogou.features.merge import grow
 from daogou.learn import rates
 from daogou.learn.carry import measures
+from daogou.learn.checkpoint import save_tensors
+from daogou.learn.claim import claimed
+from daogou.learn.compile import Tables, compile_tables
 from daogou.learn.drift import DRIFT, drift
-from daogou.learn.fit import Tables, claimed, compile_tables, fit, save_tensors
+from daogou.learn.fit import fit
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.onto import Onto
 from daogou.learn.settings import settings_of

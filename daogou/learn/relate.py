@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from daogou import artifact
 from daogou.artifact import read_records
 from daogou.errors import ConfigError
-from daogou.learn.fit import finished, fit, opened_folder
+from daogou.learn.claim import finished, opened_folder
+from daogou.learn.fit import fit
 from daogou.learn.groups import Matrix, best_groups, received
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.probe import Probe, Probed, read_probes

@@ -19,19 +19,11 @@ from daogou.learn import rates, secure, tally
 from daogou.learn.aggregate import Tensors, Update
 from daogou.learn.audit import audit, without
 from daogou.learn.canary import ask
+from daogou.learn.checkpoint import State, keep_state, restore_state, state_of
+from daogou.learn.claim import claim, finished
+from daogou.learn.compile import compile_tables, fit_tables
 from daogou.learn.finish import finish
-from daogou.learn.fit import (
-    State,
-    claim,
-    compile_tables,
-    finished,
-    fit_tables,
-    keep_state,
-    restore_state,
-    save_run,
-    state_of,
-    task_document,
-)
+from daogou.learn.fit import save_run
 from daogou.learn.home import Home, write_plain
 from daogou.learn.journal import append_record, keep_records
 from daogou.learn.loop import Learner, Progress, quiet
@@ -233,7 +225,7 @@ class Silo:
         untaught = untaught_by(self.home.terms)
         taught = [task.name for task in learner.model.tasks if task.family not in untaught]
         score = joint_score({name: losses[name] for name in taught})
-        validation = {name: task_document(loss) for name, loss in losses.items()}
+        validation = {name: loss.document() for name, loss in losses.items()}
         record = {"epoch": number + 1, "score": score, "train": self._losses}
         record |= {"validation": validation, "seconds": 0.0, "steps": {}, "gates": {}}
         journal = self.folder / "events.jsonl"

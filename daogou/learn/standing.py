@@ -12,7 +12,7 @@ from torch import Tensor
 from daogou import artifact
 from daogou.errors import ArtifactError
 from daogou.learn.aggregate import Adam
-from daogou.learn.fit import save_tensors
+from daogou.learn.checkpoint import save_tensors
 
 
 @dataclass

@@ -7,7 +7,7 @@ from daogou import artifact
 from daogou.artifact import Artifact
 from daogou.errors import ConfigError, unknown
 from daogou.learn.adopt import adopt
-from daogou.learn.fit import claimed
+from daogou.learn.claim import claimed
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.settings import settings_of
 from daogou.learn.variant import judged_by_validation, varied

@@ -14,7 +14,9 @@ import torch
 from daogou import artifact
 from daogou.artifact import read_records
 from daogou.errors import ArtifactError, ConfigError, DataError, unknown
-from daogou.learn.fit import compile_tables, fit, started_as
+from daogou.learn.claim import started_as
+from daogou.learn.compile import compile_tables
+from daogou.learn.fit import fit
 from daogou.learn.lock import Lock
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.settings import settings_of

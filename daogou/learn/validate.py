@@ -39,6 +39,10 @@ class TaskLoss:
         """Loss over the constant's: 1 is no better than knowing the base rate."""
         return self.loss / self.constant if self.n and self.constant > 0 else float("nan")
 
+    def document(self) -> dict[str, Any]:
+        """What records say of it."""
+        return {"loss": self.loss, "constant": self.constant, "n": self.n}
+
 
 def validation_losses(
     model: JointModel, store: Store, split: str, *, history_length: int

@@ -18,6 +18,8 @@ from daogou.features.transform import Transform
 from daogou.learn import rates
 from daogou.learn.answers import answers_of
 from daogou.learn.carry import known_to, match_rates, measures, named_in
+from daogou.learn.checkpoint import save_tensors
+from daogou.learn.compile import compile_tables
 from daogou.learn.contenders import Runs, contender, joint_score_of
 from daogou.learn.differences import (
     DRAWS,
@@ -29,7 +31,6 @@ from daogou.learn.differences import (
     document_of,
     worth_of,
 )
-from daogou.learn.fit import compile_tables, save_tensors
 from daogou.learn.judge import Answers, questions
 from daogou.learn.loop import Progress
 from daogou.learn.onto import ADAPTERS, ALL, HEADS, Onto

@@ -11,7 +11,8 @@ import torch
 
 from daogou import artifact
 from daogou.errors import DaogouError, DataError
-from daogou.learn.fit import begun, compile_by, fit
+from daogou.learn.compile import compile_by
+from daogou.learn.fit import begun, fit
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.peers import Group
 from daogou.learn.settings import refits, settings_of

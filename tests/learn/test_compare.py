@@ -23,9 +23,10 @@ from daogou.features.columns import Columns
 from daogou.learn import compare as compare_module
 from daogou.learn.compare import compare, receipt_of
 from daogou.learn.contenders import folder_of, read_answers
+from daogou.learn.course import each_path
 from daogou.learn.differences import Asked, Contender, document_of
 from daogou.learn.evaluate import evaluate
-from daogou.learn.fit import each_path, fit
+from daogou.learn.fit import fit
 from daogou.learn.judge import questions, truth_of
 from daogou.learn.loop import quiet
 from daogou.learn.settings import settings_of

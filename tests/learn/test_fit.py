@@ -28,10 +28,10 @@ from daogou.config import read_shop
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.batch import Epoch
 from daogou.features.store import SPLITS, open_store
+from daogou.learn import checkpoint, course, loop
 from daogou.learn import finish as finish_module
-from daogou.learn import fit as fit_module
-from daogou.learn import loop
-from daogou.learn.fit import compile_tables, fit
+from daogou.learn.compile import compile_tables
+from daogou.learn.fit import fit
 from daogou.learn.lock import alone
 from daogou.learn.settings import Settings, balancer_of, settings_of
 from daogou.learn.step import backward
@@ -119,7 +119,8 @@ VICTIM = """
 import sys, time, torch
 from daogou.balance import BALANCERS
 from daogou.config import read_shop
-from daogou.learn.fit import compile_tables, fit
+from daogou.learn.compile import compile_tables
+from daogou.learn.fit import fit
 from daogou.learn.lock import alone
 
 def progress(what, done, total, words):
@@ -189,7 +190,7 @@ def test_killed_while_a_checkpoint_is_written_the_earlier_one_counts(
             path.write_bytes(path.read_bytes()[:1000])
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit_module, "save_file", half)
+    monkeypatch.setattr(checkpoint, "save_file", half)
     with pytest.raises(KeyboardInterrupt):
         fitted(shop_folder, run)
     monkeypatch.undo()
@@ -338,16 +339,16 @@ def test_a_checkpoint_within_an_epoch_is_due_by_the_clock_and_not_before_an_obse
 ) -> None:
     """The clock goes on by a minute a step: a checkpoint stands at every third step."""
     stands: list[int | None] = []
-    kept = fit_module.keep_state
+    kept = checkpoint.keep_state
 
-    def keep(path: Path, learner: loop.Learner, state: fit_module.State) -> None:
+    def keep(path: Path, learner: loop.Learner, state: checkpoint.State) -> None:
         stands.append(state.midway and state.midway.step)
         kept(path, learner, state)
 
     minutes = itertools.count()
     clock = types.SimpleNamespace(perf_counter=lambda: 60.0 * next(minutes))
-    monkeypatch.setattr(fit_module, "keep_state", keep)
-    monkeypatch.setattr(fit_module, "time", clock)
+    monkeypatch.setattr(course, "keep_state", keep)
+    monkeypatch.setattr(course, "time", clock)
     fitted(shop_folder, tmp_path / "run", "fit.epochs=1", "fit.checkpoint_minutes=3")
     n_steps = events_of(tmp_path / "run")[0]["steps"]["funnel"]
     assert stands == [*range(3, n_steps + 1, 3), None]
@@ -395,7 +396,7 @@ def test_the_saved_weights_are_those_of_the_best_epoch(
 ) -> None:
     write_shop(tmp_path / "shop")
     validation, shown = scripted(scores[:n_epochs])
-    for module in (fit_module, finish_module):
+    for module in (course, finish_module):
         monkeypatch.setattr(module, "validation_losses", validation)
     sets = (f"fit.epochs={len(scores)}", "fit.patience=2")
     answer = tiny(tmp_path / "shop", tmp_path / "run", *sets)
@@ -424,7 +425,7 @@ def test_a_watched_task_picks_the_epoch_alone(
             for task in model.tasks
         }
 
-    monkeypatch.setattr(fit_module, "validation_losses", validation)
+    monkeypatch.setattr(course, "validation_losses", validation)
     answer = tiny(tmp_path / "shop", tmp_path / "run", "fit.epochs=2", "fit.watch=click")
     assert answer["best_epoch"] == 1
 
@@ -445,7 +446,7 @@ def test_a_step_after_validation_trains_with_dropout_again(
         seen.append("trained" if modes == {True} else "trained without dropout")
         return backward(model, *given, **named)
 
-    for module in (fit_module, finish_module):
+    for module in (course, finish_module):
         monkeypatch.setattr(module, "validation_losses", validation)
     monkeypatch.setattr(loop, "backward", step)
     tiny(tmp_path / "shop", tmp_path / "run", "fit.epochs=3", "fit.patience=9")

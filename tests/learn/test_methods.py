@@ -8,7 +8,8 @@ import pytest
 from daogou import artifact
 from daogou.balance import BALANCERS
 from daogou.config import read_shop
-from daogou.learn.fit import compile_tables, fit
+from daogou.learn.compile import compile_tables
+from daogou.learn.fit import fit
 from daogou.learn.sampling import SAMPLINGS
 from daogou.model.mixers import MIXERS
 from daogou.schema import LOSSES

@@ -20,8 +20,9 @@ from daogou.config import read_shop
 from daogou.errors import ConfigError
 from daogou.features.batch import Batch, Epoch, Queries, make_batch, teaching_queries
 from daogou.features.store import Store
-from daogou.learn import fit as fit_module
-from daogou.learn.fit import compile_tables, fit
+from daogou.learn import course
+from daogou.learn.compile import compile_tables
+from daogou.learn.fit import fit
 from daogou.learn.loop import Learner
 from daogou.learn.sampling import (
     SAMPLINGS,
@@ -473,7 +474,7 @@ def test_stop_and_go_goes_on_after_a_stop_of_the_machine_as_if_there_had_been_no
     sets = (*QUICK, "fit.sampling=stop_and_go", "fit.epochs=6", "fit.patience=9",
             "fit.history_length=5")  # fmt: skip
     shop = read_shop(shop_folder, sets)
-    monkeypatch.setattr(fit_module, "validation_losses", scripted(SCRIPT))
+    monkeypatch.setattr(course, "validation_losses", scripted(SCRIPT))
     fit(shop, tmp_path / "whole")
 
     run = tmp_path / "run"
@@ -483,10 +484,10 @@ def test_stop_and_go_goes_on_after_a_stop_of_the_machine_as_if_there_had_been_no
             if what == "epoch" and done == until:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(fit_module, "validation_losses", scripted(SCRIPT, n_done=n_done))
+        monkeypatch.setattr(course, "validation_losses", scripted(SCRIPT, n_done=n_done))
         with pytest.raises(KeyboardInterrupt):
             fit(shop, run, progress=stop, resume=n_done > 0)
-    monkeypatch.setattr(fit_module, "validation_losses", scripted(SCRIPT, n_done=4))
+    monkeypatch.setattr(course, "validation_losses", scripted(SCRIPT, n_done=4))
     fit(shop, run, resume=True)
     one, two = (load_file(each / "model.safetensors") for each in (tmp_path / "whole", run))
     for name, weight in one.items():
@@ -504,7 +505,7 @@ def events_steps(run: Path) -> list[dict[str, int]]:
 def test_only_stop_and_go_leaves_out_who_stands_still(
     shop_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit_module, "validation_losses", scripted(SCRIPT))
+    monkeypatch.setattr(course, "validation_losses", scripted(SCRIPT))
     shop = read_shop(shop_folder, [*QUICK, "fit.epochs=5", "fit.patience=9"])
     fit(shop, tmp_path / "run")
     assert all(set(steps.values()) == {5} for steps in events_steps(tmp_path / "run"))

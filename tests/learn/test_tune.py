@@ -16,7 +16,7 @@ from daogou.config import read_shop, shop_of
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.learn import tune as tune_module
 from daogou.learn import watch
-from daogou.learn.fit import started_as
+from daogou.learn.claim import started_as
 from daogou.learn.journal import append_record
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.trials import Trials

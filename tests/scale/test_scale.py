@@ -18,7 +18,8 @@ from daogou.artifact import read_document
 from daogou.config import read_shop
 from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.guide import Guide
-from daogou.learn.fit import compile_by, compile_tables, fit
+from daogou.learn.compile import compile_by, compile_tables
+from daogou.learn.fit import fit
 from daogou.learn.loop import quiet
 from daogou.learn.settings import settings_of
 from daogou.learn.variant import varied

@@ -15,7 +15,7 @@ import pytest
 from daogou.config import read_shop
 from daogou.errors import ConfigError, DataError
 from daogou.features import together
-from daogou.learn.fit import compile_by, compile_tables
+from daogou.learn.compile import compile_by, compile_tables
 from daogou.learn.loop import quiet
 from daogou.learn.settings import settings_of
 from daogou.scale import tables
