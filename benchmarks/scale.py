@@ -1,7 +1,7 @@
 """A log of 100 million exposures on two cores, and what a second process is worth.
 
     python benchmarks/scale.py OUT [--only size workers plan] [--exposures 1000000 100000000]
-                               [--threads 2] [--rounds 3] [--free]
+                               [--threads 2] [--rounds 3] [--rows 4096 8192 16384] [--free]
 
 ``size``: shops of `transform.py` (a made log many times over, each copy with users of its own) with
 a flat model of the three stages: one bottom, no titles, no profiles, no matching, the last event of
@@ -14,7 +14,7 @@ Sizes that are done are kept in ``size.jsonl`` and not run again.
 and a core, where nothing else runs. Without ``--free`` one process and its cluster are held to one
 core, two to two; with it both have all, and the one makes its batches beside its steps on the
 other. What counts are exposures in a second of an epoch, its validation included; starts are
-outside. The bar is 1.6 times.
+outside. Two processes share the ``--rows`` of a step. The bar is 1.6 times.
 
 ``plan``: what a hundred workers would do, from what one does. On the first shop, of the flat model
 and of the default one (all four tasks), it measures a step's seconds in one thread by its rows, and
@@ -182,13 +182,37 @@ def by_size(given: argparse.Namespace) -> tuple[list[Line], list[Check], dict[st
 
 
 def by_workers(given: argparse.Namespace) -> tuple[Any, list[Check], dict[str, Table]]:
-    """One worker and two, in turn."""
-    from daogou.scale.cluster import cluster
-    from daogou.scale.train import fit_by
-
+    """One worker and two, by the rows of a step."""
     os.environ["OMP_NUM_THREADS"] = "1"
     least = min(given.exposures)
     shop = read_shop(shop_of(given.out, least, least), [*FLAT, "fit.epochs=2", "fit.patience=9"])
+    found, checks, rows = {}, [], []
+    for size in given.rows:
+        rates, losses = in_turn(varied(shop, training={"rows_per_step": size}), given)
+        found[str(size)] = {"rates": rates, "losses": losses}
+        ratios = [two / one for one, two in zip(rates[1], rates[2], strict=True)]
+        worth = statistics.median(ratios)
+        checks.append(Check(
+            f"two workers over one, {size:,} rows a step, median of {len(ratios)} "
+            f"({min(ratios):.2f} to {max(ratios):.2f})", worth, f">= {WORTH}", worth >= WORTH,
+        ))  # fmt: skip
+        rows += [
+            [f"{size:,}", str(workers), f"{statistics.median(rates[workers]):,.0f}",
+             *(f"{each['loss'] / each['constant']:.4f}" for each in losses[workers].values())]
+            for workers in rates
+        ]  # fmt: skip
+    heads = ("rows a step", "workers", "taught in a second",
+             *(f"{task}, relative loss" for task in losses[1]))  # fmt: skip
+    return found, checks, {"processes of one thread": (heads, rows)}
+
+
+def in_turn(
+    shop: Shop, given: argparse.Namespace
+) -> tuple[dict[int, list[float]], dict[int, Mapping[str, Any]]]:
+    """Exposures that one worker and two taught in a second in each round, and their last losses."""
+    from daogou.scale.cluster import cluster
+    from daogou.scale.train import fit_by
+
     rates: dict[int, list[float]] = {1: [], 2: []}
     losses: dict[int, Mapping[str, Any]] = {}
     ours = os.sched_getaffinity(0)
@@ -207,20 +231,7 @@ def by_workers(given: argparse.Namespace) -> tuple[Any, list[Check], dict[str, T
             told = [json.loads(line) for line in (run / "events.jsonl").open()]
             second = told[1]["seconds"] - told[0]["seconds"]  # the first one warms up
             rates[workers].append((last - first) / second)
-    ratios = [two / one for one, two in zip(rates[1], rates[2], strict=True)]
-    worth = statistics.median(ratios)
-    rows = [
-        [str(workers), f"{statistics.median(rates[workers]):,.0f}",
-         *(f"{each['loss'] / each['constant']:.4f}" for each in losses[workers].values())]
-        for workers in rates
-    ]  # fmt: skip
-    heads = ("workers", "taught in a second", *(f"{task}, relative loss" for task in losses[1]))
-    check = Check(
-        f"two workers over one, median of {len(ratios)} ({min(ratios):.2f} to {max(ratios):.2f})",
-        worth, f">= {WORTH}", worth >= WORTH,
-    )  # fmt: skip
-    found = {"rates": rates, "losses": losses}
-    return found, [check], {"processes of one thread": (heads, rows)}
+    return rates, losses
 
 
 def by_plan(given: argparse.Namespace) -> tuple[Any, list[Check], dict[str, Table]]:
@@ -291,6 +302,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--exposures", type=int, nargs="+", default=[10**6, 10**8])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, nargs="+", default=[4096, 8192, 16_384])
     parser.add_argument("--free", action="store_true", help="one worker may use both cores")
     parser.add_argument("--gbit", type=float, default=10.0)
     given = parser.parse_args(arguments)

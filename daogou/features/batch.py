@@ -378,13 +378,17 @@ def _repeated(rows: Rows, passes: float, rng: np.random.Generator) -> Rows:
 
 
 def split_batches(
-    store: Store, split: str, *, rows_per_step: int, history_length: int
+    store: Store, split: str, *, rows_per_step: int, history_length: int, rows: Rows | None = None
 ) -> Iterator[tuple[Rows, Batch]]:
-    """A split's exposures in store order, with the row numbers of each batch."""
+    """A split's exposures in store order, with the row numbers of each batch.
+
+    ``rows`` of them, counted from the split's first, if not all are wanted.
+    """
     first, last = store.ranges[split]
-    for start in range(first, last, rows_per_step):
-        rows = np.arange(start, min(start + rows_per_step, last))
-        yield rows, make_batch(store, rows, history_length=history_length)
+    wanted = np.arange(first, last) if rows is None else first + rows
+    for start in range(0, len(wanted), rows_per_step):
+        piece = wanted[start : start + rows_per_step]
+        yield piece, make_batch(store, piece, history_length=history_length)
 
 
 def _cut(order: Rows, size: int, n_steps: int) -> list[Rows]:

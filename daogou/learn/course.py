@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from daogou.artifact.counts import model_of
-from daogou.features.batch import Epoch
 from daogou.features.store import Store
 from daogou.features.transform import Transform
 from daogou.learn import rates, tally
@@ -117,8 +115,9 @@ def _train(learner: Learner, store: Store, shop: Shop, course: Course, progress:
     if peers.leads:
         keep_records(course.journal, lambda told: bool(told["epoch"] <= state.epoch))
     if learner.may_stay and not state.epoch and state.midway is None:
+        losses = _validated(learner, store)
         if peers.leads:
-            state.best_score = _validated(learner, store, shop)[1]
+            state.best_score = _watched(losses, settings.watch, shop.tasks)
             save_tensors(learner.model.state_dict(), folder / "best.safetensors")
         state = peers.told(state)
     while state.epoch < course.epochs and state.since_best < max(settings.patience, 1):
@@ -130,8 +129,16 @@ def _train(learner: Learner, store: Store, shop: Shop, course: Course, progress:
             begun=state.midway, keep=_keeper(learner, state, last, started),
         )  # fmt: skip
         state.midway = None
+        with watching(learner.model) as gates:
+            losses = _validated(learner, store)
         if peers.leads:
-            _judge(learner, store, shop, course, state, plan, taught, started)
+            by_task = dict(zip([task.name for task in shop.tasks], taught.tolist(), strict=True))
+            told = {
+                "steps": {family: plan.n_steps(family) for family in learner.model.heads},
+                "train": by_task,
+                "gates": {name: use.document() for name, use in gates.items()},
+            }
+            _judge(learner, shop, course, state, losses, told, started)
         state = peers.told(state)
         if peers.leads:
             course.show(state, progress)
@@ -165,22 +172,21 @@ def _keeper(
 
 def _judge(
     learner: Learner,
-    store: Store,
     shop: Shop,
     course: Course,
     state: State,
-    plan: Epoch,
-    taught: Tensor,
+    losses: Mapping[str, TaskLoss],
+    told: Mapping[str, Any],
     started: float,
 ) -> None:
     """What an epoch came to, into the state, the journal and the checkpoints.
 
-    ``taught [T]`` are its training losses, ``started`` is when it began.
+    ``losses`` are the validation split's, ``told`` is more for the journal, ``started`` when the
+    epoch began.
     """
     model, settings = learner.model, learner.settings
     folder = course.folder / "checkpoint"
-    with watching(model) as gates:
-        losses, score = _validated(learner, store, shop)
+    score = _watched(losses, settings.watch, shop.tasks)
     state.score = score
     state.epoch += 1
     if settings.sampling == "stop_and_go":
@@ -197,23 +203,20 @@ def _judge(
             "epoch": state.epoch,
             "score": score,
             "seconds": state.seconds,
-            "steps": {family: plan.n_steps(family) for family in model.heads},
-            "train": dict(zip([task.name for task in shop.tasks], taught.tolist(), strict=True)),
             "validation": {name: loss.document() for name, loss in losses.items()},
-            "gates": {name: use.document() for name, use in gates.items()},
+            **told,
         }
         # Before the checkpoint, so that no epoch is lost: one that is taught again is told again.
         course.tell(record)
         keep_state(folder / "last.safetensors", learner, state)
 
 
-def _validated(learner: Learner, store: Store, shop: Shop) -> tuple[dict[str, TaskLoss], float]:
-    """Validation losses of the tasks, and the score that picks the epoch."""
-    settings = learner.settings
-    losses = validation_losses(
-        learner.model, store, "validation", history_length=settings.history_length
-    )
-    return losses, _watched(losses, settings.watch, shop.tasks)
+def _validated(learner: Learner, store: Store) -> dict[str, TaskLoss]:
+    """Validation losses of the tasks, in the leader; all peers are to ask, who share the work."""
+    return validation_losses(
+        learner.model, store, "validation", peers=learner.peers,
+        history_length=learner.settings.history_length,
+    )  # fmt: skip
 
 
 def _watched(losses: Mapping[str, TaskLoss], watch: str, tasks: Iterable[Task]) -> float:

@@ -66,7 +66,8 @@ def fit(  # noqa: PLR0913 - ways to begin, and who looks on
     so with ``onto`` or ``keep_each`` it is a ConfigError.
 
     Several ``peers`` call it alike, with one folder that all of them see. Each does its part of
-    every step, the leader alone judges and writes, and all get its answer.
+    every step and asks the model of a part of the validation rows, the leader alone decides and
+    writes, and all get its answer.
     """
     run = Path(run)
     settings, _ = settings_of(shop)

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
-from daogou.features.batch import Epoch, Rows
+from daogou.features.batch import NO_ROWS, Epoch, Rows
 from daogou.learn.optimise import distinct_rows
 
 T = TypeVar("T")
+Array = NDArray[Any]
 
 
 class Peers:
@@ -57,6 +59,15 @@ class Peers:
     def told(self, value: T) -> T:
         """The leader's value."""
         return value
+
+    def dealt(
+        self, n: int, size: int, make: Callable[[Rows], Sequence[Array]]
+    ) -> Sequence[Array] | None:
+        """What ``make`` says of rows 0 to ``n``, arrays ``[n, ...]``; None where another leads.
+
+        Each process makes some of it, whole pieces of ``size`` rows, as one would read them.
+        """
+        return make(np.arange(n))
 
     def match(self, model: nn.Module) -> None:
         """Give every process the leader's weights."""
@@ -181,6 +192,24 @@ class Group(Peers):
         answer = [value]
         distributed.broadcast_object_list(answer)
         return answer[0]
+
+    def dealt(
+        self, n: int, size: int, make: Callable[[Rows], Sequence[Array]]
+    ) -> Sequence[Array] | None:
+        """Every n-th piece is this process's, so that each sees some of all times and users."""
+        pieces = [np.arange(start, min(start + size, n)) for start in range(0, n, size)]
+        mine = np.concatenate([NO_ROWS, *pieces[self.rank :: self.n]])
+        said = (mine, make(mine))
+        heard: list[Any] | None = [None] * self.n if self.leads else None
+        distributed.gather_object(said, heard)
+        if heard is None:
+            return None
+        whole = [np.empty((n, *each.shape[1:]), each.dtype) for each in said[1]]
+        for rows, parts in heard:
+            for array, part in zip(whole, parts, strict=True):
+                if len(rows):  # of none, an array's width may be unknown
+                    array[rows] = part
+        return whole
 
     def match(self, model: nn.Module) -> None:
         """All weights and counts are sent once."""

@@ -1,7 +1,7 @@
 """A model and a split to the loss of every task, and the loss of the best constant beside it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daogou.features.store import SPLITS, Store
+from daogou.learn.peers import ALONE, Peers
 from daogou.model import predict
 from daogou.model.heads.profile import Listed
 from daogou.model.joint import JointModel
@@ -45,15 +46,18 @@ class TaskLoss:
 
 
 def validation_losses(
-    model: JointModel, store: Store, split: str, *, history_length: int
+    model: JointModel, store: Store, split: str, *, history_length: int, peers: Peers = ALONE
 ) -> dict[str, TaskLoss]:
-    """Loss of each task on a split, in the model's order; NaN where the split has no label."""
+    """Loss of each task on a split, in the model's order; NaN where the split has no label.
+
+    Of several ``peers`` each asks the model of some rows, and the leader has the losses.
+    """
     found: dict[str, TaskLoss] = {}
     by_family: dict[str, list[Task]] = {}
     for task in model.tasks:
         by_family.setdefault(task.family, []).append(task)
     for family, tasks in by_family.items():
-        found |= _FAMILIES[family](model, store, split, tasks, history_length)
+        found |= _FAMILIES[family](model, store, split, tasks, history_length, peers)
     return found
 
 
@@ -78,20 +82,29 @@ def entropy(shares: Array) -> float:
 
 
 def _funnel(
-    model: JointModel, store: Store, split: str, tasks: list[Task], length: int
+    model: JointModel, store: Store, split: str, tasks: list[Task], length: int, peers: Peers
 ) -> dict[str, TaskLoss]:
     first, last = store.ranges[split]
     weight = np.asarray(store["exposures/weight"][first:last], dtype=np.float64)
     head: Any = model.heads["funnel"]
     labels = store["exposures/labels"][first:last][:, head.columns]
-    answers = predict.funnel_scores(model, store, split, history_length=length)
-    scores = answers.conditional
+
+    has_amount = any(task.is_value for task in tasks)
+
+    def asked(rows: Array) -> Sequence[Array]:
+        said = predict.funnel_scores(model, store, split, history_length=length, rows=rows)
+        return [said.chances, said.conditional, *([said.nats] if has_amount else [])]
+
+    answers = peers.dealt(last - first, predict.ROWS, asked)
+    if answers is None:
+        return {}
+    chances, scores, *of_amounts = answers
     found = {}
     for stage, task in enumerate(tasks):
         if task.is_value:
             values = np.asarray(store["exposures/value"][first:last], dtype=np.float64)
             spread = head.stages[stage].scale.spread
-            found[task.name] = _value(values, answers.nats.astype(np.float64), weight, spread)
+            found[task.name] = _value(values, of_amounts[0].astype(np.float64), weight, spread)
             continue
         mask = labels[:, stage] >= 0
         if head.given[stage] >= 0:
@@ -99,7 +112,7 @@ def _funnel(
         p = scores[mask, stage].astype(np.float64)
         if isinstance(head.learnt[stage], Randomised):  # what is judged by was told by chance too
             given = head.given[stage]
-            before = answers.chances[mask, given] if given >= 0 else np.ones_like(p)
+            before = chances[mask, given] if given >= 0 else np.ones_like(p)
             p = head.learnt[stage].told(p, before)
         p = np.clip(p, _FLOOR, 1 - _FLOOR)
         happened = labels[mask, stage] == 1
@@ -134,19 +147,24 @@ def _value(values: Array, nats: Array, weight: Array, spread: float) -> TaskLoss
 
 
 def _match(
-    model: JointModel, store: Store, split: str, tasks: list[Task], length: int
+    model: JointModel, store: Store, split: str, tasks: list[Task], length: int, peers: Peers
 ) -> dict[str, TaskLoss]:
     queries, relevant = predict.first_queries(store, split)
-    total, n = 0.0, 0
-    at = 0
-    for block in predict.match_scores(model, store, queries, history_length=length):
-        peak = block.max(1, keepdims=True)
-        log_sum = peak[:, 0] + np.log(np.exp(block - peak).sum(1))
-        for row, base in zip(block, log_sum, strict=True):
-            items = relevant[at]
-            total += float((base - row[items - 1]).sum())
-            n += len(items)
-            at += 1
+
+    def asked(rows: Array) -> Sequence[Array]:
+        wanted = iter([relevant[row] for row in rows])
+        nats = []
+        for block in predict.match_scores(model, store, queries[rows], history_length=length):
+            peak = block.max(1, keepdims=True)
+            log_sum = peak[:, 0] + np.log(np.exp(block - peak).sum(1))
+            for row, base, items in zip(block, log_sum, wanted, strict=False):
+                nats.append(float((base - row[items - 1]).sum()))
+        return (np.array(nats),)
+
+    nats = peers.dealt(len(relevant), predict.QUERIES, asked)
+    if nats is None:
+        return {}
+    total, n = sum(nats[0].tolist()), sum(map(len, relevant))
     popularity = np.bincount(
         np.concatenate([np.zeros(0, dtype=np.int64), *relevant]), minlength=store.n_items + 1
     )
@@ -155,11 +173,17 @@ def _match(
 
 
 def _profile(
-    model: JointModel, store: Store, split: str, tasks: list[Task], length: int
+    model: JointModel, store: Store, split: str, tasks: list[Task], length: int, peers: Peers
 ) -> dict[str, TaskLoss]:
     users = np.flatnonzero(store["users/split"] == SPLITS.index(split))
     head: Any = model.heads["profile"]
-    scores = predict.profile_scores(model, store, users, history_length=length)
+
+    def asked(rows: Array) -> Sequence[Array]:
+        return predict.profile_scores(model, store, users[rows], history_length=length)
+
+    scores = peers.dealt(len(users), predict.QUERIES, asked)
+    if scores is None:
+        return {}
     found = {}
     for place, (task, column) in enumerate(zip(tasks, head.columns, strict=True)):
         distribution, kind = scores[place], head.kinds.get(place)
@@ -195,7 +219,7 @@ def _many(chances: Array, held: Array) -> TaskLoss:
 
 
 def _extract(
-    model: JointModel, store: Store, split: str, tasks: list[Task], length: int
+    model: JointModel, store: Store, split: str, tasks: list[Task], length: int, peers: Peers
 ) -> dict[str, TaskLoss]:
     """Of titles: nats per tag, and per value that is read as a class, where there are any.
 
@@ -203,6 +227,8 @@ def _extract(
     too sure of itself long before it stops finding more, and without that the epoch chosen would be
     the one that is most modest (docs/log.md).
     """
+    if not peers.leads:  # annotated titles are few
+        return {}
     titles = np.flatnonzero(store["titles/split"] == SPLITS.index(split))
     losses: list[TaskLoss] = []
     total, n = predict.title_nats(model, store, titles, _SHARPNESS)

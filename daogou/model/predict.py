@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,9 @@ from daogou.model.heads.profile import ProfileHead
 from daogou.model.joint import JointModel
 
 Array = NDArray[Any]
-_MOST_SCORES = 2**25  # in a block
+ROWS: Final = 4096  # exposures read at once
+QUERIES: Final = 512  # users at moments read at once
+_MOST_SCORES: Final = 2**25  # in a block
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,20 @@ class FunnelScores:
 
 @torch.inference_mode()
 def funnel_scores(
-    model: JointModel, store: Store, split: str, *, history_length: int, rows_per_step: int = 4096
+    model: JointModel,
+    store: Store,
+    split: str,
+    *,
+    history_length: int,
+    rows_per_step: int = ROWS,
+    rows: Array | None = None,
 ) -> FunnelScores:
-    """Chances of every exposure of a split, in store order."""
+    """Chances of every exposure of a split, in store order; of ``rows`` of it if they are given."""
     model.eval()
     head = cast(FunnelHead, model.heads["funnel"])
     chances, conditional, nats = [], [], []
     batches = split_batches(
-        store, split, rows_per_step=rows_per_step, history_length=history_length
+        store, split, rows_per_step=rows_per_step, history_length=history_length, rows=rows
     )
     for _, cpu_batch in batches:
         batch = cpu_batch.to(model.device)
@@ -94,7 +102,7 @@ def encoded_queries(
     queries: Queries,
     *,
     history_length: int,
-    size: int = 512,
+    size: int = QUERIES,
     shown: bool = False,
 ) -> Iterator[tuple[Batch, Encoded]]:
     """Users at moments, encoded in pieces of ``size``; ``shown`` asks for what they were shown."""
@@ -117,7 +125,7 @@ def match_scores(
     ids = item_ids(store).to(model.device)
     with torch.inference_mode():
         index = head.index(item_vectors(model, store), ids)
-    size = min(512, max(_MOST_SCORES // len(ids), 1))
+    size = min(QUERIES, max(_MOST_SCORES // len(ids), 1))
     pieces = encoded_queries(model, store, queries, history_length=history_length, size=size)
     for batch, encoded in pieces:
         assert encoded.users is not None
