@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from daogou.config import read_shop
-from daogou.learn import fit as fit_module
+from daogou.learn import course as course_module
 from daogou.learn.fit import fit
 from daogou.learn.gates import GateUse, watching
 from daogou.model.experts import Gates
@@ -163,7 +163,7 @@ def test_watching_leaves_the_training_as_it_was(
 
     write_shop(tmp_path / "shop")
     seen = fitted(tmp_path / "shop", tmp_path / "watched", "home")
-    monkeypatch.setattr(fit_module, "watching", blind)
+    monkeypatch.setattr(course_module, "watching", blind)
     unseen = fitted(tmp_path / "shop", tmp_path / "blind", "home")
     assert seen[0]["gates"] and not unseen[0]["gates"]
     one, other = (load_file(tmp_path / run / "model.safetensors") for run in ("watched", "blind"))
