@@ -40,4 +40,5 @@ def unknown(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"no {word!r} here{hint}; known: {', '.join(names) or 'none'}"
+    told = ", ".join(name if name.isprintable() else repr(name) for name in names)
+    return f"no {word!r} here{hint}; known: {told or 'none'}"

@@ -34,3 +34,7 @@ def test_a_name_near_a_legal_one_gets_it_offered() -> None:
 def test_a_name_near_nothing_gets_the_list_alone() -> None:
     assert unknown("xyz", ["price"]) == "no 'xyz' here; known: price"
     assert unknown("xyz", []) == "no 'xyz' here; known: none"
+
+
+def test_a_name_that_would_break_the_line_is_quoted() -> None:
+    assert unknown("x", ["b", "a\nb"]) == "no 'x' here; known: 'a\\nb', b"

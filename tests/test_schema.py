@@ -159,8 +159,24 @@ CASES: list[tuple[Items | None, Users | None, Events | None, str]] = [
         replace(WIDE, domain="scene", position="scene"),
         "events.domain: 'scene' is also events.position; it is one",
     ),
+    (None, None, replace(LOG, funnel=("shown", "Buy", "buy")), "'Buy' and 'buy' differ in nothing"),
+    (None, None, replace(LOG, funnel=("shown", "")), "events: a stage has no name; take ''"),
+    (
+        None,
+        None,
+        replace(LOG, value=LOG.kind),
+        "is also events.kind; name another column, or leave",
+    ),
+    (
+        None,
+        None,
+        replace(LOG, weight=LOG.user),
+        "is also events.user; name another column, or leave",
+    ),
+    (None, None, replace(LOG, time=LOG.item), "is also events.item; name another column, or leave"),
+    (None, None, replace(LOG, request="x", split="x"), "events.request: 'x' is also events"),
     (None, replace(USERS, columns=("age",)), None, "users.columns: 'age' is also in users.profile"),
-    (replace(ITEMS, text=()), None, None, "items.spans: spans point into items.text"),
+    (replace(ITEMS, text=()), None, None, "items.spans: they point into a title; name its"),
     (replace(ITEMS, attributes=()), None, None, "items.attributes: list the attributes"),
     (replace(ITEMS, spans=None, annotated="a"), None, None, "items.annotated: says which spans"),
 ]
@@ -179,6 +195,12 @@ def test_a_right_description_has_no_problem() -> None:
     assert check_shop(ITEMS, USERS, LOG) == []
     assert check_shop(ITEMS, None, None) == []
     assert check_shop(None, None, WIDE) == []
+
+
+def test_a_key_may_also_name_the_request_and_the_exposure() -> None:
+    """Of a log with one user a visit, or one row a product."""
+    assert check_shop(None, None, replace(LOG, request=LOG.user)) == []
+    assert check_shop(None, None, replace(WIDE, item="i", id="i")) == []
 
 
 def test_all_wrong_descriptions_are_said_at_once() -> None:

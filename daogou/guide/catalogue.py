@@ -184,11 +184,14 @@ class Catalogue:
         """What `out_of_stock` has found."""
         return {}
 
-    def named(self, word: str) -> str:
-        """The column that a shopper calls so (`words.called`); ConfigError where there is none."""
+    def named(self, word: str, wish: str | None = None) -> str:
+        """The column that a shopper calls so (`words.called`).
+
+        ConfigError where there is none, which says that ``wish`` wants it, or else the word.
+        """
         name = called(word, self.columns)
         if name is None:
-            raise ConfigError(f"{word}: {unknown(word, self.columns)}")
+            raise ConfigError(f"{wish or word}: {unknown(word, self.columns)}")
         return name
 
     def _is_among(self, column: str, wanted: list[object]) -> Array:
@@ -208,7 +211,7 @@ class Catalogue:
 
     def prices(self, wish: str, missing: float) -> NDArray[np.float64]:
         """Price of each product, ``[I]``, ``missing`` where there is none; ``wish`` wants it."""
-        column = self.named("price")
+        column = self.named("price", wish)
         values = self.columns[column]
         if pa.types.is_nested(values.type) or pa.types.is_string(values.type):
             raise ConfigError(

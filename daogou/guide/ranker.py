@@ -128,7 +128,7 @@ class Ranker:
         order = np.lexsort((rows, -scores, -by, unknown_last))
         groups = None
         if setting.per_category:
-            column = self.catalogue.named("category")
+            column = self.catalogue.named("category", "guide.per_category")
             groups = [self.catalogue.value(column, row) for row in rows[order].tolist()]
         vectors = None
         if setting.diversity and self.scorer.vectors is not None:

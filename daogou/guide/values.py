@@ -141,6 +141,16 @@ def _folded(words: Iterable[str]) -> str:
     return "".join(word for word in words if word.isalnum())
 
 
+def each_value(
+    titles: pa.Array, column: pa.ChunkedArray
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """A title and a value for each value of a column, of which a list has several."""
+    if pa.types.is_list(column.type):
+        whose = pc.list_parent_indices(column)
+        titles, column = titles.take(whose.combine_chunks()), pc.list_flatten(column)
+    return pa.chunked_array([titles]), pc.cast(column, pa.string())
+
+
 def fit_vocabularies(artifact: Artifact) -> dict[str, Vocabulary]:
     """Each attribute's values: those of its column in the catalogue, or else of gold spans.
 
@@ -149,15 +159,15 @@ def fit_vocabularies(artifact: Artifact) -> dict[str, Vocabulary]:
     store, shop = artifact.store, artifact.shop
     assert shop.items is not None
     catalogue = store.catalogue
-    titles = pa.array([normalised(text or "") for text in _texts(catalogue, shop.items.text)])
+    read = pa.array([normalised(text or "") for text in _texts(catalogue, shop.items.text)])
     by_spans = _gold_values(artifact)
     found: dict[str, Vocabulary] = {}
     for name in artifact.transform.attributes:
         if name in catalogue.column_names:
-            known = pc.cast(catalogue[name], pa.string())
+            titles, known = each_value(read, catalogue[name])
             counts = Counter(value for value in known.to_pylist() if value and value.strip())
             if counts:
-                found[name] = Vocabulary(counts, pa.chunked_array([titles]), known)
+                found[name] = Vocabulary(counts, titles, known)
                 continue
         found[name] = Vocabulary(by_spans.get(name, Counter()))
     return found

@@ -50,11 +50,13 @@ def check_shop(items: Items | None, users: Users | None, events: Events | None) 
     ]
     if items:
         if items.spans and not items.text:
-            problems.append("items.spans: spans point into items.text, which is not given")
+            problems.append("items.spans: they point into a title; name its column in items.text")
         if items.spans and not items.attributes:
             problems.append("items.attributes: list the attributes that items.spans annotates")
         if items.annotated and not items.spans:
-            problems.append("items.annotated: says which spans exist, and items.spans is not given")
+            problems.append(
+                "items.annotated: says which spans exist; name their column in items.spans"
+            )
     return problems
 
 
@@ -117,6 +119,14 @@ def _check_events(events: Events) -> list[str]:
     problems += [
         f"events: {name!r} is listed twice" for name in sorted(set(names)) if names.count(name) > 1
     ]
+    if "" in names:
+        problems.append("events: a stage has no name; take '' out of funnel or labels")
+    alike = {name.lower(): name for name in names}
+    problems += [
+        f"events: {name!r} and {alike[name.lower()]!r} differ in nothing but capitals; rename one"
+        for name in names
+        if alike[name.lower()] != name
+    ]
     reserved = {"match", "extract"} & set(names)
     problems += [f"events: {name!r} is the name of a task family" for name in sorted(reserved)]
     problems += [
@@ -128,6 +138,7 @@ def _check_events(events: Events) -> list[str]:
         problems.append(f"events.domain: {events.domain!r} is also events.position; it is one")
     if events.value is not None:
         problems += _check_value(events, events.value)
+    problems += _check_meanings(events)
     labels_as_inputs = set(events.labels) & set(events.context)
     problems += [
         f"events.context: {name!r} is also a label; an input that is the answer would leak"
@@ -148,4 +159,22 @@ def _check_value(events: Events, value: str) -> list[str]:
         for name, columns in (("context", events.context), ("labels", events.labels))
         if value in columns
     ]
+    return problems
+
+
+def _check_meanings(events: Events) -> list[str]:
+    """Columns that would have to be of two types, or say two things of an event."""
+    problems: list[str] = []
+    first: dict[str, str] = {}
+    for setting in ("user", "item", "time", "kind", "weight", "split", "value", "request", "id"):
+        column = getattr(events, setting)
+        before = first.setdefault(column, setting) if column is not None else setting
+        # A user's or a product's key may name the request or the exposure as well.
+        if before != setting and (
+            setting not in ("request", "id") or before not in ("user", "item", "request")
+        ):
+            problems.append(
+                f"events.{setting}: {column!r} is also events.{before}; name another column, or "
+                "leave one of the two out"
+            )
     return problems

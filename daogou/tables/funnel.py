@@ -162,11 +162,11 @@ def _common(engine: Engine, shop: Shop, events: Events) -> str:
         return name_of(column) if column else otherwise
 
     columns = [
-        f"{given(events.id, 'CAST(rowid AS VARCHAR)' if shop.events else 'NULL::VARCHAR')} AS id",
+        f"CAST({given(events.id, 'rowid' if shop.events else 'NULL')} AS VARCHAR) AS id",
         f'{given(events.user, f"CAST(NULL AS {user})")} AS "user"',
         f"{given(events.item, f'CAST(NULL AS {item})')} AS item",
         f"{given(events.time, 'CAST(NULL AS TIMESTAMP)')} AS time",
-        f"{given(events.request, 'CAST(NULL AS VARCHAR)')} AS request",
+        f"CAST({given(events.request, 'NULL')} AS VARCHAR) AS request",
         f"{given(events.weight, '1.0::DOUBLE')} AS weight",
         *(f"{name_of(each)} AS {name_of('context_' + each)}" for each in events.context),
     ]

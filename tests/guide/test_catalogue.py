@@ -104,7 +104,7 @@ def test_a_price_may_be_a_decimal_or_a_whole_number() -> None:
     [
         ({"where": {"brnad": "x"}}, r"where.brnad: no 'brnad' here \(did you mean 'brand'\?\)"),
         ({"category": "shoes"}, "category: no 'category' here; known: brand, cost"),
-        ({"price_max": 3}, "price: no 'price' here"),
+        ({"price_max": 3}, "price_max: no 'price' here"),
         ({"where": {"brand": {"not": "x"}}}, "where.brand: a value or a list is wanted"),
     ],
 )
@@ -113,6 +113,11 @@ def test_a_filter_on_a_column_that_is_not_there_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         kept(make(brand=["x"] * 4, cost=[1.0] * 4), **filters)
+
+
+def test_a_setting_that_wants_a_column_is_named_where_there_is_none() -> None:
+    with pytest.raises(ConfigError, match=r"^guide.per_category: no 'category' here; known: cost"):
+        make(cost=[1.0] * 4).named("category", "guide.per_category")
 
 
 def test_a_column_of_lists_cannot_be_filtered() -> None:

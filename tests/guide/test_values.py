@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daogou.guide import Guide
-from daogou.guide.values import Normal, Vocabulary, fit_vocabularies, folded
+from daogou.guide.values import Normal, Vocabulary, each_value, fit_vocabularies, folded
 
 COLOURS = Vocabulary({"Navy": 3, "Blue": 90, "Dark Red": 8, "蓝色": 9, "红色": 5, "深灰色": 2})
 
@@ -77,3 +77,12 @@ def test_a_shop_teaches_the_words_of_its_own_catalogue(guide: Guide) -> None:
     # An attribute without a column is known from the gold of training titles.
     assert made.keys() - set(columns)
     assert all(made[name].counts for name in made)
+
+
+def test_a_product_with_a_list_of_values_counts_for_each_of_them() -> None:
+    titles = pa.array(["red and blue", "plain", "red"])
+    lists = pa.chunked_array([[["Red", "Blue"], None], [["Red", None]]])
+    read, known = each_value(titles, lists)
+    assert read.to_pylist() == ["red and blue", "red and blue", "red", "red"]
+    assert known.to_pylist() == ["Red", "Blue", "Red", None]
+    assert each_value(titles, pa.chunked_array([[1, None, 2]]))[1].to_pylist() == ["1", None, "2"]

@@ -80,6 +80,7 @@ def test_nothing_to_read_is_no_error() -> None:
     store = shop([1] * len(TITLES))
     (nats,) = pretrain(encoder(), store, settings, n_words=len(VOCAB.words), seed=0)
     assert np.isnan(nats)
+    assert pretrain(encoder(), store, settings, n_words=0, seed=0) == [], "no word to guess"
 
 
 def test_a_loss_that_is_no_number_is_refused() -> None:

@@ -309,6 +309,16 @@ def test_a_leak_is_found_whose_label_is_not_in_the_first_rows(
     assert only(findings, "leaky_context").count == 1200
 
 
+def test_a_table_may_name_a_column_as_we_name_a_label(engine: Engine, tmp_path: Path) -> None:
+    tables = sound()
+    tables["items"]["label_click"] = tables["items"]["exposure"] = tables["items"]["brand"]
+    shop = describe(tmp_path)
+    assert shop.items
+    named = replace(shop.items, columns=("brand", "label_click", "exposure"))
+    findings = look(engine, replace(shop, items=named), tables)
+    assert not [each for each in findings if each.name == "leaky_context" and each.count]
+
+
 def test_an_input_that_is_the_profile_under_other_names_fails(
     engine: Engine, tmp_path: Path
 ) -> None:

@@ -214,6 +214,36 @@ def test_an_amount_with_a_sign_of_money_weighs_and_two_decimals_commas_do_not(
             assert engine.rows("SELECT w FROM events ORDER BY y") == wanted
 
 
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_names_that_sql_would_confuse_are_refused(
+    engine: Engine, tmp_path: Path, form: str
+) -> None:
+    path = tmp_path / f"a.{form}"
+    if form == "csv":
+        path.write_text("sku,@key,Price,price\n1,2,3,4\n")
+    else:
+        pq.write_table(pa.table({"sku": [1], "@key": [2], "Price": [3], "price": [4]}), path)
+    items = Items(path.name, key="sku", columns=("@key", "Price"), shown=("price", ""))
+    with pytest.raises(DataError) as caught:
+        read_tables(engine, Shop(root=tmp_path, items=items))
+    assert str(caught.value) == (
+        "items.shown: '' names no column; name one, or take the setting out\n"
+        "items.columns: a name that begins with @, as '@key', is kept for columns of our own; "
+        "rename it where the table is written\n"
+        "items.columns: 'Price' and 'price' differ in nothing but capitals; rename one where the "
+        "table is written"
+    )
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_column_s_name_may_have_several_lines(engine: Engine, tmp_path: Path, end: str) -> None:
+    """As a spreadsheet writes a cell with a line break."""
+    (tmp_path / "a.csv").write_bytes(f'sku,"价格\n(元)",n{end}1,2.5,3{end}'.encode())
+    items = Items("a.csv", key="sku", columns=("价格\n(元)", "n"))
+    read_tables(engine, Shop(root=tmp_path, items=items))
+    assert engine.rows("FROM items") == [(1, 2.5, 3)]
+
+
 def test_everything_missing_is_reported_at_once(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "u.csv").write_text("user_id,city\n1,x\n")
     (tmp_path / "e.csv").write_text("user_id,y\n1,0\n")
@@ -242,6 +272,7 @@ def test_everything_missing_is_reported_at_once(engine: Engine, tmp_path: Path) 
         ("a.csv", b"sku,title\n1,a\n2\n", r"a\.csv line 3: not a row .*Columns: 2 Found: 1"),
         ("a.csv", b'sku,title\n1,a\n2,"b\n', r"a\.csv line 3: .*unterminated quote"),
         ("a.csv", b"sku,sku\n1,2\n", r"column 'sku' is named twice"),
+        ("a.csv", b"sku,Tag,tag\n1,2,3\n", r"'Tag' is named twice, whatever the capitals; rename"),
         ("a.csv", b"sku\n\xff\xff\n", r"neither UTF-8 nor GB18030"),
         ("a.csv.gz", b"not gzip at all", r"the file cannot be read \(Not a gzipped file"),
         ("a.jsonl", b'{"sku": 1}\n{"sku": 2\n', r"a\.jsonl line 2: not a JSON object"),

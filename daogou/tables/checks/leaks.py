@@ -26,7 +26,7 @@ def leaky_context(engine: Engine, shop: Shop, counts: Counts) -> Iterable[Findin
         sources += [(f"{table}.columns {name!r}", f"t.{name_of(name)}", join) for name in names]
     for where, value, join in sources:
         for stage in events.stages:
-            n_rows = _told(engine, value, join, name_of("label_" + stage))
+            n_rows = _told(engine, value, join, f"e.{name_of('label_' + stage)}")
             if n_rows:
                 yield Finding(
                     "leaky_context",
@@ -40,7 +40,7 @@ def leaky_context(engine: Engine, shop: Shop, counts: Counts) -> Iterable[Findin
 
 def _told(engine: Engine, value: str, join: str, label: str) -> int:
     """How many labels the column gives away: all that are known, or none."""
-    for seen in (f"exposure < {_GLANCE}", "true"):
+    for seen in (f"e.exposure < {_GLANCE}", "true"):
         classes = engine.rows(
             f"SELECT {label}, count(*), count(DISTINCT {value}), count({value}), "
             f"CAST(min({value}) AS VARCHAR) FROM exposures AS e {join} "

@@ -90,6 +90,7 @@ def _wanted(shop: Shop, table: str) -> tuple[str, list[Column], set[str]]:
 def open_source(engine: Engine, shop: Shop, table: str, notes: list[str]) -> Source:
     """The table's rows as a relation: a view of parquet, or a table of texts."""
     path, wanted, optional = _wanted(shop, table)
+    _check_names(wanted)
     relation = f"staged_{table}"
     starts: tuple[tuple[int, str], ...] = ()
     place: Path | str = shop.root / path
@@ -117,6 +118,30 @@ def open_source(engine: Engine, shop: Shop, table: str, notes: list[str]) -> Sou
         )
     columns = tuple(column for column in wanted if column.name in types)
     return Source(table, form, relation, columns, types, starts)
+
+
+def _check_names(wanted: list[Column]) -> None:
+    """Refuse columns that SQL would not tell from ours, or from each other."""
+    alike = {column.name.lower(): column.name for column in wanted}
+    problems = [
+        f"{column.setting}: '' names no column; name one, or take the setting out"
+        for column in wanted
+        if not column.name
+    ]
+    problems += [
+        f"{column.setting}: a name that begins with @, as {column.name!r}, is kept for columns of "
+        "our own; rename it where the table is written"
+        for column in wanted
+        if column.name.startswith("@")
+    ]
+    problems += [
+        f"{column.setting}: {column.name!r} and {alike[column.name.lower()]!r} differ in nothing "
+        "but capitals; rename one where the table is written"
+        for column in wanted
+        if alike[column.name.lower()] != column.name
+    ]
+    if problems:
+        raise DataError("\n".join(problems))
 
 
 def _stage_rows(engine: Engine, relation: str, pieces: Iterator[pa.RecordBatch]) -> dict[str, str]:
@@ -181,7 +206,8 @@ def examples(engine: Engine, source: Source, column: Column, condition: str) -> 
     """`` (place 'value', ...)`` of the first rows for which the condition holds, or nothing."""
     rows = engine.rows(
         f'SELECT "@row", CAST({name_of(column.name)} AS VARCHAR) FROM '
-        f'(SELECT *, row_number() OVER () - 1 AS "@row" FROM {source.relation}) '
+        f'(SELECT {name_of(column.name)}, row_number() OVER () - 1 AS "@row" FROM '
+        f"{source.relation}) "
         f'WHERE {condition} ORDER BY "@row" LIMIT {_EXAMPLES}'
     )
     if not rows:

@@ -102,21 +102,30 @@ def _csv(path: Path, readable: Path) -> tuple[list[str], str]:
     with io.TextIOWrapper(bytes_of(readable), encoding="utf-8", newline="") as text:
         try:
             first = text.readline()
+            while first.count('"') % 2 and len(first) < _CHUNK and (more := text.readline()):
+                first += more  # a name of several lines
         except (OSError, EOFError) as error:
             raise damaged(str(path), error) from None
     if not first.strip():
         raise DataError(f"{path}: the file is empty; its first line must name the columns")
     tabbed = path.name.lower().removesuffix(".gz").endswith(".tsv")
     mark = "\t" if tabbed else max(",\t;|", key=first.count)
-    header = [name.strip() for name in next(csv.reader([first], delimiter=mark))]
+    named = next(csv.reader(io.StringIO(first, newline=""), delimiter=mark))
+    header = [name.strip() for name in named]
     header = [name or f"column{i}" for i, name in enumerate(header)]
-    twice = sorted({name for name in header if header.count(name) > 1})
+    spelt = [name.lower() for name in header]  # as SQL tells them apart
+    twice = sorted({name for name in header if spelt.count(name.lower()) > 1})
     if twice:
-        raise DataError(f"{path}: column {twice[0]!r} is named twice; rename one of the two")
+        raise DataError(
+            f"{path}: column {twice[0]!r} is named twice, whatever the capitals; rename one of "
+            "the two"
+        )
     columns = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in header)
+    # DuckDB takes the first line break that it meets for the rows', though it be in a name.
+    ends = ", new_line = '\\r\\n'" if "\n" in first[:-2] and first.endswith("\r\n") else ""
     return header, (
         f"FROM read_csv({quoted(str(readable))}, columns = {{{columns}}}, header = true, "
-        f"auto_detect = false, delim = {quoted(mark)}, quote = '\"', escape = '\"')"
+        f"auto_detect = false, delim = {quoted(mark)}, quote = '\"', escape = '\"'{ends})"
     )
 
 
