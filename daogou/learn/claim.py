@@ -1,9 +1,11 @@
 """Whose a folder is: a shop's run, begun, finished or somebody else's."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from daogou import artifact
 from daogou.errors import ArtifactError
@@ -27,6 +29,27 @@ def finished(run: Path, shop: Shop) -> bool:
             "give another folder"
         )
     return True
+
+
+def ended(run: Path, shop: Shop) -> dict[str, Any] | None:
+    """What `fit` returned of a run that is whole; None if there is none yet.
+
+    What a kill kept it from taking away goes. ArtifactError as in `finished`, or if another process
+    works there.
+    """
+    if not finished(run, shop):
+        return None
+    with alone(run):
+        tidy(run)
+        unlocked(run)
+    answer: dict[str, Any] = artifact.read_manifest(run)["fit"]
+    return answer
+
+
+def tidy(run: Path) -> None:
+    """Take away what a finished run needs no more."""
+    for done_with in (run / "checkpoint", run / "chosen"):
+        shutil.rmtree(done_with, ignore_errors=True)
 
 
 @contextmanager

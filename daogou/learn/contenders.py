@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from daogou import artifact
 from daogou.artifact import Artifact
 from daogou.learn.answers import answers_of, chained
-from daogou.learn.claim import finished
+from daogou.learn.claim import ended
 from daogou.learn.course import each_path
 from daogou.learn.differences import SPLIT, Contender
 from daogou.learn.finish import finish
@@ -79,7 +79,7 @@ class Runs:
         run = self.of(name, seed, task)
         variant = varied(shop, seed=seed)
         self.step(run)
-        if not finished(run, variant):
+        if ended(run, variant) is None:
             fit(
                 variant, run, resume=run.exists(), progress=self.progress, like=like,
                 keep_each=not task, onto=onto,
@@ -100,6 +100,7 @@ class Runs:
         run = self.fitted(name, shop, seed, task, like=like, onto=onto)
         if not (run / ANSWERS).exists():
             _judge(run)
+        shutil.rmtree(run / "each", ignore_errors=True)  # they are judged
         return run
 
 
@@ -198,7 +199,6 @@ def _judge(run: Path) -> None:
             if name == task.name or name.startswith(f"{task.name}|")
         }
     write_answers(run, found)
-    shutil.rmtree(run / "each", ignore_errors=True)
 
 
 def _answers(run: Artifact, families: set[str] | None = None) -> dict[str, Array]:

@@ -68,21 +68,30 @@ def federate(
             name: Silo(shop, out / "shops" / name, key=secret, progress=progress)
             for name, shop in shops.items()
         }
-        return lead(Here(silos), out, asked or {}, progress=progress)
+        return lead(Here(silos), out, asked or {}, resume=resume, progress=progress)
 
 
 def lead(
-    shops: Shops, out: Path, asked: Mapping[str, Any], *, progress: Progress = quiet
+    shops: Shops,
+    out: Path,
+    asked: Mapping[str, Any],
+    *,
+    resume: bool = False,
+    progress: Progress = quiet,
 ) -> dict[str, Any]:
     """The server's side: agree on a transform, go through the rounds, have each shop finish.
 
-    What is in the folder ``out`` of an earlier try of the same is gone on with.
+    What is in the folder ``out`` of an earlier try of the same is gone on with. One that is
+    finished is refused, or with ``resume`` told of once more.
     A shop that does not answer, or whose update is not finite or of other shapes, is left out of
     the round, and the record says why. Before the first round all must answer.
     """
     terms = terms_of(asked.get("federate", {}))
     told = {"terms": asdict(terms), **{k: asked[k] for k in _COMMON if k in asked}}
-    claim_for(out, {"told": told, "shops": sorted(shops.names)})
+    claim_for(out, {"told": told, "shops": sorted(shops.names)}, resume=resume)
+    before: dict[str, Any] | None = artifact.read_document(out / "federate.json")
+    if before is not None:
+        return before
     rows = _agree(shops, out, told, progress)
     journal = out / "rounds.jsonl"
     led = _stand(shops, out, terms)

@@ -4,7 +4,6 @@ With ``fit.refit`` all of it is done a second time, when the validation split ha
 its rows then teach too.
 """
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -17,7 +16,7 @@ import torch
 from daogou import artifact
 from daogou.errors import ConfigError, DataError
 from daogou.features.store import SPLITS, Store, open_store
-from daogou.learn.claim import claimed
+from daogou.learn.claim import claimed, ended, tidy
 from daogou.learn.compile import Others, Tables, compiled, take_over
 from daogou.learn.course import Course, Taught, teach
 from daogou.learn.finish import Finished, finish, finish_like
@@ -48,7 +47,7 @@ def fit(  # noqa: PLR0913 - ways to begin, and who looks on
     The same seed, processor and number of threads give the same weights, also when the process
     is killed and started again with ``resume``: an epoch's order and each step's randomness
     follow from (seed, epoch, step) alone. A checkpoint is written after every epoch and, within
-    one, every ``fit.checkpoint_minutes``.
+    one, every ``fit.checkpoint_minutes``. A run that is whole already is told of once more.
 
     ``observe`` sees each step before it is taken and changes nothing; there is no checkpoint
     within an epoch then, so that it sees whole ones. ``like`` is a finished run
@@ -71,6 +70,9 @@ def fit(  # noqa: PLR0913 - ways to begin, and who looks on
     """
     run = Path(run)
     settings, _ = settings_of(shop)
+    if resume and peers is ALONE and (told_before := ended(run, shop)) is not None:
+        _tracker(shop, settings, run).end(told_before)  # which a kill may have kept from hearing it
+        return told_before
     twice, progress = refits(shop, settings), progress if peers.leads else quiet
     if twice and (onto is not None or keep_each):
         raise ConfigError(
@@ -203,8 +205,7 @@ def save_run(
             **record,
         },
     )
-    for done_with in (run / "checkpoint", run / "chosen"):
-        shutil.rmtree(done_with, ignore_errors=True)
+    tidy(run)
     return answer
 
 

@@ -15,7 +15,7 @@ from daogou.artifact.counts import counts_of
 from daogou.errors import ConfigError
 from daogou.learn.adopt import adopt
 from daogou.learn.answers import answers_of
-from daogou.learn.claim import claimed, finished
+from daogou.learn.claim import claimed, ended
 from daogou.learn.compare import size_of
 from daogou.learn.fit import fit
 from daogou.learn.judge import questions
@@ -113,6 +113,8 @@ def guard(
     run = Path(run)
     stages = [task for task in shop.of_family("funnel") if not task.is_value]
     _check(shop, stages, margin)
+    if resume and (told_before := ended(run, shop)) is not None:
+        return told_before
     with claimed(run, shop, resume):
         work = run / "guard"
         work.mkdir(exist_ok=True)
@@ -241,7 +243,7 @@ class _Runs:
     def fit(self, name: str, variant: Shop, onto: Onto | None = None) -> Path:
         run = self.folder / name
         self.progress("guard", len(self.seconds), 0, name)
-        if not finished(run, variant):
+        if ended(run, variant) is None:
             first = self.folder / "shared"
             fit(
                 variant, run, resume=run.exists(), progress=self.progress,

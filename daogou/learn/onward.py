@@ -19,7 +19,7 @@ from daogou.features.merge import grow
 from daogou.learn import rates
 from daogou.learn.carry import measures
 from daogou.learn.checkpoint import save_tensors
-from daogou.learn.claim import claimed
+from daogou.learn.claim import claimed, ended
 from daogou.learn.compile import Tables, compile_tables
 from daogou.learn.drift import DRIFT, drift
 from daogou.learn.fit import fit
@@ -67,8 +67,10 @@ def fit_onward(
     giver = artifact.load(source)
     check_same(giver, shop)
     settings, _ = settings_of(shop)
+    folder = run / "onward"
+    if resume and (before := ended(run, shop)) is not None:
+        return _concluded(run, giver, before)
     with claimed(run, shop, resume):
-        folder = run / "onward"
         _begin(folder, giver)
         seam = seam_of(giver, shop, events=events)
         tables = compile_tables(
@@ -100,7 +102,17 @@ def fit_onward(
             told={"returning": giver.manifest.get("returning"), "onward": told},
         ),
     )
-    shutil.rmtree(folder)
+    return _concluded(run, giver, answer)
+
+
+def _concluded(run: Path, giver: Artifact, answer: dict[str, Any]) -> dict[str, Any]:
+    """What a finished run answers; ArtifactError if it went on from another one."""
+    told = artifact.read_manifest(run)["onward"]
+    if told["digest"] != giver.digest:
+        raise ArtifactError(
+            f"{run}: went on from another run; resume with that, or give another folder"
+        )
+    shutil.rmtree(run / "onward", ignore_errors=True)
     return {**answer, "onward": told, "drift": artifact.read_document(run / DRIFT)}
 
 

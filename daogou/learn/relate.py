@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from daogou import artifact
 from daogou.artifact import read_records
 from daogou.errors import ConfigError
-from daogou.learn.claim import finished, opened_folder
+from daogou.learn.claim import ended, opened_folder
 from daogou.learn.fit import fit
 from daogou.learn.groups import Matrix, best_groups, received
 from daogou.learn.loop import Progress, quiet
@@ -67,7 +67,7 @@ def relate(
         for number, (run, variant) in enumerate(wanted.items()):
             progress("run", number, len(wanted), run.name)
             is_joint = number == 0
-            if not finished(run, variant):
+            if ended(run, variant) is None:
                 fit(
                     variant,
                     run,

@@ -252,8 +252,8 @@ class Silo:
                 "returning": None if returning is None else asdict(returning),
             }
             save_run(self.folder, self.home.shop, model, tables, done, trained, record)
-            shutil.rmtree(self.folder / "states", ignore_errors=True)
             self._learner, self._stands = None, -1
+        shutil.rmtree(self.folder / "states", ignore_errors=True)
         manifest = artifact.read_manifest(self.folder)
         said = {name: manifest["federated"].get(name) for name in ("privacy", "audit", "canaries")}
         said["validation"] = manifest["fit"]["validation"]

@@ -40,9 +40,9 @@ class Lead:
     standing: Standing = field(default_factory=Standing)
 
 
-def claim_for(out: Path, wanted: Mapping[str, Any]) -> None:
-    """Make the folder ours, or say why it cannot be."""
-    if (out / "federate.json").exists():
+def claim_for(out: Path, wanted: Mapping[str, Any], *, resume: bool = False) -> None:
+    """Make the folder ours, or say why it cannot be; a finished one is if it is resumed."""
+    if (out / "federate.json").exists() and not resume:
         raise ArtifactError(f"{out}: holds a finished federation; give another folder")
     started, text = out / "started.json", json.dumps(wanted, sort_keys=True)
     if not started.exists():

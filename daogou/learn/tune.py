@@ -14,7 +14,7 @@ import torch
 from daogou import artifact
 from daogou.artifact import read_records
 from daogou.errors import ArtifactError, ConfigError, DataError, unknown
-from daogou.learn.claim import started_as
+from daogou.learn.claim import ended, started_as
 from daogou.learn.compile import compile_tables
 from daogou.learn.fit import fit
 from daogou.learn.lock import Lock
@@ -212,7 +212,7 @@ def _tried(search: Search, trial: Trial) -> Outcome | None:
 
 def _fitted(shop: Shop, run: Path, folder: Path, progress: Progress) -> None:
     """A whole run, unless it is there."""
-    if not (run / "manifest.json").exists():
+    if ended(run, shop) is None:
         fit(shop, run, resume=run.exists(), progress=progress, like=folder / "tables")
 
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import torch
 
-from daogou import artifact
 from daogou.errors import DaogouError, DataError
+from daogou.learn.claim import ended
 from daogou.learn.compile import compile_by
 from daogou.learn.fit import begun, fit
 from daogou.learn.loop import Progress, quiet
@@ -24,7 +24,8 @@ from daogou.schema import Shop
 from daogou.tables.parts import divisible
 
 _PATIENCE: Final = 24 * 3600  # seconds that the others wait while the leader judges or writes
-_TOLD: Final = "progress"  # a folder in the run, while it is trained
+_TOLD: Final = "progress"  # folders in the run, while it is trained
+_RAY: Final = "ray"
 
 
 def fit_by(
@@ -51,6 +52,10 @@ def fit_by(
     run = Path(run).resolve()
     shop = replace(shop, root=shop.root.resolve())  # a process begins in a folder of its own
     settings, _ = settings_of(shop)
+    if resume and (answer := ended(run, shop)) is not None:
+        for left in (_TOLD, _RAY):
+            shutil.rmtree(run / left, ignore_errors=True)
+        return answer
 
     def others(folder: Path) -> Sharing | None:
         if workers == 1 or not divisible(shop):
@@ -68,8 +73,9 @@ def fit_by(
             except ray.train.TrainingFailedError as error:
                 raise _cause(error, run) from None
             finally:
-                shutil.rmtree(run / "ray", ignore_errors=True)
-    answer: dict[str, Any] = artifact.read_document(run / "manifest.json")["fit"]
+                shutil.rmtree(run / _RAY, ignore_errors=True)
+    answer = ended(run, shop)
+    assert answer is not None
     return answer
 
 
@@ -91,7 +97,7 @@ def _trainer(ray: Any, shop: Shop, run: Path, workers: int, failures: int) -> An
             resources_per_worker={"CPU": max(settings.threads, 1)} | ({"GPU": 1} if on_gpu else {}),
         ),
         run_config=RunConfig(
-            name="ray", storage_path=str(run), failure_config=FailureConfig(max_failures=failures)
+            name=_RAY, storage_path=str(run), failure_config=FailureConfig(max_failures=failures)
         ),
     )
 

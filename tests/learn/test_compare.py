@@ -348,7 +348,10 @@ def test_killed_and_resumed_is_as_if_unbroken(
     with pytest.raises(Killed):
         compare(shop, folder, asked, resume=True, progress=kill("done"))
     (folder / "single-cart-0" / "scores.safetensors").unlink()  # killed before it was judged
+    for left in ("checkpoint", "each"):  # killed when it was
+        (folder / "single-click-0" / left).mkdir()
     resumed = compare(shop, folder, asked, resume=True)
+    assert not [*folder.glob("*/checkpoint"), *folder.glob("*/each")]
     assert without_times(resumed) == without_times(unbroken)
 
 

@@ -247,7 +247,14 @@ def test_a_folder_of_other_terms_or_a_finished_one_is_refused(
         copied = shutil.copytree(whole.with_name("agreed"), tmp_path / "other")
         federate(parties, copied, {**ASKED, "federate": {"rounds": 3}}, resume=True)
     with pytest.raises(ArtifactError, match="holds a finished federation"):
-        federate(parties, whole, ASKED, resume=True)
+        lead(Here({}), whole, ASKED)
+
+
+def test_a_finished_one_that_is_resumed_is_told_of_once_more(
+    whole: Path, parties: dict[str, Shop]
+) -> None:
+    told = artifact.read_document(whole / "federate.json")
+    assert federate(parties, whole, ASKED, resume=True) == told
 
 
 def test_shops_that_do_not_have_the_same_tasks_are_named(

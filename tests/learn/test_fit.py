@@ -35,6 +35,7 @@ from daogou.learn.fit import fit
 from daogou.learn.lock import alone
 from daogou.learn.settings import Settings, balancer_of, settings_of
 from daogou.learn.step import backward
+from daogou.learn.track import Untracked
 from daogou.learn.validate import TaskLoss, validation_losses
 from daogou.model.joint import JointModel
 from daogou.tables import Engine
@@ -719,10 +720,31 @@ def test_a_shop_without_a_task_is_refused_with_the_reasons(tmp_path: Path) -> No
 
 def test_a_finished_run_is_not_overwritten(shop_folder: Path, run: Path) -> None:
     before = (run / "manifest.json").read_bytes()
-    for resume in (False, True):
-        with pytest.raises(ArtifactError, match="holds a finished run; give another folder"):
-            fitted(shop_folder, run, resume=resume)
+    with pytest.raises(ArtifactError, match="holds a finished run; give another folder"):
+        fitted(shop_folder, run)
+    with pytest.raises(ArtifactError, match="was fitted with other settings"):
+        fitted(shop_folder, run, "fit.epochs=3", resume=True)
     assert (run / "manifest.json").read_bytes() == before
+
+
+def test_killed_when_all_was_written_a_run_is_told_of_once_more(
+    shop_folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    class Told(Untracked):
+        def end(self, answer: Any) -> None:
+            told.append(answer)
+
+    monkeypatch.setattr("daogou.learn.fit.tracker_of", lambda _, followed: Told(followed))
+    folder = shutil.copytree(run, tmp_path / "run")
+    for left in ("checkpoint", "chosen"):
+        (folder / left).mkdir()
+    (folder / "lock").touch()
+    answer = fit(read_shop(shop_folder, QUICK), folder, resume=True)
+    assert answer == artifact.read_manifest(run)["fit"]
+    assert told == [answer]
+    assert sorted(os.listdir(folder)) == sorted(os.listdir(run))
 
 
 def test_a_folder_with_other_things_is_not_taken(shop_folder: Path, tmp_path: Path) -> None:

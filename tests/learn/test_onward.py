@@ -159,7 +159,12 @@ def test_a_kill_changes_nothing(
             going_on(second, log, 2, out, *sets, progress=kill, resume=out.exists())
     with pytest.raises(ArtifactError, match="was begun from another run"):
         fit_onward(log.parent / "first", artifact.load(third[0]).shop, out, resume=True)
-    going_on(second, log, 2, out, *sets, resume=True)
+    answer = going_on(second, log, 2, out, *sets, resume=True)
+    (out / "onward").mkdir()  # killed when all was written
+    assert going_on(second, log, 2, out, *sets, resume=True) == artifact.plain(answer)
+    assert not (out / "onward").exists()
+    with pytest.raises(ArtifactError, match="went on from another run"):
+        fit_onward(log.parent / "first", artifact.load(third[0]).shop, out, resume=True)
     one, other = (artifact.load(run, verify=False) for run in (third[0], out))
     assert artifact.sha256_of(one.model.state_dict()) == artifact.sha256_of(
         other.model.state_dict()
