@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from daogou.errors import ConfigError, DataError, MissingExtra
+from daogou.tables.duckdb_file import SCHEME, rows_as_texts
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -30,11 +31,14 @@ def is_database(path: str) -> bool:
 def batches(where: str, root: Path, url: str, query: str) -> Iterator[pa.RecordBatch]:
     """What a query gives, in pieces, each column as text; an empty piece if it gives no row.
 
-    ``where`` is the setting that errors name; the file of SQLite is relative to ``root``. Lists and
-    objects become JSON, times ISO 8601, numbers that are none become null. Raises MissingExtra
-    without SQLAlchemy or the driver, ConfigError for a URL that cannot be used, DataError where
-    the database or the query fails.
+    ``where`` is the setting that errors name; the file of SQLite or DuckDB is relative to ``root``.
+    Lists and objects become JSON, times ISO 8601, numbers that are none become null. Raises
+    MissingExtra without SQLAlchemy or the driver, ConfigError for a URL that cannot be used,
+    DataError where the database or the query fails.
     """
+    if url.startswith(SCHEME):
+        yield from rows_as_texts(where, root, url, query, _ROWS)
+        return
     try:
         import sqlalchemy as sa
     except ImportError:
@@ -74,7 +78,7 @@ def batches(where: str, root: Path, url: str, query: str) -> Iterator[pa.RecordB
 def _url(where: str, root: Path, url: str) -> "URL":
     import sqlalchemy as sa
 
-    hint = "write sqlite:///daogou.db or postgresql+psycopg://user@host/name"
+    hint = "write sqlite:///FILE, duckdb:///FILE or postgresql+psycopg://user@host/name"
     try:
         made = sa.make_url(url)
     except sa.exc.ArgumentError:

@@ -1,11 +1,13 @@
 """Tables in a database are read as the same tables in files are."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -69,6 +71,73 @@ def test_a_table_of_sqlite_is_read_as_its_parquet_file_is(engine: Engine, tmp_pa
     assert types == {"sku": "BIGINT", "title": "VARCHAR", "price": "DOUBLE", "stock": "BIGINT"}
 
 
+def write_duckdb(file: Path) -> None:
+    """A table of `ROWS`, and what else DuckDB has types for."""
+    rows = pa.table(ROWS)
+    with duckdb.connect(file) as made:
+        assert rows.num_rows == made.sql("CREATE TABLE items AS FROM rows; FROM items").shape[0]
+        made.execute(r"""
+            CREATE TABLE kinds AS SELECT
+                [1, 2] AS list, {'a': '红'} AS struct, 'nan'::DOUBLE AS nan, .1::DOUBLE AS double,
+                1.50::DECIMAL(4, 2) AS decimal, true AS bool, encode('é') AS blob,
+                '\xFF'::BLOB AS bytes, TIMESTAMPTZ '2024-01-02 02:00:00+02' AS zoned,
+                DATE '2024-01-02' AS date, NULL AS nothing, 1 AS "a ""b"
+        """)
+
+
+def test_a_table_of_duckdb_is_read_as_its_parquet_file_is(engine: Engine, tmp_path: Path) -> None:
+    write_duckdb(tmp_path / "shop.duckdb")
+    pq.write_table(pa.table(ROWS), tmp_path / "items.parquet")
+    found = read(engine, tmp_path, "duckdb:///shop.duckdb")
+    types = engine.columns("items")
+    assert found == read(engine, tmp_path, "items.parquet")
+    assert types == {"sku": "BIGINT", "title": "VARCHAR", "price": "DOUBLE", "stock": "BIGINT"}
+
+
+def test_duckdb_s_values_have_the_spelling_of_any_database(tmp_path: Path) -> None:
+    write_duckdb(tmp_path / "shop.duckdb")
+    empty, piece = sql.batches("x", tmp_path, "duckdb:///shop.duckdb", "FROM kinds")
+    assert empty.num_rows == 0 and empty.schema == piece.schema
+    assert piece.to_pylist() == [{
+        "list": "[1,2]", "struct": '{"a":"红"}', "nan": None, "double": "0.1", "decimal": "1.50",
+        "bool": "true", "blob": "é", "bytes": None, "zoned": "2024-01-02T00:00:00.000000+00:00",
+        "date": "2024-01-02", "nothing": None, 'a "b': "1",
+    }]  # fmt: skip
+
+
+def test_duckdb_s_rows_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_duckdb(tmp_path / "shop.duckdb")
+    monkeypatch.setattr(sql, "_ROWS", 4096)
+    query = "SELECT range AS sku FROM range(10000)"
+    pieces = list(sql.batches("x", tmp_path, "duckdb:///shop.duckdb", query))
+    assert sum(piece.num_rows for piece in pieces) == 10_000
+    assert max(piece.num_rows for piece in pieces) <= 4096
+
+
+def test_a_strangers_query_reads_no_other_file(engine: Engine, tmp_path: Path) -> None:
+    write_duckdb(tmp_path / "shop.duckdb")
+    secret = tmp_path / "secret.csv"
+    secret.write_text("sku\n1\n")
+    for query in (f"FROM read_csv('{secret}')", f"FROM '{secret}'"):
+        with pytest.raises(DataError, match=r"items.path: the database at .* refused \("):
+            read(engine, tmp_path, "duckdb:///shop.duckdb", query=query)
+
+
+def test_a_file_that_another_process_writes_in_is_told(engine: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "shop.duckdb"
+    write_duckdb(file)
+    holding = (
+        f"import duckdb; held = duckdb.connect({str(file)!r}); print('held', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-uc", holding], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == "held\n"
+        with pytest.raises(DataError, match="see that nobody writes in it"):
+            read(engine, tmp_path, "duckdb:///shop.duckdb")
+        writer.communicate("\n")
+
+
 def test_rows_come_in_pieces_and_all_of_them(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +183,7 @@ def test_each_value_has_one_spelling(value: Any, wanted: str | None) -> None:
             DataError,
             "sqlite:///shop.db has no rows",
         ),
+        ("duckdb:///none.duckdb", {}, DataError, "no database at .*none.duckdb; give a path"),
         ("mysql://localhost/x", {}, ConfigError, "'mysql' is no database that is known"),
         ("what://", {}, ConfigError, "items.path: "),
         ("postgresql+psycopg://me:secret@h/x", {}, ConfigError, "holds a password"),

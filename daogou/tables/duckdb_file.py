@@ -1,0 +1,62 @@
+"""A DuckDB file's rows to Arrow batches, every value as text, as `daogou.tables.sql` has them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from daogou.errors import DataError
+
+SCHEME: Final = "duckdb:///"
+# A query that came with somebody's shop may read that file and no other.
+_CONFIG: Final[dict[str, Any]] = {"enable_external_access": "false"}
+_NESTED: Final = ("list", "array", "struct", "map", "union")
+
+
+def rows_as_texts(
+    where: str, root: Path, url: str, query: str, rows: int
+) -> Iterator[pa.RecordBatch]:
+    """What a query gives, in pieces of ``rows`` at most; an empty piece if it gives no row.
+
+    ``where`` is the setting that errors name, the file is relative to ``root`` and only read.
+    DataError where it is not there, held by who writes in it, or the query fails.
+    """
+    file = root / url.removeprefix(SCHEME)
+    if not file.is_file():
+        raise DataError(f"{where}: no database at {file}; give a path relative to shop.toml")
+    try:
+        with duckdb.connect(file, read_only=True, config=_CONFIG) as connection:
+            asked = connection.sql(query)
+            names = list(asked.columns)
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise DataError(f"{where}: column {twice[0]!r} comes twice; rename one with AS")
+            texts = [
+                f'{_text(name, type_)} AS "{name.replace(chr(34), chr(34) * 2)}"'
+                for name, type_ in zip(names, asked.types, strict=True)
+            ]
+            reader = asked.project(", ".join(texts)).to_arrow_reader(rows)
+            yield pa.RecordBatch.from_pylist([], reader.schema)
+            yield from reader
+    except duckdb.Error as error:
+        reason = str(error).strip().split("\n")[0]
+        raise DataError(
+            f"{where}: the database at {file} refused ({reason}); see that nobody writes in it, "
+            "and correct path or query"
+        ) from None
+
+
+def _text(name: str, type_: Any) -> str:
+    """SQL for a column's text, as a database's values are written whatever it is."""
+    column = '"' + name.replace('"', '""') + '"'
+    if type_.id in _NESTED:
+        return f"to_json({column})::VARCHAR"
+    if type_.id in ("float", "double"):
+        return f"CASE WHEN isfinite({column}) THEN {column}::VARCHAR END"
+    if type_.id == "timestamp with time zone":
+        return f"strftime(make_timestamp(epoch_us({column})), '%Y-%m-%dT%H:%M:%S.%f+00:00')"
+    if type_.id == "blob":
+        return f"TRY(decode({column}))"
+    return f"{column}::VARCHAR"
