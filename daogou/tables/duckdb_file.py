@@ -1,5 +1,6 @@
 """A DuckDB file's rows to Arrow batches, every value as text, as `daogou.tables.sql` has them."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +12,7 @@ from daogou.errors import DataError
 
 SCHEME: Final = "duckdb:///"
 # A query that came with somebody's shop may read that file and no other.
-_CONFIG: Final[dict[str, Any]] = {"enable_external_access": "false"}
+_CONFIG: Final = {"enable_external_access": "false", "memory_limit": "256MB"}
 _NESTED: Final = ("list", "array", "struct", "map", "union")
 
 
@@ -27,7 +28,12 @@ def rows_as_texts(
     if not file.is_file():
         raise DataError(f"{where}: no database at {file}; give a path relative to shop.toml")
     try:
-        with duckdb.connect(file, read_only=True, config=_CONFIG) as connection:
+        with (
+            tempfile.TemporaryDirectory(prefix="daogou-") as spill,
+            duckdb.connect(
+                file, read_only=True, config={**_CONFIG, "temp_directory": spill}
+            ) as connection,
+        ):
             asked = connection.sql(query)
             names = list(asked.columns)
             twice = sorted({name for name in names if names.count(name) > 1})

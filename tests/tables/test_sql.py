@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from daogou.config import shop_of
 from daogou.errors import ConfigError, DataError, MissingExtra
 from daogou.schema import Items, Shop
-from daogou.tables import sql
+from daogou.tables import duckdb_file, sql
 from daogou.tables.engine import Engine
 from daogou.tables.read import read_tables
 
@@ -112,6 +112,17 @@ def test_duckdb_s_rows_come_in_pieces(tmp_path: Path, monkeypatch: pytest.Monkey
     pieces = list(sql.batches("x", tmp_path, "duckdb:///shop.duckdb", query))
     assert sum(piece.num_rows for piece in pieces) == 10_000
     assert max(piece.num_rows for piece in pieces) <= 4096
+
+
+def test_a_sort_that_memory_does_not_hold_spills_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_duckdb(tmp_path / "shop.duckdb")
+    monkeypatch.setitem(duckdb_file._CONFIG, "memory_limit", "40MB")
+    query = "SELECT md5(range::VARCHAR) AS sku FROM range(1000000) ORDER BY sku"
+    pieces = list(sql.batches("x", tmp_path, "duckdb:///shop.duckdb", query))
+    assert sum(piece.num_rows for piece in pieces) == 1_000_000
+    assert [each.name for each in tmp_path.iterdir()] == ["shop.duckdb"]
 
 
 def test_a_strangers_query_reads_no_other_file(engine: Engine, tmp_path: Path) -> None:
