@@ -30,7 +30,7 @@ from daogou.artifact.counts import model_of
 from daogou.config import read_shop
 from daogou.features.batch import Epoch
 from daogou.features.store.compile import compile_store
-from daogou.features.transform import fit_transform
+from daogou.features.transform.fit import fit_transform
 from daogou.learn.loop import Learner
 from daogou.learn.machine import fast_memory
 from daogou.learn.settings import settings_of

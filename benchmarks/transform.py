@@ -49,7 +49,7 @@ from rich.table import Table
 from daogou.config import read_shop
 from daogou.features.numeric import fit_numeric
 from daogou.features.store.compile import compile_store
-from daogou.features.transform import fit_transform
+from daogou.features.transform.fit import fit_transform
 from daogou.tables import Engine, prepare
 from daogou.tables.check import check
 from daogou.tables.simulate import simulate

@@ -31,7 +31,8 @@ import pyarrow.parquet as pq
 from daogou.config import read_shop
 from daogou.features.store import Store
 from daogou.features.store.compile import compile_store
-from daogou.features.transform import Transform, fit_transform
+from daogou.features.transform import Transform
+from daogou.features.transform.fit import fit_transform
 from daogou.schema import Shop
 from daogou.tables import Engine, prepare
 

@@ -11,7 +11,8 @@ from daogou.errors import ConfigError
 from daogou.features import gazetteer
 from daogou.features.numeric import Numeric, fit_numeric
 from daogou.features.text import TextVocab
-from daogou.features.transform import Fields, LogScale, Transform
+from daogou.features.transform import LogScale, Transform
+from daogou.features.transform.fields import Fields
 from daogou.features.vocab import Vocab, union
 
 _SAME: Final = (

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from daogou.features.laid import N_SHAPES
 from daogou.features.text import CHANNELS, LISTED, TextVocab
-from daogou.features.transform import Fields
+from daogou.features.transform.fields import Fields
 from daogou.features.vocab import Vocab
 
 Labels = Sequence[Hashable]

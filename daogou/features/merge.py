@@ -14,7 +14,8 @@ from daogou.features.numeric import Numeric
 from daogou.features.store import NO_SPLIT, Store
 from daogou.features.store.writer import rewrite_store
 from daogou.features.text import CHANNELS, PADDING, UNKNOWN, TextVocab
-from daogou.features.transform import Fields, Transform
+from daogou.features.transform import Transform
+from daogou.features.transform.fields import Fields
 from daogou.features.vocab import Vocab, fit_vocab, union
 
 Array = NDArray[Any]

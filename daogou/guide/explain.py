@@ -12,7 +12,7 @@ from torch import Tensor
 from daogou.features.batch import Queries
 from daogou.features.columns import Columns
 from daogou.features.numeric import Numeric
-from daogou.features.transform import Fields
+from daogou.features.transform.fields import Fields
 from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
 from daogou.guide.edit import Edits

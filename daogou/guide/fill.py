@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from daogou.errors import DataError
-from daogou.features.transform import text_of
+from daogou.features.transform.titles import text_of
 from daogou.guide.guide import Guide
 from daogou.tables.engine import Engine, name_of
 from daogou.tables.read import read_items

@@ -14,7 +14,7 @@ from torch import Tensor
 from daogou.artifact import Artifact
 from daogou.errors import ConfigError, unknown
 from daogou.features.columns import Columns
-from daogou.features.transform import text_of
+from daogou.features.transform.titles import text_of
 from daogou.guide.catalogue import Catalogue, spelt
 from daogou.guide.index import placed
 from daogou.guide.newcomers import with_heard

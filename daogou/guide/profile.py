@@ -12,7 +12,8 @@ from torch import Tensor
 from daogou.features.batch import Queries
 from daogou.features.columns import Columns
 from daogou.features.returning import signs_of
-from daogou.features.transform import Transform, as_numbers
+from daogou.features.transform import Transform
+from daogou.features.transform.fields import as_numbers
 from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
 from daogou.guide.edit import Edits, Prototypes, said_of, said_of_list

@@ -12,7 +12,8 @@ from daogou.errors import DataError
 from daogou.features.store import Ranges, Store, open_store
 from daogou.features.store.compile import compile_store
 from daogou.features.store.writer import Writer, link_store
-from daogou.features.transform import Transform, fit_transform
+from daogou.features.transform import Transform
+from daogou.features.transform.fit import fit_transform
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.settings import Settings, settings_of
 from daogou.schema import Shop

@@ -26,7 +26,8 @@ from daogou.artifact import Artifact
 from daogou.features.numeric import fit_numeric
 from daogou.features.store import SPLITS, Store
 from daogou.features.store.writer import rewrite_store
-from daogou.features.transform import Fields, Transform
+from daogou.features.transform import Transform
+from daogou.features.transform.fields import Fields
 from daogou.learn.contenders import Runs, measured, taught
 from daogou.learn.differences import Contender
 from daogou.learn.onto import Onto

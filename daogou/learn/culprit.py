@@ -14,7 +14,8 @@ from daogou.errors import DataError
 from daogou.features.batch import Batch, Rows
 from daogou.features.numeric import Numeric
 from daogou.features.store import Store
-from daogou.features.transform import Fields, Transform
+from daogou.features.transform import Transform
+from daogou.features.transform.fields import Fields
 from daogou.model.joint import JointModel
 
 _PARTS: Final = ("exposures", "users", "items", "texts", "titles")

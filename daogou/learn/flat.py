@@ -20,7 +20,8 @@ from daogou.artifact.counts import MOST_VALUES
 from daogou.errors import DataError, MissingExtra
 from daogou.features.batch import folds_of, user_rows
 from daogou.features.store import FOLDS, SPLITS, Store
-from daogou.features.transform import Fields, Transform, as_numbers
+from daogou.features.transform import Transform
+from daogou.features.transform.fields import Fields, as_numbers
 from daogou.features.vocab import Vocab
 from daogou.schema import Shop
 from daogou.tables import prepare

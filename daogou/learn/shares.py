@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from daogou.features.batch import user_rows
 from daogou.features.store import Store
 from daogou.features.text import PADDING, UNKNOWN
-from daogou.features.transform import Fields, Transform
+from daogou.features.transform import Transform
+from daogou.features.transform.fields import Fields
 from daogou.features.vocab import Vocab
 
 Array = NDArray[Any]

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daogou.features import transform as features
 from daogou.features.labels import NOTHING, Labels, fields_labels, places, text_labels, vocab_labels
 from daogou.features.numeric import Numeric
 from daogou.features.repeats import N_PER_MARK
 from daogou.features.transform import Transform
+from daogou.features.transform import fields as features
 from daogou.features.vocab import Vocab
 from daogou.model.embed import BASIS
 from daogou.model.heads.funnel import FunnelHead

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from daogou.errors import ConfigError, unknown
-from daogou.features import transform as features
 from daogou.features.numeric import Numeric
 from daogou.features.order import in_order
 from daogou.features.repeats import N_PER_MARK
 from daogou.features.text import CHANNELS, TextVocab
 from daogou.features.transform import Transform
+from daogou.features.transform import fields as features
 from daogou.features.vocab import Vocab
 from daogou.model.embed import Fields
 from daogou.model.heads.extract import ExtractHead

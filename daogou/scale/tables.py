@@ -13,7 +13,9 @@ from daogou.features.store import Ranges
 from daogou.features.store.compile import compile_log
 from daogou.features.store.writer import Writer
 from daogou.features.together import open_part, user_ranks, write_together
-from daogou.features.transform import Fields, Transform, count_log, counted_tables
+from daogou.features.transform import Transform
+from daogou.features.transform.fields import NO_FIELDS
+from daogou.features.transform.seen import count_log, counted_tables
 from daogou.features.vocab import Vocab
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.settings import Settings
@@ -35,7 +37,6 @@ from daogou.tables.parts import (
 
 _PIECES: Final = 4  # of the files for each process, so that none waits long for another
 _NOBODY: Final = Vocab((), ())
-_NOTHING: Final = Fields((), ())
 
 
 @dataclass
@@ -180,6 +181,6 @@ def _add_up(engine: Engine, name: str, files: Sequence[Path]) -> None:
 def _of_log(transform: Transform) -> Transform:
     """The transform without what no log is read by, which may be large."""
     return replace(
-        transform, item_ids=_NOBODY, user_ids=_NOBODY, items=_NOTHING, users=_NOTHING, text=None,
-        values=_NOTHING, traits=_NOTHING,
+        transform, item_ids=_NOBODY, user_ids=_NOBODY, items=NO_FIELDS, users=NO_FIELDS, text=None,
+        values=NO_FIELDS, traits=NO_FIELDS,
     )  # fmt: skip

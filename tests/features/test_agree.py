@@ -8,7 +8,8 @@ from daogou.features.agree import agree, own, told
 from daogou.features.gazetteer import Entry, Gazetteer, union
 from daogou.features.numeric import fit_numeric
 from daogou.features.text import fit_text
-from daogou.features.transform import Fields, LogScale, Transform
+from daogou.features.transform import LogScale, Transform
+from daogou.features.transform.fields import Fields
 from daogou.features.vocab import Vocab, digest, fit_vocab
 
 NONE = Fields((), ())

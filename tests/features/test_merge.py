@@ -13,7 +13,8 @@ from daogou.features.merge import DOMAIN, grow, merge, recode_store, shared, wit
 from daogou.features.numeric import Numeric
 from daogou.features.store import Store
 from daogou.features.text import CHANNELS, UNKNOWN
-from daogou.features.transform import Fields, LogScale, Transform
+from daogou.features.transform import LogScale, Transform
+from daogou.features.transform.fields import Fields
 from daogou.features.vocab import Vocab
 from tests.shops import ITEMS, N_EXPOSURES, compile_shop, item, write_shop
 

@@ -12,7 +12,10 @@ import pytest
 
 from daogou.errors import ArtifactError
 from daogou.features.numeric import Numeric
-from daogou.features.transform import Fields, Transform, as_numbers, fit_transform, text_of
+from daogou.features.transform import Transform
+from daogou.features.transform.fields import Fields, as_numbers
+from daogou.features.transform.fit import fit_transform
+from daogou.features.transform.titles import text_of
 from daogou.features.vocab import Vocab
 from daogou.tables import Engine, prepare
 from tests.shops import EVENTS, ITEMS, TOML, USERS, Rows, event, fit_shop, item, write_shop

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from daogou.features.numeric import fit_numeric
-from daogou.features.transform import Fields
+from daogou.features.transform.fields import Fields
 from daogou.features.vocab import fit_vocab
 from daogou.guide import Guide, explain
 from daogou.guide.catalogue import Catalogue

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from daogou.artifact.counts import MOST_VALUES
 from daogou.errors import MissingExtra
 from daogou.features.store import Store
-from daogou.features.transform import Fields, Transform
+from daogou.features.transform import Transform
+from daogou.features.transform.fields import Fields
 from daogou.features.vocab import Vocab
 from daogou.learn import flat
 

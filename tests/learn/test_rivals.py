@@ -13,7 +13,8 @@ from daogou.config import read_shop
 from daogou.errors import ConfigError, DataError, MissingExtra
 from daogou.features.store import SPLITS, Store
 from daogou.features.store.compile import compile_store
-from daogou.features.transform import Transform, fit_transform
+from daogou.features.transform import Transform
+from daogou.features.transform.fit import fit_transform
 from daogou.learn.rivals import RIVALS, rival_scores
 from daogou.metrics import auc
 from daogou.model import predict

@@ -9,7 +9,8 @@ from daogou.artifact.counts import model_of
 from daogou.config import read_shop
 from daogou.features.store import Store
 from daogou.features.store.compile import compile_store
-from daogou.features.transform import Transform, fit_transform
+from daogou.features.transform import Transform
+from daogou.features.transform.fit import fit_transform
 from daogou.model.build import Shape
 from daogou.model.joint import JointModel
 from daogou.schema import Shop

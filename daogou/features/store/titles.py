@@ -14,7 +14,8 @@ from daogou.features.store import split_code
 from daogou.features.store.writer import Writer
 from daogou.features.tags import find_values, tags_of
 from daogou.features.tokens import Span, tokenise
-from daogou.features.transform import Transform, text_of, told_attributes
+from daogou.features.transform import Transform
+from daogou.features.transform.titles import text_of, told_attributes
 from daogou.features.vocab import Vocab
 from daogou.schema import Shop
 from daogou.tables.engine import Engine, name_of

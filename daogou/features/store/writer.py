@@ -15,7 +15,7 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from daogou.errors import DataError
 from daogou.features.store import Array, Store, open_store
-from daogou.features.transform import Fields
+from daogou.features.transform.fields import Fields
 
 KEY: Final = "@key"  # ours, beside columns that a shop names freely
 
