@@ -21,7 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from daogou.features.batch import Epoch, Queries, split_batches
+from daogou.features.batch import split_batches
+from daogou.features.epoch import Epoch
+from daogou.features.queries import Queries
 from daogou.features.store import Store
 from daogou.learn.loop import Learner
 from daogou.learn.machine import fast_memory

@@ -28,7 +28,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from daogou.artifact.counts import model_of
 from daogou.config import read_shop
-from daogou.features.batch import Epoch
+from daogou.features.epoch import Epoch
 from daogou.features.store.compile import compile_store
 from daogou.features.transform.fit import fit_transform
 from daogou.learn.loop import Learner

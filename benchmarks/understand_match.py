@@ -37,7 +37,7 @@ from scipy import sparse
 
 from daogou.artifact import Artifact
 from daogou.errors import DaogouError
-from daogou.features.batch import Queries
+from daogou.features.queries import Queries
 from daogou.features.store import Store
 from daogou.learn.rivals import most_taken
 from daogou.metrics import bootstrap, fit_ranks, mean_of

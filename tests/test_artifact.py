@@ -19,7 +19,7 @@ from daogou import artifact
 from daogou.artifact import FORMAT, load, read_manifest, save
 from daogou.artifact.counts import counts_of, model_of, rates_of
 from daogou.errors import ArtifactError
-from daogou.features.batch import full_queries
+from daogou.features.queries import full_queries
 from daogou.features.store import Store
 from daogou.features.transform import VERSION, Transform
 from daogou.model import predict

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daogou.features.batch import Events
+from daogou.features.queries import Events
 from daogou.features.store import Store
 from daogou.guide.explain import DAY_US
 from daogou.guide.index import Index

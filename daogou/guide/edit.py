@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from daogou.errors import ConfigError, unknown
-from daogou.features.batch import teaching_queries
+from daogou.features.queries import teaching_queries
 from daogou.guide.catalogue import Catalogue
 from daogou.guide.score import Scorer, Shoppers
 

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daogou.features.batch import Queries
 from daogou.features.columns import Columns
 from daogou.features.numeric import Numeric
+from daogou.features.queries import Queries
 from daogou.features.transform.fields import Fields
 from daogou.guide import words
 from daogou.guide.catalogue import Catalogue

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daogou.features.batch import Queries
+from daogou.features.queries import Queries
 from daogou.guide.catalogue import Catalogue
 from daogou.guide.ranker import CANDIDATES, Ranker
 from daogou.guide.search import Hits, fused

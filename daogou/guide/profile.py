@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daogou.features.batch import Queries
 from daogou.features.columns import Columns
+from daogou.features.queries import Queries
 from daogou.features.returning import signs_of
 from daogou.features.transform import Transform
 from daogou.features.transform.fields import as_numbers

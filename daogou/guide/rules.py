@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daogou.artifact import Artifact
-from daogou.features.batch import Queries, recent_events
+from daogou.features.past import recent_events
+from daogou.features.queries import Queries
 from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
 from daogou.schema import GuideSetting

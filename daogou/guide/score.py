@@ -14,18 +14,10 @@ from torch import Tensor
 
 from daogou.artifact import Artifact
 from daogou.errors import ConfigError, unknown
-from daogou.features.batch import (
-    Batch,
-    Events,
-    Queries,
-    full_queries,
-    queries_of,
-    recent_events,
-    repeats_of,
-    shown_to,
-    users_of,
-)
+from daogou.features.batch import Batch, users_of
 from daogou.features.columns import Columns
+from daogou.features.past import recent_events, repeats_of, shown_to
+from daogou.features.queries import Events, Queries, full_queries, queries_of
 from daogou.features.rhythm import Rhythm, fit_rhythm
 from daogou.features.store import Store
 from daogou.features.vocab import Vocab

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from daogou.errors import ConfigError, unknown
-from daogou.features.batch import Events, Queries
+from daogou.features.queries import Events, Queries
 from daogou.guide.catalogue import Catalogue
 from daogou.guide.moments import microseconds
 from daogou.guide.score import Scorer

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from daogou.features.batch import user_rows
+from daogou.features.queries import user_rows
 from daogou.features.store import Store
 from daogou.features.transform import Transform
 from daogou.learn.shares import (

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daogou.features.batch import Epoch, Queries, user_rows
+from daogou.features.epoch import Epoch
+from daogou.features.queries import Queries, user_rows
 from daogou.features.store import Store
 from daogou.metrics import membership
 from daogou.model import predict

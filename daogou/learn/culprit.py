@@ -11,8 +11,9 @@ from torch import Tensor
 
 from daogou import artifact
 from daogou.errors import DataError
-from daogou.features.batch import Batch, Rows
+from daogou.features.batch import Batch
 from daogou.features.numeric import Numeric
+from daogou.features.queries import Rows
 from daogou.features.store import Store
 from daogou.features.transform import Transform
 from daogou.features.transform.fields import Fields

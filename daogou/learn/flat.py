@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from daogou.artifact.counts import MOST_VALUES
 from daogou.errors import DataError, MissingExtra
-from daogou.features.batch import folds_of, user_rows
+from daogou.features.batch import folds_of
+from daogou.features.queries import user_rows
 from daogou.features.store import FOLDS, SPLITS, Store
 from daogou.features.transform import Transform
 from daogou.features.transform.fields import Fields, as_numbers

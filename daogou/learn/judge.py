@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from daogou.features.batch import user_rows
+from daogou.features.queries import user_rows
 from daogou.features.store import SPLITS, Store
 from daogou.features.tokens import Span
 from daogou.features.transform import Transform

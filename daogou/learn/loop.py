@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daogou.features.batch import Batch, Epoch, make_batch, plan_epoch
+from daogou.features.batch import Batch, make_batch
+from daogou.features.epoch import Epoch, plan_epoch
 from daogou.features.store import Store, open_store
 from daogou.learn.culprit import NotFiniteError
 from daogou.learn.onto import Onto, hold

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
-from daogou.features.batch import NO_ROWS, Epoch, Rows
+from daogou.features.epoch import Epoch
+from daogou.features.queries import NO_ROWS, Rows
 from daogou.learn.optimise import distinct_rows
 
 T = TypeVar("T")

@@ -18,7 +18,8 @@ from torch import Tensor
 from daogou.artifact.counts import tastes_of
 from daogou.config import make
 from daogou.errors import ConfigError, unknown
-from daogou.features.batch import NO_ROWS, Batch, make_batch, teaching_queries, user_rows
+from daogou.features.batch import Batch, make_batch
+from daogou.features.queries import NO_ROWS, teaching_queries, user_rows
 from daogou.features.store import Store
 from daogou.features.transform import Transform
 from daogou.learn.loop import Learner

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from daogou.artifact import read_records
 from daogou.errors import ArtifactError
-from daogou.features.batch import Batch, full_queries, make_batch
+from daogou.features.batch import Batch, make_batch
 from daogou.features.columns import Columns
+from daogou.features.queries import full_queries
 from daogou.features.store import SPLITS, Store
 from daogou.learn.journal import append_record
 from daogou.learn.loop import Learner, Place

@@ -7,7 +7,8 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from daogou.features.batch import NO_ROWS, NOBODY, Epoch, Queries, Rows
+from daogou.features.epoch import Epoch
+from daogou.features.queries import NO_ROWS, NOBODY, Queries, Rows
 from daogou.learn.validate import TaskLoss, joint_score
 from daogou.schema import Task
 

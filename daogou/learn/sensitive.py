@@ -10,7 +10,7 @@ from torch import Tensor
 
 from daogou.artifact import Artifact
 from daogou.errors import ConfigError
-from daogou.features.batch import full_queries
+from daogou.features.queries import full_queries
 from daogou.learn.linear import basis_of, fit_linear, nats_of
 from daogou.metrics import bootstrap, macro_auc
 from daogou.model import predict

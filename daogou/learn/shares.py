@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from daogou.features.batch import user_rows
+from daogou.features.queries import user_rows
 from daogou.features.store import Store
 from daogou.features.text import PADDING, UNKNOWN
 from daogou.features.transform import Transform

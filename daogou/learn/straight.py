@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daogou.features.batch import make_batch, profiled_users, queries_after
+from daogou.features.batch import make_batch
+from daogou.features.queries import profiled_users, queries_after
 from daogou.features.store import Store
 from daogou.learn.factors import loadings_before
 from daogou.learn.linear import Basis, basis_of, fit_linear, nats_of

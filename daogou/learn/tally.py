@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daogou.features.batch import Queries
+from daogou.features.queries import Queries
 from daogou.features.store import HALF_LIVES_DAYS, MASSES, Store
 from daogou.features.transform import Transform
 from daogou.model import predict

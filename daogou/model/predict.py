@@ -9,13 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from daogou.features.batch import (
-    Batch,
-    Queries,
-    full_queries,
-    make_batch,
-    split_batches,
-)
+from daogou.features.batch import Batch, make_batch, split_batches
+from daogou.features.queries import Queries, full_queries
 from daogou.features.store import Store
 from daogou.features.text import PADDING
 from daogou.model.encoded import Encoded

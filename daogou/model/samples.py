@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from daogou.features.batch import full_queries, make_batch
+from daogou.features.batch import make_batch
+from daogou.features.queries import full_queries
 from daogou.features.store import SPLITS, Store
 from daogou.model import predict
 from daogou.model.heads.funnel import FunnelHead

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from daogou.features.batch import N_AGES
+from daogou.features.past import N_AGES
 from daogou.model.dropout import Dropout
 from daogou.model.embed import Fields, Table, forget, spread
 

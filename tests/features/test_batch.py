@@ -13,21 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daogou.config import read_shop
-from daogou.features.batch import (
-    N_AGES,
-    NOBODY,
-    Batch,
-    Epoch,
-    Events,
-    Queries,
-    full_queries,
-    make_batch,
-    plan_epoch,
-    queries_of,
-    repeats_of,
-    shown_to,
-    split_batches,
-)
+from daogou.features.batch import Batch, make_batch, split_batches
+from daogou.features.epoch import Epoch, plan_epoch
+from daogou.features.past import N_AGES, repeats_of, shown_to
+from daogou.features.queries import NOBODY, Events, Queries, full_queries, queries_of
 from daogou.features.repeats import MOST_EVENTS, repeats
 from daogou.features.store import NO_SPLIT, Store
 from tests.shops import EVENTS, N_EXPOSURES, RANGES, TOML, compile_shop, event, write_shop

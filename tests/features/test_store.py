@@ -24,7 +24,7 @@ from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.store import NO_SPLIT, Store, open_store, split_code
 from daogou.features.store import compile as compile_module
 from daogou.features.store.compile import compile_store
-from daogou.features.store.queries import Queries, first_from
+from daogou.features.store.queries import Numbering, first_from
 from daogou.features.store.writer import Writer, link_store, rewrite_store
 from daogou.features.transform import Transform
 from daogou.schema import Shop
@@ -689,7 +689,7 @@ def test_queries_are_numbered_alike_however_the_exposures_are_cut(
         writer = Writer(Path(folder))
         writer.append("users/start", np.array([0, 0, 2, 2, 5]))
         writer.append("history/time", np.array([1, 1, 0, 1, 2]))
-        queries = Queries(writer, {0, first})
+        queries = Numbering(writer, {0, first})
         found: list[int] = []
         edges = sorted({0, *cuts, len(rows)})
         for one, two in itertools.pairwise(edges):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from daogou.errors import ConfigError
-from daogou.features.batch import Events
+from daogou.features.queries import Events
 from daogou.guide import Guide
 from daogou.guide.crowd import DAY_US, heat_of
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from daogou.features.batch import Queries
 from daogou.features.columns import Columns
+from daogou.features.queries import Queries
 from daogou.features.rhythm import Rhythm, gaps_of
 from daogou.guide import Guide, profile
 from daogou.guide.explain import DAY_US

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from daogou.errors import ConfigError
-from daogou.features.batch import make_batch, queries_of
+from daogou.features.batch import make_batch
+from daogou.features.queries import queries_of
 from daogou.features.vocab import Vocab
 from daogou.guide import Guide
 from daogou.model.predict import funnel_scores

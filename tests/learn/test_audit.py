@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from daogou.features.batch import plan_epoch, user_rows
+from daogou.features.epoch import plan_epoch
+from daogou.features.queries import user_rows
 from daogou.features.store import Store
 from daogou.features.transform import Transform
 from daogou.learn.audit import audit, without

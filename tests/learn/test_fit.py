@@ -26,7 +26,7 @@ from daogou.balance import BALANCERS, Balancer, Fixed
 from daogou.balance.gradnorm import GradNorm
 from daogou.config import read_shop
 from daogou.errors import ArtifactError, ConfigError, DataError
-from daogou.features.batch import Epoch
+from daogou.features.epoch import Epoch
 from daogou.features.store import SPLITS, open_store
 from daogou.learn import checkpoint, course, loop
 from daogou.learn import finish as finish_module

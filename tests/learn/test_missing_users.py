@@ -9,7 +9,8 @@ import pytest
 from daogou import artifact
 from daogou.artifact import Artifact
 from daogou.config import read_shop
-from daogou.features.batch import make_batch, teaching_queries
+from daogou.features.batch import make_batch
+from daogou.features.queries import teaching_queries
 from daogou.features.store import NO_SPLIT
 from daogou.guide import Guide
 from daogou.learn.evaluate import evaluate

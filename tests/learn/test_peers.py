@@ -11,7 +11,9 @@ from torch import Tensor, distributed
 
 from daogou.artifact.counts import model_of
 from daogou.balance import Balancer
-from daogou.features.batch import NO_ROWS, Epoch, Queries, make_batch
+from daogou.features.batch import make_batch
+from daogou.features.epoch import Epoch
+from daogou.features.queries import NO_ROWS, Queries
 from daogou.features.store import Store, open_store
 from daogou.features.transform import Transform
 from daogou.learn.optimise import dense_of, distinct_rows, tables_of

@@ -18,7 +18,9 @@ from daogou.artifact.counts import model_of
 from daogou.balance import BALANCERS, Fixed
 from daogou.config import read_shop
 from daogou.errors import ConfigError
-from daogou.features.batch import Batch, Epoch, Queries, make_batch, teaching_queries
+from daogou.features.batch import Batch, make_batch
+from daogou.features.epoch import Epoch
+from daogou.features.queries import Queries, teaching_queries
 from daogou.features.store import Store
 from daogou.learn import course
 from daogou.learn.compile import compile_tables

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from daogou.features.batch import full_queries, make_batch
+from daogou.features.batch import make_batch
+from daogou.features.queries import full_queries
 from daogou.features.store import SPLITS
 from daogou.model import predict
 from tests.model.conftest import Compiled

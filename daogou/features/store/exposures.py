@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from daogou.features.store import FOLDS, HALF_LIVES_DAYS, MASSES, SPLITS, Ranges
-from daogou.features.store.queries import Queries
+from daogou.features.store.queries import Numbering
 from daogou.features.store.writer import Writer, append_fields, named_columns
 from daogou.features.transform import Transform
 from daogou.schema import Shop
@@ -46,7 +46,7 @@ def write_exposures(engine: Engine, shop: Shop, transform: Transform, writer: Wr
     there = [name for name in transform.context.names if f"context_{name}" in shown]
     context = transform.context.kept(there).select(source, "context_")
     sql = f"SELECT {', '.join([*own, context] if context else own)} FROM {source}"
-    queries = Queries(writer, {first for first, _ in ranges.values()})
+    queries = Numbering(writer, {first for first, _ in ranges.values()})
     with exposure_keys(writer) as parquet:
         for batch in _or_empty(engine, sql):
             places = np.arange(queries.n_rows, queries.n_rows + batch.num_rows)

@@ -12,7 +12,7 @@ from daogou.features.store.writer import Writer
 
 
 @dataclass
-class Queries:
+class Numbering:
     """Numbers the queries, a user at a moment in a request, as their exposures come by in order.
 
     The history of a query ends at the last event strictly before it: no sample sees itself.
