@@ -93,20 +93,21 @@ def keys(
 
     opened = Store.open(store)
     try:
-        document: dict[str, Any] = {"store": opened.place, "created": None, "removed": None}
+        place = opened.database.place
+        document: dict[str, Any] = {"store": place, "created": None, "removed": None}
         if create is not None:
             text, key = new_key(name, create, opened.now_us())
-            opened.add_key(key)
+            opened.keys.add(key)
             document["created"] = {"id": key.key_id, "key": text}
             note("this is the only time that the key is told; keep it")
         if remove is not None:
-            if not opened.remove_key(remove):
-                known = [key.key_id for key in opened.list_keys()]
+            if not opened.keys.remove(remove):
+                known = [key.key_id for key in opened.keys.all()]
                 raise ConfigError(f"--remove: {unknown(remove, known)}")
             document["removed"] = remove
         document["keys"] = [
             {"id": key.key_id, "name": key.name, "scope": key.scope, "created": iso(key.created_us)}
-            for key in opened.list_keys()
+            for key in opened.keys.all()
         ]
     finally:
         opened.close()

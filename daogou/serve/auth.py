@@ -16,7 +16,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from daogou.errors import ConfigError, unknown
-from daogou.serve.store import Key, Store, StoreError
+from daogou.serve.database import StoreError
+from daogou.serve.keys import Key
+from daogou.serve.store import Store
 
 # Each may do what those before it may. public: send events, get lists of products; it may be
 # seen by anybody. server: the catalogue, users and what is known of them. admin: all.
@@ -80,7 +82,7 @@ class KeyRing:
         if known is not None and now_us - since_us < FRESH_US:
             return known
         try:
-            key = self._store.key(key_id)
+            key = self._store.keys.get(key_id)
         except StoreError:
             if known is not None and now_us - since_us < STALE_US:
                 return known

@@ -8,8 +8,9 @@ from daogou.errors import ConfigError
 from daogou.guide import Guide
 from daogou.guide.live import read_products
 from daogou.serve.hearing import Hearing
-from daogou.serve.store import Store, Thing
+from daogou.serve.store import Store
 from daogou.serve.tables import Document
+from daogou.serve.things import Thing
 
 log = logging.getLogger("daogou.serve")
 
@@ -32,12 +33,12 @@ class Offer:
         of it, and is not offered if the run says nothing. Only what was written is read. Raises
         StoreError.
         """
-        version = store.items_version()
+        version = store.items.version()
         if version == self.version:
             return self
-        written = store.items_written()
+        written = store.items.written()
         changed = [key for key, when in written.items() if self.written.get(key) != when]
-        things = sorted(store.items_of(changed), key=lambda each: (each.updated_us, each.key))
+        things = sorted(store.items.of(changed), key=lambda each: (each.updated_us, each.key))
         in_run = self.run.catalogue.rows
         lost = [key for key in self.written if key not in written]
         things += [Thing(key, {}, hidden=key not in in_run, updated_us=0) for key in lost]

@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 
 from daogou.artifact import plain
 from daogou.errors import ArtifactError, ConfigError, DataError
+from daogou.serve.database import StoreError
 from daogou.serve.events import reasons
-from daogou.serve.store import StoreError
 
 log = logging.getLogger("daogou.serve")
 

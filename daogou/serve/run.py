@@ -36,26 +36,26 @@ def serve(
     plan = Plan(runs, store, at_home, origins, limits or Limits(), group)
     opened = Store.open(store)
     try:
-        if not at_home and not opened.list_keys():
+        if not at_home and not opened.keys.all():
             raise ConfigError(
                 f"--host {host}: others can come in and the store has no key; "
-                f"make one first: daogou keys --store '{opened.place}' --create admin"
+                f"make one first: daogou keys --store '{opened.database.place}' --create admin"
             )
         with bound(host, port) as taken:
             shown = f"[{host}]" if ":" in host else host
             at = {
                 "url": f"http://{shown}:{taken.getsockname()[1]}",
-                "store": opened.place,
+                "store": opened.database.place,
                 "workers": workers,
             }
             if group is None:
                 plan.answer(taken, lambda told: listening({**at, **told}))
                 return
-            opened.forget_groups()
+            opened.groups.forget()
             try:
                 answer_by(plan, workers, taken, lambda told: listening({**at, **told}))
             finally:
-                opened.want_runs(group, None)
+                opened.groups.want(group, None)
     finally:
         opened.close()
 

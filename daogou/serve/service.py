@@ -18,6 +18,7 @@ from daogou.artifact import read_manifest
 from daogou.errors import DaogouError
 from daogou.guide import Guide
 from daogou.guide.guide import new_request_id
+from daogou.serve.database import StoreError
 from daogou.serve.events import Event, read_events
 from daogou.serve.lesser import readable, told_of, with_edits, without_model
 from daogou.serve.limits import Limits
@@ -25,7 +26,7 @@ from daogou.serve.lineup import Lineup, Loaded, Rival, Who, described
 from daogou.serve.meters import Meters
 from daogou.serve.offer import Offer
 from daogou.serve.shadow import Shadow
-from daogou.serve.store import Request, Store, StoreError
+from daogou.serve.store import Request, Store
 from daogou.serve.tables import Document
 
 T = TypeVar("T")
@@ -177,7 +178,7 @@ class Service:
         """Change the lineup, here and wherever the group answers."""
         if self._group is not None:
             wanted = change(self.lineup).named()
-            self._followed = self.store.want_runs(self._group, wanted)
+            self._followed = self.store.groups.want(self._group, wanted)
         self._take_up(change)
 
     def _take_up(self, change: Callable[[Lineup], Lineup]) -> None:
@@ -192,7 +193,7 @@ class Service:
             return
         try:
             with self._loading:
-                mark, wanted = self.store.wanted_runs(self._group)
+                mark, wanted = self.store.groups.wanted(self._group)
                 if wanted is not None and mark != self._followed and self._may_try(mark):
                     self._follow(wanted)
                     self._followed = mark

@@ -61,7 +61,7 @@ class Plan:
 
     def runs_by_now(self, store: Store) -> Runs:
         """What the group answers from; the runs of the command if it was asked for no others."""
-        _, wanted = ("", None) if self.group is None else store.wanted_runs(self.group)
+        _, wanted = ("", None) if self.group is None else store.groups.wanted(self.group)
         if wanted is None:
             return self.runs
         variants = [(Path(each["run"]), each["share"]) for each in wanted["variants"]]

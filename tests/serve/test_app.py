@@ -18,14 +18,17 @@ from fastapi.testclient import TestClient
 from daogou.errors import ArtifactError
 from daogou.guide import Guide
 from daogou.serve.auth import SCOPES, new_key
+from daogou.serve.database import Database, StoreError
 from daogou.serve.events import Event
+from daogou.serve.keys import Keys
 from daogou.serve.limits import Limits
 from daogou.serve.lineup import Lineup, Who
 from daogou.serve.meters import Meters
 from daogou.serve.offer import Offer
 from daogou.serve.problem import Json
 from daogou.serve.service import EVENTS_READ, Service
-from daogou.serve.store import Store, StoreError
+from daogou.serve.store import Store
+from daogou.serve.things import Things
 from tests.serve.conftest import NOW_US, calling, good, refused
 
 
@@ -321,7 +324,7 @@ def test_products_are_read_again_only_when_some_were_written(
 def test_what_another_server_wrote_is_found_aside(
     client: TestClient, service: Service, items: list[str]
 ) -> None:
-    service.store.put("items", {items[0]: ({}, True)})
+    service.store.items.put({items[0]: ({}, True)})
     service._looked -= 2
     for _ in range(200):
         shown = good(client.post("/v1/search", json={"k": 100}))["items"]
@@ -524,11 +527,14 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise StoreError("the store at secret.host is away")
 
-    for name in (
-        "add_events", "events_of", "log_request", "items_version", "ping", "counts", "key", "get",
-        "edits_of",
-    ):  # fmt: skip
-        monkeypatch.setattr(Store, name, refuse)
+    for part, *names in (
+        (Store, "add_events", "events_of", "log_request", "counts", "edits_of"),
+        (Things, "version", "get"),
+        (Keys, "get"),
+        (Database, "ping"),
+    ):
+        for name in names:
+            monkeypatch.setattr(part, name, refuse)
 
 
 @pytest.mark.usefixtures("away")
@@ -654,7 +660,7 @@ def bearer(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("held", SCOPES)
 def test_a_key_opens_its_scope_and_those_before_it(service: Service, held: str) -> None:
     text, key = new_key("k", held, NOW_US)
-    service.store.add_key(key)
+    service.store.keys.add(key)
     with calling(service, at_home=False, address="10.0.0.9") as client:
         for needed, door in DOORS.items():
             if SCOPES.index(held) >= SCOPES.index(needed):
@@ -709,7 +715,7 @@ def test_who_comes_too_often_is_told_when_to_come_again(service: Service) -> Non
 
 def test_a_public_key_s_holders_are_told_apart_by_address(service: Service) -> None:
     text, key = new_key("page", "public", NOW_US)
-    service.store.add_key(key)
+    service.store.keys.add(key)
     service.limits = Limits(rate_per_s=1, burst=1)
     with calling(service, at_home=False, address="10.0.0.1") as client:
         door = DOORS["public"]
@@ -834,7 +840,7 @@ def test_a_log_line_names_neither_people_nor_keys(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     text, key = new_key("k", "admin", NOW_US)
-    service.store.add_key(key)
+    service.store.keys.add(key)
     caplog.set_level("INFO")
     with calling(service, at_home=False) as client:
         client.get("/v1/users/zenobia/events", headers=bearer(text))

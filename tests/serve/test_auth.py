@@ -17,8 +17,9 @@ from daogou.serve.auth import (
     may,
     new_key,
 )
+from daogou.serve.database import StoreError
 from daogou.serve.shared import SharedBuckets
-from daogou.serve.store import Store, StoreError
+from daogou.serve.store import Store
 from tests.serve.conftest import NOW_US, ROOT, Clock
 
 
@@ -30,7 +31,7 @@ def kept(tmp_path: Path, clock: Clock) -> Store:
 def test_a_key_opens_and_what_is_like_it_does_not(kept: Store) -> None:
     text, key = new_key("shop", "server", NOW_US)
     other, _ = new_key("shop", "server", NOW_US)
-    kept.add_key(key)
+    kept.keys.add(key)
     ring = KeyRing(kept)
     assert ring.key_of(text) == key
     wrong = [
@@ -43,7 +44,7 @@ def test_a_key_opens_and_what_is_like_it_does_not(kept: Store) -> None:
 
 def test_no_file_of_the_store_holds_a_secret(kept: Store, tmp_path: Path) -> None:
     text, key = new_key("shop", "admin", NOW_US)
-    kept.add_key(key)
+    kept.keys.add(key)
     assert len(text.split("_", 2)[2]) >= 43  # 256 bits
     held = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     kept.close()
@@ -53,10 +54,10 @@ def test_no_file_of_the_store_holds_a_secret(kept: Store, tmp_path: Path) -> Non
 
 def test_a_key_that_was_taken_away_opens_no_longer_than_said(kept: Store, clock: Clock) -> None:
     text, key = new_key("shop", "public", NOW_US)
-    kept.add_key(key)
+    kept.keys.add(key)
     ring = KeyRing(kept)
     assert ring.key_of(text) == key
-    kept.remove_key(key.key_id)
+    kept.keys.remove(key.key_id)
     clock.us += FRESH_US
     assert ring.key_of(text) is None
     kept.close()
@@ -66,7 +67,7 @@ def test_a_known_key_opens_while_the_store_is_away(
     kept: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, key = new_key("shop", "public", NOW_US)
-    kept.add_key(key)
+    kept.keys.add(key)
     ring = KeyRing(kept)
     assert ring.key_of(text) == key
 

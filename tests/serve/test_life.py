@@ -24,6 +24,7 @@ from daogou.serve.meters import Meters
 from daogou.serve.service import Service
 from daogou.serve.shadow import agree
 from daogou.serve.store import Store
+from daogou.serve.things import Things
 from daogou.serve.workers import Plan, Runs
 from tests.serve.conftest import good, refused
 
@@ -357,12 +358,12 @@ def test_a_server_follows_though_the_folder_of_a_run_that_it_holds_is_gone(
         monkeypatch.setattr("daogou.serve.service.read_manifest", gone)
         for each in wanted["variants"]:
             each["share"] = 0.5
-        files_store.want_runs("a", wanted)
+        files_store.groups.want("a", wanted)
         two.look_about()
         assert [each.share for each in two.lineup.rivals] == [0.5]
         assert two.lineup.rivals[0].loaded.guide is other
         # A process begun in the place of another needs no run that only the command named.
-        plan = Plan(Runs(Path("gone")), files_store.place, True, (), Limits(), "a")
+        plan = Plan(Runs(Path("gone")), files_store.database.place, True, (), Limits(), "a")
         assert plan.runs_by_now(files_store) == Runs(made_run, [(other_run, 0.5)])
         alone = dataclasses.replace(plan, group=None)
         assert alone.runs_by_now(files_store) == plan.runs
@@ -397,14 +398,14 @@ def test_looks_at_a_store_that_is_slow_do_not_gather_before_a_change_of_runs(
 ) -> None:
     go_on, begun, looks = threading.Event(), threading.Event(), []
 
-    def slow() -> str:
+    def slow(_: Things) -> str:
         looks.append(1)
         begun.set()
         assert go_on.wait(60)
         return ""
 
     service._looking.result()  # the one that a server begins with
-    monkeypatch.setattr(service.store, "items_version", slow)
+    monkeypatch.setattr(Things, "version", slow)
     try:
         for _ in range(50):
             service.look_about()

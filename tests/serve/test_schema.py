@@ -56,7 +56,7 @@ def asked(
     """A client of a service that takes any number of requests, and a key that opens all."""
     store = Store.open(f"sqlite:///{tmp_path_factory.mktemp('schema') / 'store.db'}")
     text, key = new_key("all", "admin", store.now_us())
-    store.add_key(key)
+    store.keys.add(key)
     with pytest.MonkeyPatch.context() as patched:
         load = Guide.load
         patched.setattr(Guide, "load", lambda run: guide if run == made_run else load(run))

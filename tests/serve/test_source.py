@@ -22,8 +22,8 @@ def documented_shop(url: str) -> str:
 def fill(store: Store) -> None:
     """Ann was shown two products and clicked one; a visit was shown one, which it bought later."""
     things = {"boot": {"title": "红 boot", "price": 2.5, "category": "shoes"}, "sock": {}}
-    store.put("items", {key: (fields, False) for key, fields in things.items()})
-    store.put("users", {"ann": ({"city": "杭州"}, False)})
+    store.items.put({key: (fields, False) for key, fields in things.items()})
+    store.users.put({"ann": ({"city": "杭州"}, False)})
     for day in range(10):
         at = NOW_US + day * 24 * HOUR_US
         store.log_request(Request(f"r{day}", at, ["boot", "sock"], "ann"))

@@ -15,8 +15,10 @@ import sqlalchemy as sa
 
 from daogou.errors import ConfigError, DataError, MissingExtra
 from daogou.serve import tables
+from daogou.serve.database import StoreError
 from daogou.serve.events import Event
-from daogou.serve.store import Key, Request, Store, StoreError
+from daogou.serve.keys import Key
+from daogou.serve.store import Request, Store
 from daogou.serve.tables import ABOUT_ITEMS, EVENTS, KEYS, META, METADATA
 from tests.serve.conftest import NOW_US, ROOT, Clock
 
@@ -39,8 +41,8 @@ def fill(store: Store) -> None:
     store.add_events(
         [event("3", user_id=None, session_id="s1"), event("4", user_id=None, session_id="s2")]
     )
-    store.put("items", {"boot": ({"title": "Boot"}, False), "sock": ({}, True)})
-    store.put("users", {"ann": ({"city": "Wien"}, False), "bob": ({}, False)})
+    store.items.put({"boot": ({"title": "Boot"}, False), "sock": ({}, True)})
+    store.users.put({"ann": ({"city": "Wien"}, False), "bob": ({}, False)})
     store.edit("ann", {"gender": "F"}, {"material": ["wool", "silk"]})
     store.edit("bob", {"gender": "M"}, {})
     store.log_request(Request("r1", NOW_US, ["boot"], "ann", None, "home", "a"))
@@ -50,7 +52,7 @@ def fill(store: Store) -> None:
 
 
 def test_events_wait_for_the_disk_and_what_was_shown_does_not(store: Store) -> None:
-    is_file = store.engine.dialect.name == "sqlite"
+    is_file = store.database.engine.dialect.name == "sqlite"
     asked = "PRAGMA synchronous" if is_file else "SHOW synchronous_commit"
     synced: list[tuple[str, bool]] = []
 
@@ -59,7 +61,7 @@ def test_events_wait_for_the_disk_and_what_was_shown_does_not(store: Store) -> N
             found = connection.exec_driver_sql(asked).scalar()
             synced.append((clause.table.name, found in (2, "on")))
 
-    sa.event.listen(store.engine, "before_execute", look)
+    sa.event.listen(store.database.engine, "before_execute", look)
     for _ in range(2):
         store.add_events([event("1")])
         store.log_request(Request(f"r{len(synced)}", NOW_US, ["boot"], "ann"))
@@ -167,7 +169,7 @@ def test_an_accepted_event_survives_a_kill(url: str, opened: Callable[[], Store]
 
 def test_sqlite_writes_ahead_and_syncs_each_commit(tmp_path: Path) -> None:
     store = Store.open(f"sqlite:///{tmp_path / 's.db'}")
-    with store.engine.connect() as connection:
+    with store.database.engine.connect() as connection:
         asked = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous")
@@ -188,18 +190,18 @@ def test_a_write_that_fails_has_changed_nothing(store: Store) -> None:
 
 def test_changes_at_once_are_all_kept(opened: Callable[[], Store]) -> None:
     """Each of four writers changes a field of its own, twenty times."""
-    opened().put("items", {"boot": ({}, False)})
+    opened().items.put({"boot": ({}, False)})
 
     def write(store: Store, mine: str) -> None:
         for number in range(20):
-            store.change("items", "boot", {mine: number}, None)
+            store.items.change("boot", {mine: number}, None)
 
     threads = [threading.Thread(target=write, args=(opened(), name)) for name in "abcd"]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    found = opened().get("items", "boot")
+    found = opened().items.get("boot")
     assert found is not None and found.fields == dict.fromkeys("abcd", 19)
 
 
@@ -207,25 +209,26 @@ def test_changes_at_once_are_all_kept(opened: Callable[[], Store]) -> None:
 def test_things_are_written_changed_paged_and_removed(
     store: Store, clock: Clock, table: str
 ) -> None:
-    store.put(table, {name: ({"title": name}, False) for name in ("b", "a", "c")})
-    assert [each.key for each in store.page(table)] == ["a", "b", "c"]
-    assert [each.key for each in store.page(table, after="a", limit=1)] == ["b"]
+    things = getattr(store, table)
+    things.put({name: ({"title": name}, False) for name in ("b", "a", "c")})
+    assert [each.key for each in things.page()] == ["a", "b", "c"]
+    assert [each.key for each in things.page(after="a", limit=1)] == ["b"]
     clock.us += 10
-    store.put(table, {"a": ({"title": "new"}, False)})
-    changed = store.change(table, "b", {"title": None, "price": 3.5}, None)
-    assert changed == store.get(table, "b")
+    things.put({"a": ({"title": "new"}, False)})
+    changed = things.change("b", {"title": None, "price": 3.5}, None)
+    assert changed == things.get("b")
     assert changed is not None and changed.fields == {"price": 3.5}
-    assert [each.key for each in store.changed(table, clock.us)] == ["a", "b"]
-    assert store.change(table, "none", {}, None) is None
-    assert (store.remove(table, "a"), store.remove(table, "a")) == (True, False)
-    assert store.get(table, "a") is None
+    assert [each.key for each in things.page() if each.updated_us >= clock.us] == ["a", "b"]
+    assert things.change("none", {}, None) is None
+    assert (things.remove("a"), things.remove("a")) == (True, False)
+    assert things.get("a") is None
 
 
 def test_a_product_is_hidden_and_shown_again(store: Store) -> None:
-    store.put("items", {"a": ({}, True)})
-    changed = store.change("items", "a", {"price": 1}, None)
+    store.items.put({"a": ({}, True)})
+    changed = store.items.change("a", {"price": 1}, None)
     assert changed is not None and changed.hidden
-    changed = store.change("items", "a", {}, False)
+    changed = store.items.change("a", {}, False)
     assert changed is not None and not changed.hidden and changed.fields == {"price": 1}
 
 
@@ -251,7 +254,7 @@ def test_edits_replace_by_column_and_null_lets_go(store: Store) -> None:
 def test_what_was_shown_is_a_row_for_each_product(store: Store) -> None:
     store.log_request(Request("r1", NOW_US, ["sock", "红 boot"], "ann", None, "home", "a"))
     store.log_request(Request("r2", NOW_US, []))
-    with store.engine.begin() as connection:
+    with store.database.engine.begin() as connection:
         rows = connection.exec_driver_sql("SELECT * FROM shown ORDER BY position").all()
     assert [tuple(row) for row in rows] == [
         ("r1:0", "sock", NOW_US, "ann", None, "r1", 0, "home", "a"),
@@ -301,7 +304,7 @@ def test_an_export_taken_in_elsewhere_exports_the_same(
     store: Store, tmp_path: Path, clock: Clock
 ) -> None:
     fill(store)
-    store.add_key(Key("k1", "shop", "admin", "digest", NOW_US))
+    store.keys.add(Key("k1", "shop", "admin", "digest", NOW_US))
     lines = list(store.export())
     assert "digest" not in str(lines)
     other = Store.open(f"sqlite:///{tmp_path / 'other.db'}", clock=clock)
@@ -317,9 +320,9 @@ def test_an_export_taken_in_elsewhere_exports_the_same(
 def test_what_is_there_already_stays_when_an_export_is_taken_in(store: Store) -> None:
     fill(store)
     lines = list(store.export())
-    store.put("items", {"boot": ({"title": "New"}, False)})
+    store.items.put({"boot": ({"title": "New"}, False)})
     store.restore(lines)
-    found = store.get("items", "boot")
+    found = store.items.get("boot")
     assert found is not None and found.fields == {"title": "New"}
 
 
@@ -348,29 +351,29 @@ def test_a_line_that_no_export_writes_is_refused_and_nothing_is_taken_in(
 
 
 def test_what_a_group_of_servers_answers_from_is_its_own(store: Store) -> None:
-    assert store.wanted_runs("a") == ("", None)
-    first = store.want_runs("a", {"main": "运行"})
-    store.want_runs("b", {"main": "other"})
-    assert store.wanted_runs("a") == (first, {"main": "运行"})
-    again = store.want_runs("a", {"main": "运行"})
-    assert again != first and store.wanted_runs("a")[0] == again
-    store.want_runs("a", None)
-    assert store.wanted_runs("a") == ("", None)
-    assert store.wanted_runs("b")[1] == {"main": "other"}
+    assert store.groups.wanted("a") == ("", None)
+    first = store.groups.want("a", {"main": "运行"})
+    store.groups.want("b", {"main": "other"})
+    assert store.groups.wanted("a") == (first, {"main": "运行"})
+    again = store.groups.want("a", {"main": "运行"})
+    assert again != first and store.groups.wanted("a")[0] == again
+    store.groups.want("a", None)
+    assert store.groups.wanted("a") == ("", None)
+    assert store.groups.wanted("b")[1] == {"main": "other"}
 
 
 def test_what_groups_answered_from_that_were_killed_is_let_go_of_after_a_day(
     store: Store, clock: Clock
 ) -> None:
     for group in ("killed", "alive"):
-        store.want_runs(group, {"main": group})
-    mark, _ = store.wanted_runs("alive")
+        store.groups.want(group, {"main": group})
+    mark, _ = store.groups.wanted("alive")
     for _ in range(30):
         clock.us += 3_600_000_001
-        assert store.wanted_runs("alive") == (mark, {"main": "alive"})
-    store.forget_groups()
-    assert store.wanted_runs("killed") == ("", None)
-    assert store.wanted_runs("alive") == (mark, {"main": "alive"})
+        assert store.groups.wanted("alive") == (mark, {"main": "alive"})
+    store.groups.forget()
+    assert store.groups.wanted("killed") == ("", None)
+    assert store.groups.wanted("alive") == (mark, {"main": "alive"})
 
 
 def test_two_servers_that_are_asked_for_runs_at_once_both_say_so(
@@ -378,25 +381,26 @@ def test_two_servers_that_are_asked_for_runs_at_once_both_say_so(
 ) -> None:
     told: list[str] = []
     store = opened()
-    with store.engine.begin() as first:
+    with store.database.engine.begin() as first:
         first.execute(sa.insert(META).values(name="runs a", value="{}"))
-        second = opened() if store.engine.dialect.name == "postgresql" else store
-        thread = threading.Thread(target=lambda: told.append(second.want_runs("a", {"main": "b"})))
+        second = opened() if store.database.engine.dialect.name == "postgresql" else store
+        groups = second.groups
+        thread = threading.Thread(target=lambda: told.append(groups.want("a", {"main": "b"})))
         thread.start()
         thread.join(0.5)
         assert not told  # it waits for the first
     thread.join(60)
-    assert told == [store.wanted_runs("a")[0]]
+    assert told == [store.groups.wanted("a")[0]]
 
 
 def test_keys_are_kept_listed_and_taken_away(store: Store) -> None:
     keys = [Key(f"k{n}", "shop", "public", "d", NOW_US + n) for n in range(2)]
     for key in reversed(keys):
-        store.add_key(key)
-    assert store.list_keys() == keys
-    assert store.key("k1") == keys[1]
-    assert (store.remove_key("k1"), store.remove_key("k1")) == (True, False)
-    assert store.key("k1") is None
+        store.keys.add(key)
+    assert store.keys.all() == keys
+    assert store.keys.get("k1") == keys[1]
+    assert (store.keys.remove("k1"), store.keys.remove("k1")) == (True, False)
+    assert store.keys.get("k1") is None
 
 
 # ---- opening ------------------------------------------------------------------------------
@@ -413,20 +417,20 @@ def test_an_older_store_is_brought_up_step_by_step_and_keeps_its_rows(
 ) -> None:
     old = opened()
     fill(old)
-    with old.engine.begin() as connection:
+    with old.database.engine.begin() as connection:
         for index in ABOUT_ITEMS:
             index.drop(connection)
         connection.execute(sa.update(META).where(META.c.name == "version").values(value="1"))
     rows = list(old.export())
     for _ in range(2):  # the second time there is nothing to do
         new = opened()
-        found = {each["name"] for each in sa.inspect(new.engine).get_indexes(EVENTS.name)}
+        found = {each["name"] for each in sa.inspect(new.database.engine).get_indexes(EVENTS.name)}
         assert {str(index.name) for index in ABOUT_ITEMS} <= found
         assert list(new.export()) == rows
 
 
 def test_a_store_of_a_newer_release_is_refused(opened: Callable[[], Store]) -> None:
-    with opened().engine.begin() as connection:
+    with opened().database.engine.begin() as connection:
         connection.execute(sa.update(META).values(value="99"))
     with pytest.raises(DataError, match="version 99 and this release knows 2"):
         opened()
@@ -473,28 +477,28 @@ def test_an_event_s_fields_are_the_columns_of_its_table() -> None:
 
 
 def test_each_write_of_products_has_a_version_and_a_later_time(store: Store) -> None:
-    versions, times = [store.items_version()], []
+    versions, times = [store.items.version()], []
 
     def written() -> None:
-        versions.append(store.items_version())
-        times.append(store.items_written().get("a", 0))
+        versions.append(store.items.version())
+        times.append(store.items.written().get("a", 0))
 
     assert versions == [""]
-    store.put("items", {"a": ({}, False), "b": ({"c": 1}, True)})
+    store.items.put({"a": ({}, False), "b": ({"c": 1}, True)})
     written()
-    store.put("items", {"a": ({}, False)})  # at the same moment of the clock
+    store.items.put({"a": ({}, False)})  # at the same moment of the clock
     written()
-    store.change("items", "a", {"d": 2}, None)
+    store.items.change("a", {"d": 2}, None)
     written()
     assert times == sorted(set(times))
-    (found,) = store.items_of(["a", "nothing"])
+    (found,) = store.items.of(["a", "nothing"])
     assert (found.key, found.fields, found.updated_us) == ("a", {"d": 2}, times[-1])
-    store.remove("items", "a")
+    store.items.remove("a")
     written()
-    assert store.items_written().keys() == {"b"} and list(store.items_of([])) == []
+    assert store.items.written().keys() == {"b"} and list(store.items.of([])) == []
     assert len(set(versions)) == len(versions)
-    store.put("users", {"a": ({}, False)})
-    assert store.items_version() == versions[-1]
+    store.users.put({"a": ({}, False)})
+    assert store.items.version() == versions[-1]
 
 
 def test_events_about_a_product_are_its_last_with_the_visit_of_whoever_has_no_user(

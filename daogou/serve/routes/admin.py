@@ -13,11 +13,11 @@ from starlette.responses import StreamingResponse
 
 from daogou.errors import DataError
 from daogou.serve.bodies import LineupBody, ReloadBody
+from daogou.serve.database import StoreError
 from daogou.serve.door import Door
 from daogou.serve.meters import CONTENT_TYPE
 from daogou.serve.problem import REFUSALS, Json
 from daogou.serve.service import Service
-from daogou.serve.store import StoreError
 from daogou.serve.tables import Document
 from daogou.serve.wire import IMPORT_PATH
 
@@ -115,7 +115,7 @@ def health(service: Service) -> APIRouter:
     async def ready() -> Json:
         """Whether the server has all it answers from."""
         try:
-            await service.keep(service.store.ping)
+            await service.keep(service.store.database.ping)
         except (StoreError, TimeoutError):
             return Json({"status": "degraded", "model": True, "store": False}, 503)
         return Json({"status": "ok", "model": True, "store": True})

@@ -20,7 +20,7 @@ from daogou.serve.problem import REFUSALS, Json
 from daogou.serve.routes.rows import check_batch, read_rows
 from daogou.serve.service import Service
 from daogou.serve.spoken import event_document
-from daogou.serve.store import Thing
+from daogou.serve.things import Thing
 from daogou.serve.values import iso
 
 Item = Annotated[Id, Path(alias="item")]
@@ -44,34 +44,32 @@ def items(service: Service, door: Door) -> APIRouter:
         check_batch("items", body.items, service)
         right, wrong = read_rows(ItemRow, body.items)
         things = {row.item: (row.fields, row.hidden) for row in right}
-        await service.keep(lambda: store.put("items", things))
+        await service.keep(lambda: store.items.put(things))
         await service.written()
         return Json({"written": len(things), "rejected": wrong})
 
     @routes.get("")
     async def list_items(after: After = None, limit: Size = 100) -> Json:
         """Products in the order of their keys."""
-        found = await service.keep(lambda: store.page("items", after=after or "", limit=limit))
+        found = await service.keep(lambda: store.items.page(after=after or "", limit=limit))
         return Json({"items": [item_document(each) for each in found]})
 
     @routes.get("/{item}")
     async def get_item(item: Item) -> Json:
         """One product."""
-        return Json(
-            item_document(_there(await service.keep(lambda: store.get("items", item)), item))
-        )
+        return Json(item_document(_there(await service.keep(lambda: store.items.get(item)), item)))
 
     @routes.put("/{item}")
     async def put_item(item: Item, body: ItemBody) -> Json:
         """Write a product, or write it anew."""
-        await service.keep(lambda: store.put("items", {item: (body.fields, body.hidden)}))
+        await service.keep(lambda: store.items.put({item: (body.fields, body.hidden)}))
         await service.written()
         return Json({"written": 1})
 
     @routes.patch("/{item}")
     async def change_item(item: Item, body: ItemChange) -> Json:
         """Change some fields of a product."""
-        changed = await service.keep(lambda: store.change("items", item, body.fields, body.hidden))
+        changed = await service.keep(lambda: store.items.change(item, body.fields, body.hidden))
         await service.written()
         return Json(item_document(_there(changed, item)))
 
@@ -82,7 +80,7 @@ def items(service: Service, door: Door) -> APIRouter:
         One that the run lacks is in no list from now on; of one that it has what it says counts
         again: hide that one instead.
         """
-        if not await service.keep(lambda: store.remove("items", item)):
+        if not await service.keep(lambda: store.items.remove(item)):
             raise _absent(item)
         await service.written()
         return Json({"removed": 1})
@@ -102,32 +100,30 @@ def users(service: Service, door: Door) -> APIRouter:
         check_batch("users", body.users, service)
         right, wrong = read_rows(UserRow, body.users)
         things = {row.user: (row.fields, False) for row in right}
-        await service.keep(lambda: store.put("users", things))
+        await service.keep(lambda: store.users.put(things))
         return Json({"written": len(things), "rejected": wrong})
 
     @routes.get("")
     async def list_users(after: After = None, limit: Size = 100) -> Json:
         """Users in the order of their keys."""
-        found = await service.keep(lambda: store.page("users", after=after or "", limit=limit))
+        found = await service.keep(lambda: store.users.page(after=after or "", limit=limit))
         return Json({"users": [user_document(each) for each in found]})
 
     @routes.get("/{user}")
     async def get_user(user: User) -> Json:
         """One user."""
-        return Json(
-            user_document(_there(await service.keep(lambda: store.get("users", user)), user))
-        )
+        return Json(user_document(_there(await service.keep(lambda: store.users.get(user)), user)))
 
     @routes.put("/{user}")
     async def put_user(user: User, body: UserBody) -> Json:
         """Write a user, or write them anew."""
-        await service.keep(lambda: store.put("users", {user: (body.fields, False)}))
+        await service.keep(lambda: store.users.put({user: (body.fields, False)}))
         return Json({"written": 1})
 
     @routes.patch("/{user}")
     async def change_user(user: User, body: UserBody) -> Json:
         """Change some fields of a user; one given null is taken away."""
-        changed = await service.keep(lambda: store.change("users", user, body.fields, None))
+        changed = await service.keep(lambda: store.users.change(user, body.fields, None))
         return Json(user_document(_there(changed, user)))
 
     @routes.delete("/{user}")
