@@ -1,5 +1,6 @@
 """What a server counts, for Prometheus."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,8 @@ from prometheus_client.registry import Collector
 from daogou.serve.lineup import Lineup
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+log = logging.getLogger("daogou.serve")
+
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -69,6 +72,11 @@ class Meters:
     def count_rows(self, counts: Callable[[], Mapping[str, int] | None]) -> None:
         """Tell the store's rows with every scrape; ``counts`` gives None while it is away."""
         self._asked.append(_Rows(counts))
+
+    def degrade(self, cause: str, error: BaseException) -> None:
+        """Count and log that an answer is made from less than it should be."""
+        self.degraded.labels(cause).inc()
+        log.warning("degraded: %s: %s: %s", cause, type(error).__name__, error)
 
     def page(self) -> bytes:
         """All of it in Prometheus' text form; of several processes the sums."""

@@ -76,7 +76,7 @@ class Plan:
             meters = Meters(os.environ.get(_COUNTED) if self.group else None)
             runs = self.runs_by_now(opened)
             service = Service(runs.main, opened, self.limits, meters, group=self.group)
-            service.begin(runs.variants, runs.shadow)
+            service.answerers.begin(runs.variants, runs.shadow)
             if self.group:
                 threading.Thread(target=_look_about, args=(service,), daemon=True).start()
             counted = Path(os.environ[_COUNTED]) / "came" if self.group else None
@@ -87,7 +87,7 @@ class Plan:
             )  # fmt: skip
             gc.collect()
             gc.freeze()  # what stays is not looked through again and again while answers are made
-            listening(described(service.loaded))
+            listening(described(service.answerers.main))
             uvicorn.Server(config).run(sockets=[taken])
         finally:
             opened.close()
@@ -184,8 +184,8 @@ def _end_with_parent() -> None:
 
 def _look_about(service: Service) -> None:
     """See what the other processes wrote, asked or not, until the service ends."""
-    while not service.closed.wait(_LOOK_S):
-        service.look_about()
+    while not service.answerers.closed.wait(_LOOK_S):
+        service.answerers.look_about()
 
 
 @contextmanager

@@ -314,18 +314,18 @@ def test_products_are_read_again_only_when_some_were_written(
     client: TestClient, service: Service, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good(client.put("/v1/items/new", json={"fields": {"title": "quilted"}}))
-    before = service.loaded.offer
+    before = service.answerers.main.offer
     monkeypatch.setattr(Store, "items_written", None)
     assert before.caught_up(service.store) is before
     good(client.post("/v1/recommend", json={"user": user}))
-    assert service.loaded.guide is before.guide
+    assert service.answerers.main.guide is before.guide
 
 
 def test_what_another_server_wrote_is_found_aside(
     client: TestClient, service: Service, items: list[str]
 ) -> None:
     service.store.items.put({items[0]: ({}, True)})
-    service._looked -= 2
+    service.answerers._looked -= 2
     for _ in range(200):
         shown = good(client.post("/v1/search", json={"k": 100}))["items"]
         if items[0] not in [line["item"] for line in shown]:
@@ -346,7 +346,9 @@ def test_recommend_takes_every_wish_of_the_guide_and_tells_what_rules_removed(
     message = refused(client.post("/v1/recommend", json={"user": user, "diversity": 2}), 422)
     assert "guide.diversity" in message
     ruled = guide.following(per_category=1)
-    service.lineup = Lineup(dataclasses.replace(service.loaded, offer=Offer(ruled, ruled)))
+    service.answerers.lineup = Lineup(
+        dataclasses.replace(service.answerers.main, offer=Offer(ruled, ruled))
+    )
     assert good(client.post("/v1/recommend", json={"user": user}))["rules"]
 
 
@@ -475,7 +477,7 @@ def test_a_reload_swaps_the_run_and_a_bad_one_changes_nothing(
 ) -> None:  # fmt: skip
     message = refused(client.post("/v1/admin/reload", json={"run": str(tmp_path)}), 422)
     assert str(tmp_path) in message
-    assert service.loaded.guide is guide
+    assert service.answerers.main.guide is guide
     manifest = {**guide.artifact.manifest, "files": {"model.safetensors": "another"}}
     other = dataclasses.replace(
         guide, artifact=dataclasses.replace(guide.artifact, manifest=manifest)
@@ -485,7 +487,7 @@ def test_a_reload_swaps_the_run_and_a_bad_one_changes_nothing(
     assert (told["before"]["digest"], told["now"]["digest"]) == (
         guide.artifact.manifest["files"]["model.safetensors"], "another",
     )  # fmt: skip
-    assert service.loaded.guide is other
+    assert service.answerers.main.guide is other
     model, former = good(client.get("/v1/models"))["models"]
     assert former["digest"] == guide.artifact.manifest["files"]["model.safetensors"]
     assert model["digest"] == "another" and "click" in model["tasks"]
@@ -884,7 +886,7 @@ def test_what_the_examples_say_is_right(client: TestClient) -> None:
 
 def test_the_errors_of_a_run_are_ours(service: Service) -> None:
     with pytest.raises(ArtifactError):
-        service.reload(Path("/no/such/run"))
+        service.answerers.reload(Path("/no/such/run"))
 
 
 def test_answers_are_json_whatever_numbers_and_texts_they_hold() -> None:

@@ -43,9 +43,9 @@ def serve(
 
 def look(service: Service) -> None:
     """Let a server look at the store, and wait until it has."""
-    service._looking.result()
-    service.look_about()
-    service._looking.result()
+    service.answerers._looking.result()
+    service.answerers.look_about()
+    service.answerers._looking.result()
 
 
 def happened(client: TestClient, n: int, clicks: int, **more: Any) -> None:
@@ -77,7 +77,7 @@ def test_a_new_products_score_follows_its_clicks_and_is_the_same_after_a_restart
         for minutes in (2, 30):
             clock.us = NOW_US + minutes * HOUR // 60
             look(service)
-            assert service.loaded.offer.hearing.heard["new"].is_open
+            assert service.answerers.main.offer.hearing.heard["new"].is_open
             assert score(client) == before, "no window is over yet"
         clock.us = NOW_US + DAYS
         for each in (service, other):
@@ -96,7 +96,7 @@ def test_a_new_products_score_follows_its_clicks_and_is_the_same_after_a_restart
         assert score(client) == after
     frozen = serve(count_new=False)
     look(frozen)
-    assert not frozen.loaded.offer.hearing.heard
+    assert not frozen.answerers.main.offer.hearing.heard
     with calling(frozen) as client:
         assert score(client) == before
 
@@ -109,7 +109,7 @@ def test_a_product_that_nobody_clicks_sinks_and_its_events_may_come_before_it(
         happened(client, 20, 0)
         clock.us = NOW_US + DAYS
         look(service)
-        assert not service.loaded.offer.hearing.heard
+        assert not service.answerers.main.offer.hearing.heard
         good(client.put("/v1/items", json={"items": [PRODUCT]}))
         before = score(client)
         look(service)
@@ -130,7 +130,7 @@ def test_a_look_reads_a_bounded_part_and_the_next_ones_the_rest(
             happened(client, 4, 1, item=each)
             clock.us += 1
     clock.us = NOW_US + DAYS
-    _, guide = service._looking.result(), service.loaded.offer.guide
+    _, guide = service.answerers._looking.result(), service.answerers.main.offer.guide
     whole = Hearing().listened(service.store, guide)
     assert {each.shown for each in whole.heard.values()} == {4}
     monkeypatch.setattr(hearing, "PRODUCTS", 1)
@@ -157,7 +157,7 @@ def test_only_the_last_events_of_a_product_count(
         happened(client, 9, 0)
     clock.us = NOW_US + DAYS
     monkeypatch.setattr(hearing, "LAST", 5)
-    _, guide = service._looking.result(), service.loaded.offer.guide
+    _, guide = service.answerers._looking.result(), service.answerers.main.offer.guide
     assert Hearing().listened(service.store, guide).heard["new"].shown == 5
 
 
@@ -169,7 +169,7 @@ def test_what_a_session_did_is_one_visits(serve: Serve, clock: Clock) -> None:
             happened(client, 1, session == "s1", user=None, session=session)
         clock.us = NOW_US + DAYS
         look(service)
-        found = service.loaded.offer.hearing.heard["new"]
+        found = service.answerers.main.offer.hearing.heard["new"]
         assert (found.shown, found.known[0], found.reached[0]) == (2, 2, 1)
 
 
@@ -181,7 +181,7 @@ def test_an_event_by_a_clock_that_is_ahead_counts_once_its_time_has_come(
         good(client.put("/v1/items", json={"items": [PRODUCT]}))
         clock.us = NOW_US - HOUR // 12
         happened(client, 1, 1)
-    _, guide = service._looking.result(), service.loaded.offer.guide
+    _, guide = service.answerers._looking.result(), service.answerers.main.offer.guide
     found = Hearing().listened(service.store, guide)
     assert not found.heard
     for minutes in (0, 1, 2, 3, 10):  # long after their arrival the events are not new any more
@@ -201,7 +201,7 @@ def test_products_whose_windows_run_are_looked_at_once_a_minute_however_many(
         for each in names:
             happened(client, 2, 0, item=each)
     clock.us = NOW_US + hearing.LATE_US * 3
-    _, guide = service._looking.result(), service.loaded.offer.guide
+    _, guide = service.answerers._looking.result(), service.answerers.main.offer.guide
     found = Hearing().listened(service.store, guide)
     assert [each.is_open for each in found.heard.values()] == [True] * 3
     monkeypatch.setattr(hearing, "PRODUCTS", 1)

@@ -18,6 +18,7 @@ from daogou.config import make
 from daogou.errors import ArtifactError, ConfigError
 from daogou.guide import Guide
 from daogou.model.build import Shape
+from daogou.serve.answerers import Answerers
 from daogou.serve.limits import Limits
 from daogou.serve.lineup import Lineup, Loaded, Rival, Who
 from daogou.serve.meters import Meters
@@ -60,7 +61,7 @@ def runs(
     service: Service, guide: Guide, other: Guide, monkeypatch: pytest.MonkeyPatch
 ) -> dict[Path, Guide]:
     """What is loaded from each folder; a test may put something else there."""
-    found = {service.loaded.run: guide, other.artifact.folder: other}
+    found = {service.answerers.main.run: guide, other.artifact.folder: other}
     monkeypatch.setattr(Guide, "load", lambda run: found[run])
     return found
 
@@ -129,7 +130,7 @@ def test_an_answer_that_began_before_a_swap_is_its_own_run_s_to_the_end(
 ) -> None:
     service.limits = Limits(timeout_s=60)
     stuck = Stuck(guide.weights)
-    runs[service.loaded.run] = dataclasses.replace(guide, weights=stuck)
+    runs[service.answerers.main.run] = dataclasses.replace(guide, weights=stuck)
     good(client.post("/v1/admin/reload", json={}))
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.post, "/v1/recommend", json={"user": "1", "k": 3})
@@ -139,7 +140,8 @@ def test_an_answer_that_began_before_a_swap_is_its_own_run_s_to_the_end(
         finally:
             stuck.go_on.set()
         found = good(waiting.result())
-    assert not found["degraded"] and found["variant"] == named(guide) != service.loaded.variant
+    assert not found["degraded"]
+    assert found["variant"] == named(guide) != service.answerers.main.variant
     assert scores(found) == pytest.approx(scores(guide.recommend("1", k=3)), abs=1e-6)
     shown = service.store.request(found["request_id"])
     assert shown is not None and shown.variant == named(guide)
@@ -158,7 +160,7 @@ def test_a_rollback_gives_the_former_scores_and_again_the_later_ones(
     assert after != pytest.approx(before, abs=1e-4)
     runs.clear()  # it is kept in memory: nothing is loaded
     told = good(client.post("/v1/admin/rollback"))
-    assert told["now"]["run"] == str(service.loaded.run) and shown() == before
+    assert told["now"]["run"] == str(service.answerers.main.run) and shown() == before
     good(client.post("/v1/admin/rollback"))
     assert shown() == after
     roles = [each["role"] for each in good(client.get("/v1/models"))["models"]]
@@ -180,7 +182,7 @@ def test_a_run_whose_answers_are_not_its_own_is_not_served(
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(other_run, copy)
-    weights = service.loaded.run / "model.safetensors"
+    weights = service.answerers.main.run / "model.safetensors"
     shutil.copy(weights, copy / "model.safetensors")
     document = artifact.read_manifest(copy)
     document["files"]["model.safetensors"] = artifact.sha256(weights)
@@ -188,7 +190,7 @@ def test_a_run_whose_answers_are_not_its_own_is_not_served(
     artifact.write_document(copy / "manifest.json", document)
     message = refused(client.post("/v1/admin/reload", json={"run": str(copy)}), 422)
     assert "does not answer as when it was saved" in message and "answers of click" in message
-    assert service.loaded.run != copy
+    assert service.answerers.main.run != copy
 
 
 # ---- shares -------------------------------------------------------------------------------
@@ -199,13 +201,13 @@ def of_digest(service: Service) -> Callable[[str], Loaded]:
     """The made run, as if its weights had a digest."""
 
     def made(digest: str) -> Loaded:
-        guide = service.loaded.guide
+        guide = service.answerers.main.guide
         manifest = {**guide.artifact.manifest, "files": {"model.safetensors": digest}}
         changed = dataclasses.replace(guide.artifact, manifest=manifest)
         offer = dataclasses.replace(
-            service.loaded.offer, guide=dataclasses.replace(guide, artifact=changed)
+            service.answerers.main.offer, guide=dataclasses.replace(guide, artifact=changed)
         )
-        return dataclasses.replace(service.loaded, offer=offer)
+        return dataclasses.replace(service.answerers.main, offer=offer)
 
     return made
 
@@ -261,7 +263,7 @@ def test_each_user_is_answered_by_their_run_and_it_is_kept_with_what_was_shown(
     seen = set()
     for user in users:
         found = good(client.post("/v1/recommend", json={"user": user, "k": 2}))
-        assert found["variant"] == service.lineup.of(Who(user)).variant
+        assert found["variant"] == service.answerers.lineup.of(Who(user)).variant
         assert scores(found) == pytest.approx(
             scores(by_name[found["variant"]].recommend(user, k=2)), abs=1e-6
         )
@@ -280,14 +282,14 @@ def test_a_run_that_becomes_the_main_one_is_no_variant_any_more(
 ) -> None:
     good(line_up(client, (other.artifact.folder, 0.2)))
     good(client.post("/v1/admin/reload", json={"run": str(other.artifact.folder)}))
-    assert service.lineup.rivals == () and service.loaded.guide is other
+    assert service.answerers.lineup.rivals == () and service.answerers.main.guide is other
 
 
 @pytest.mark.usefixtures("runs")
 def test_a_lineup_that_cannot_be_is_refused_and_changes_nothing(
     client: TestClient, other_run: Path, made_run: Path, service: Service, tmp_path: Path
 ) -> None:
-    before = service.lineup
+    before = service.answerers.lineup
     assert "shares [0.6, 0.6]" in refused(line_up(client, (other_run, 0.6), (made_run, 0.6)), 422)
     assert "which answers already" in refused(line_up(client, (made_run, 0.1)), 422)
     assert "which answers already" in refused(
@@ -295,7 +297,7 @@ def test_a_lineup_that_cannot_be_is_refused_and_changes_nothing(
     )
     assert "no such run" in refused(line_up(client, shadow=tmp_path / "nowhere"), 422)
     assert "greater than 0" in refused(line_up(client, (other_run, 0.0)), 422)
-    assert service.lineup == before
+    assert service.answerers.lineup == before
     with pytest.raises(ConfigError, match="give each above 0"):
         before.lined_up([Rival(before.main, float("nan"))], None)
 
@@ -306,22 +308,21 @@ def test_a_lineup_that_cannot_be_is_refused_and_changes_nothing(
 def test_servers_of_a_group_follow_one_another_s_runs(
     runs: dict[Path, Guide], files_store: Store, service: Service, other: Guide
 ) -> None:
-    made_run = service.loaded.run
+    made_run = service.answerers.main.run
     one, two, alone = (
-        Service(made_run, files_store, Limits(), Meters(), group=group)
-        for group in ("a", "a", None)
+        Answerers(made_run, files_store, Meters(), group=group) for group in ("a", "a", None)
     )
     try:
         other_run = other.artifact.folder
         one.reload(other_run)
         for each in (two, alone):
             each.look_about()
-        assert two.loaded.guide is other and alone.loaded.run == made_run
+        assert two.main.guide is other and alone.main.run == made_run
         runs.clear()  # what was loaded is kept, here and there
         two.roll_back()
         one.look_about()
-        assert one.loaded.run == made_run and one.lineup.former is not None
-        runs |= {other_run: other, made_run: service.loaded.guide}
+        assert one.main.run == made_run and one.lineup.former is not None
+        runs |= {other_run: other, made_run: service.answerers.main.guide}
         one.line_up([(other_run, 0.3)], None)
         two.look_about()
         assert [each.share for each in two.lineup.rivals] == [0.3]
@@ -329,11 +330,11 @@ def test_servers_of_a_group_follow_one_another_s_runs(
         one.line_up([], None)
         one.reload(other_run)
         # One that begins late, with what the command named, answers as the others do by now.
-        late = Service(made_run, files_store, Limits(), Meters(), group="a")
+        late = Answerers(made_run, files_store, Meters(), group="a")
         late.begin([(other_run, 0.5)], None)
-        assert late.loaded.run == other_run and late.lineup.rivals == ()
+        assert late.main.run == other_run and late.lineup.rivals == ()
         two.look_about()
-        assert two.loaded.run == other_run, "and they do not answer as it began"
+        assert two.main.run == other_run, "and they do not answer as it began"
         late.close()
     finally:
         for each in (one, two, alone):
@@ -344,8 +345,8 @@ def test_a_server_follows_though_the_folder_of_a_run_that_it_holds_is_gone(
     runs: dict[Path, Guide], files_store: Store, service: Service, other: Guide,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    made_run, other_run = service.loaded.run, other.artifact.folder
-    one, two = (Service(made_run, files_store, Limits(), Meters(), group="a") for _ in "ab")
+    made_run, other_run = service.answerers.main.run, other.artifact.folder
+    one, two = (Answerers(made_run, files_store, Meters(), group="a") for _ in "ab")
     try:
         one.line_up([(other_run, 0.3)], None)
         two.look_about()
@@ -355,7 +356,7 @@ def test_a_server_follows_though_the_folder_of_a_run_that_it_holds_is_gone(
         def gone(run: Path) -> None:
             raise ArtifactError(f"{run}: no such run")
 
-        monkeypatch.setattr("daogou.serve.service.read_manifest", gone)
+        monkeypatch.setattr("daogou.serve.answerers.read_manifest", gone)
         for each in wanted["variants"]:
             each["share"] = 0.5
         files_store.groups.want("a", wanted)
@@ -368,7 +369,8 @@ def test_a_server_follows_though_the_folder_of_a_run_that_it_holds_is_gone(
         alone = dataclasses.replace(plan, group=None)
         assert alone.runs_by_now(files_store) == plan.runs
     finally:
-        one.close(), two.close()
+        one.close()
+        two.close()
 
 
 def test_a_run_that_another_server_cannot_load_is_told_and_changes_nothing_there(
@@ -376,21 +378,22 @@ def test_a_run_that_another_server_cannot_load_is_told_and_changes_nothing_there
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     one, two = (
-        Service(service.loaded.run, files_store, Limits(), Meters(), group="a") for _ in "ab"
+        Answerers(service.answerers.main.run, files_store, Meters(), group="a") for _ in "ab"
     )
     try:
         one.reload(other.artifact.folder)
         runs.clear()
         two.look_about()
-        assert two.loaded.run == service.loaded.run and "KeyError" in caplog.text
+        assert two.main.run == service.answerers.main.run and "KeyError" in caplog.text
         runs[other.artifact.folder] = other
         two.look_about()
-        assert two.loaded.run == service.loaded.run, "it is not tried all the time"
-        monkeypatch.setattr("daogou.serve.service.AGAIN_S", 0.0)
+        assert two.main.run == service.answerers.main.run, "it is not tried all the time"
+        monkeypatch.setattr("daogou.serve.answerers.AGAIN_S", 0.0)
         two.look_about()
-        assert two.loaded.guide is other, "once the run can be loaded it is followed"
+        assert two.main.guide is other, "once the run can be loaded it is followed"
     finally:
-        one.close(), two.close()
+        one.close()
+        two.close()
 
 
 def test_looks_at_a_store_that_is_slow_do_not_gather_before_a_change_of_runs(
@@ -404,18 +407,18 @@ def test_looks_at_a_store_that_is_slow_do_not_gather_before_a_change_of_runs(
         assert go_on.wait(60)
         return ""
 
-    service._looking.result()  # the one that a server begins with
+    service.answerers._looking.result()  # the one that a server begins with
     monkeypatch.setattr(Things, "version", slow)
     try:
         for _ in range(50):
-            service.look_about()
+            service.answerers.look_about()
         assert begun.wait(60)
     finally:
         go_on.set()
-    service.reload(other.artifact.folder)
+    service.answerers.reload(other.artifact.folder)
     assert len(looks) == 2, "one look, and one of the run that is new"
     service.close()
-    service.look_about()  # what looks about while a server ends is no fault
+    service.answerers.look_about()  # what looks about while a server ends is no fault
     assert len(looks) == 2
 
 
@@ -429,7 +432,7 @@ def test_a_shadow_is_asked_the_same_and_it_is_told_how_far_it_agrees(
     users = list(guide.artifact.store.user_rows)[:3]
     for user in users:
         good(client.post("/v1/recommend", json={"user": user, "k": 4}))
-    service.shadow.wait()
+    service.answerers.shadow.wait()
     pairs = [agree(guide.recommend(user, k=4), other.recommend(user, k=4)) for user in users]
     overlap, same, apart = (sum(each) / len(users) for each in zip(*pairs, strict=True))
     (shadow,) = (
@@ -453,8 +456,8 @@ def test_a_shadow_that_fails_harms_no_answer_and_is_counted(
     good(line_up(client, shadow=other.artifact.folder))
     found = good(client.post("/v1/recommend", json={"user": "1", "k": 2}))
     assert not found["degraded"] and len(found["items"]) == 2
-    service.shadow.wait()
-    agreement = service.shadow.agreement()["recommend"]
+    service.answerers.shadow.wait()
+    agreement = service.answerers.shadow.agreement()["recommend"]
     assert (agreement["failed"], agreement["answers"], agreement["overlap"]) == (1, 0, None)
 
 
@@ -470,8 +473,8 @@ def test_a_shadow_that_is_slow_is_not_waited_for_and_its_questions_do_not_gather
             assert not found["degraded"]
     finally:
         stuck.go_on.set()
-    service.shadow.wait()
-    agreement = service.shadow.agreement()["rank"]
+    service.answerers.shadow.wait()
+    agreement = service.answerers.shadow.agreement()["rank"]
     assert (agreement["answers"], agreement["left_out"]) == (16, 4)
     assert agreement["overlap"] == 1.0
 
@@ -479,15 +482,16 @@ def test_a_shadow_that_is_slow_is_not_waited_for_and_its_questions_do_not_gather
 def test_a_shadow_is_compared_with_the_main_run_alone(
     client: TestClient, runs: dict[Path, Guide], guide: Guide, other: Guide, service: Service
 ) -> None:
-    service.lineup = dataclasses.replace(
-        service.lineup, rivals=(Rival(service.loaded, 1.0),), shadow=service.loaded,
-        main=dataclasses.replace(service.loaded, offer=dataclasses.replace(
-            service.loaded.offer, run=other, guide=other)),
+    main = service.answerers.main
+    service.answerers.lineup = dataclasses.replace(
+        service.answerers.lineup, rivals=(Rival(main, 1.0),), shadow=main,
+        main=dataclasses.replace(
+            main, offer=dataclasses.replace(main.offer, run=other, guide=other)),
     )  # fmt: skip
-    service.shadow.begin(service.lineup.pair)
+    service.answerers.shadow.begin(service.answerers.lineup.pair)
     good(client.post("/v1/recommend", json={"user": "1", "k": 2}))
-    service.shadow.wait()
-    assert service.shadow.agreement() == {}
+    service.answerers.shadow.wait()
+    assert service.answerers.shadow.agreement() == {}
 
 
 def test_an_answer_that_was_begun_before_a_swap_is_not_counted_for_the_runs_after_it(
@@ -495,13 +499,14 @@ def test_an_answer_that_was_begun_before_a_swap_is_not_counted_for_the_runs_afte
 ) -> None:
     folder = other.artifact.folder
     good(line_up(client, shadow=folder))
-    before = service.lineup.pair
-    service.reload(folder)  # the shadow is the main run now, and has none
-    good(line_up(client, shadow=service.lineup.former.run if service.lineup.former else None))
-    after = service.lineup.pair
+    before = service.answerers.lineup.pair
+    service.answerers.reload(folder)  # the shadow is the main run now, and has none
+    former = service.answerers.lineup.former
+    good(line_up(client, shadow=former.run if former else None))
+    after = service.answerers.lineup.pair
     shown = {"items": [{"item": "1", "score": 0.5}]}
     for pair in (before, after):
-        service.shadow.ask("rank", pair, shown, lambda: shown)
-    service.shadow.wait()
+        service.answerers.shadow.ask("rank", pair, shown, lambda: shown)
+    service.answerers.shadow.wait()
     assert before != after
-    assert service.shadow.agreement()["rank"]["answers"] == 1
+    assert service.answerers.shadow.agreement()["rank"]["answers"] == 1

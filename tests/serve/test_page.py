@@ -107,10 +107,12 @@ def test_a_run_shows_its_curves_and_only_the_judgement_that_is_its_own(
     assert set(found["validation"]) == set(found["epochs"][0]["validation"])
     copy = tmp_path / "run"
     copy.mkdir()
-    (copy / "manifest.json").write_bytes((service.loaded.run / "manifest.json").read_bytes())
+    (copy / "manifest.json").write_bytes(
+        (service.answerers.main.run / "manifest.json").read_bytes()
+    )
     judged = {"manifest": "of another", "evaluation": {"split": "test", "tasks": {}}}
     (copy / "evaluate.json").write_text(json.dumps(judged))
-    service.lineup = Lineup(dataclasses.replace(service.loaded, run=copy))
+    service.answerers.lineup = Lineup(dataclasses.replace(service.answerers.main, run=copy))
     assert client.get("/v1/models/documents").json()["evaluation"] is None
 
 
@@ -132,12 +134,16 @@ def test_the_page_is_told_what_gates_take_and_which_task_helps_which(
     # The joint run of `daogou relate` lies beside what it probed.
     (tmp_path / "all").mkdir()
     (tmp_path / "probes.jsonl").write_text("".join(json.dumps(each) + "\n" for each in probed))
-    service.lineup = Lineup(dataclasses.replace(service.loaded, run=tmp_path / "all"))
+    service.answerers.lineup = Lineup(
+        dataclasses.replace(service.answerers.main, run=tmp_path / "all")
+    )
     found = client.get("/v1/models/documents").json()["affinity"]
     assert found["tasks"] == ["click", "match"]
     assert found["share"] == [[pytest.approx(0.1), pytest.approx(0.03)], [None, pytest.approx(0.2)]]
     # What is beside it there is of another run.
-    service.lineup = Lineup(dataclasses.replace(service.loaded, run=tmp_path / "without-click"))
+    service.answerers.lineup = Lineup(
+        dataclasses.replace(service.answerers.main, run=tmp_path / "without-click")
+    )
     assert client.get("/v1/models/documents").json()["affinity"] is None
 
 

@@ -36,18 +36,18 @@ def admin(service: Service, door: Door) -> APIRouter:
 
         The first is the main one. Of the one in the shadow there is how far it agrees with that.
         """
-        return Json(service.described())
+        return Json(service.answerers.described())
 
     @routes.post("/v1/admin/reload", dependencies=needs_admin)
     async def reload(body: ReloadBody) -> Json:
         """Answer from another run, without a pause; one that is not whole changes nothing."""
         run = Path(body.run) if body.run is not None else None
-        return Json(await run_in_threadpool(service.reload, run))
+        return Json(await run_in_threadpool(service.answerers.reload, run))
 
     @routes.post("/v1/admin/rollback", dependencies=needs_admin)
     async def rollback() -> Json:
         """Answer from the run that answered before, which is still in memory."""
-        return Json(await run_in_threadpool(service.roll_back))
+        return Json(await run_in_threadpool(service.answerers.roll_back))
 
     @routes.put("/v1/admin/lineup", dependencies=needs_admin)
     async def lineup(body: LineupBody) -> Json:
@@ -58,7 +58,7 @@ def admin(service: Service, door: Door) -> APIRouter:
         """
         variants = [(Path(each.run), each.share) for each in body.variants]
         shadow = Path(body.shadow) if body.shadow is not None else None
-        return Json(await run_in_threadpool(service.line_up, variants, shadow))
+        return Json(await run_in_threadpool(service.answerers.line_up, variants, shadow))
 
     @routes.get(
         "/v1/admin/export",

@@ -104,7 +104,7 @@ def answers(service: Service, door: Door) -> APIRouter:
     async def extract(body: ExtractBody) -> Json:
         """The attribute values in titles: ``[start, end, attribute, confidence]`` each."""
         check_batch("texts", body.texts, service)
-        guide = service.guide
+        guide = service.answerers.guide
         return Json({"texts": await service.think(lambda: guide.extract_many(body.texts))})
 
     return routes

@@ -28,7 +28,7 @@ def browse(service: Service, door: Door) -> APIRouter:
     @routes.get("/trending", dependencies=public)
     async def trending(k: Count = 10, category: Category = None, price_max: Price = None) -> Json:
         """The products with the most events lately, those that were sent here among them."""
-        guide = service.guide
+        guide = service.answerers.guide
         news, whole = await service.keep(lambda: service.news(guide))
         found = await service.think(
             lambda: guide.trending(k=k, category=category, price_max=price_max, events=news)
@@ -38,7 +38,7 @@ def browse(service: Service, door: Door) -> APIRouter:
     @routes.get("/latest", dependencies=public)
     async def latest(k: Count = 10, category: Category = None, price_max: Price = None) -> Json:
         """The newest products."""
-        guide = service.guide
+        guide = service.answerers.guide
         return Json(
             await service.think(lambda: guide.latest(k=k, category=category, price_max=price_max))
         )
@@ -53,7 +53,7 @@ def browse(service: Service, door: Door) -> APIRouter:
             raise HTTPException(422, f"k: {body.k}; {service.limits.k} are the most")
         wishes = body.model_dump(exclude={"user", "session"})
         if body.user is None and body.session is None:
-            guide = service.guide
+            guide = service.answerers.guide
             return Json(await service.think(lambda: guide.search(**wishes)))
         return Json(
             await service.ask(
@@ -98,13 +98,13 @@ def browse(service: Service, door: Door) -> APIRouter:
         if body.k > service.limits.k:
             raise HTTPException(422, f"k: {body.k}; {service.limits.k} are the most")
         wishes = body.model_dump()
-        guide = service.guide
+        guide = service.answerers.guide
         return Json(await service.think(lambda: guide.similar(item, **wishes)))
 
     @routes.post("/items/{item}/audience", dependencies=[Depends(door.needs("server"))])
     async def audience(item: Item, k: Count = 10) -> Json:
         """The users whom a product suits best."""
-        found = service.guide
+        found = service.answerers.guide
         return Json(await service.think(lambda: found.audience(item, k=k)))
 
     return routes

@@ -134,7 +134,7 @@ def users(service: Service, door: Door) -> APIRouter:
         next one, fitted without them, is loaded.
         """
         removed = await service.keep(lambda: store.forget(user))
-        in_run = user in service.loaded.guide.artifact.store.user_rows
+        in_run = user in service.answerers.main.guide.artifact.store.user_rows
         return Json({"user": user, "removed": removed, "in_run": in_run})
 
     @routes.get("/{user}/events")

@@ -72,19 +72,19 @@ def page(service: Service, door: Door) -> APIRouter:
         ``absent`` says for each family of tasks that was not learnt why. ``title``, ``category``,
         ``price`` and ``colour`` are the columns that a shopper would call so, null without one.
         """
-        return Json(described_shop(service.loaded.guide, lang))
+        return Json(described_shop(service.answerers.main.guide, lang))
 
     @routes.post("/v1/products", dependencies=needs_public)
     async def products(body: ProductsBody) -> Json:
         """What the catalogue says of products, in the order asked; of an unknown one only so."""
         check_batch("items", body.items, service)
-        guide = service.loaded.guide
+        guide = service.answerers.main.guide
         return Json({"products": [product(guide, item) for item in body.items]})
 
     @routes.get("/v1/models/documents", dependencies=needs_server)
     async def documents(lang: Annotated[Lang, Query()] = "en") -> Json:
         """How the run that answers was learnt and judged: what its folder holds of that."""
-        loaded = service.loaded
+        loaded = service.answerers.main
         found = await service.think(lambda: documents_of(loaded))
         fit = loaded.guide.artifact.manifest["fit"]
         return Json(
@@ -108,7 +108,7 @@ def page(service: Service, door: Door) -> APIRouter:
     )
     async def report(lang: Annotated[Lang, Query()] = "en") -> Response:
         """The whole report on the run that answers, as one page."""
-        loaded = service.loaded
+        loaded = service.answerers.main
         html = await service.think(lambda: run_page(documents_of(loaded), lang=lang))
         return Response(
             html,

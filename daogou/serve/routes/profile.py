@@ -49,7 +49,7 @@ def profile(service: Service, door: Door) -> APIRouter:
             }
             for verb, changed in (("set", body.set), ("forbid", forbid))
         }
-        guide = service.guide
+        guide = service.answerers.guide
         await service.think(lambda: read_edits(guide.scorer, guide.catalogue, after))
         await service.keep(lambda: store.edit(user, body.set, forbid))
         return Json({"user": user, "edits": await service.keep(lambda: store.edits_of(user))})
