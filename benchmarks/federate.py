@@ -55,7 +55,6 @@ FEDERATIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     "subtle": ROBUST,
 }
 LIES: Final = {"poisoned": -10.0, "robust": -10.0, "subtle": -1.0}  # times what was learnt
-_HOUR_US: Final = 3_600_000_000
 CONTENDERS: Final = ("central", "alone", *FEDERATIONS)
 
 
@@ -137,7 +136,7 @@ def judged(
             asked = question
             if has is not None:
                 assert loaded.shop.events is not None
-                known = has.end_us - loaded.shop.events.window_of(question.name) * _HOUR_US
+                known = has.end_us - loaded.shop.events.window_us(question.name)
                 time = store["exposures/time"][question.rows]
                 asked = question.only(np.isin(user, list(has.users)) & (time <= known))
             value = asked.judge(said[question.name])

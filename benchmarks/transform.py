@@ -50,6 +50,7 @@ from daogou.config import read_shop
 from daogou.features.numeric import fit_numeric
 from daogou.features.store.compile import compile_store
 from daogou.features.transform.fit import fit_transform
+from daogou.schema import HOUR_US
 from daogou.tables import Engine, prepare
 from daogou.tables.check import check
 from daogou.tables.simulate import simulate
@@ -59,8 +60,7 @@ MEMORY_GB: Final = 4.0  # at the largest size
 GROWTH: Final = 1.25  # times the peak, from the second largest size to the largest
 PAIRS: Final = 3
 STAGES: Final = ("click", "cart", "purchase")
-_HOUR_US: Final = 3_600_000_000
-_WINDOWS_US: Final = np.array([1, 24, 72]) * _HOUR_US
+_WINDOWS_US: Final = np.array([1, 24, 72]) * HOUR_US
 _APART_US: Final = 1_234_567
 _KEYS_APART: Final = 10**8
 _TOKEN: Final = r"(?u)\d+(?:\.\d{1,2}(?!\d))?|[^\W\d_]+|\S"
@@ -85,7 +85,7 @@ def copy_shop(source: Path, folder: Path, copies: int) -> None:
     each = [_moved(users, {"user_id": copy * len(users)}) for copy in range(copies)]
     pq.write_table(pa.concat_tables(each), folder / "users.parquet")
     time_us = events["ts"].cast(pa.int64()).to_numpy()
-    day = (time_us - time_us[0]) // (24 * _HOUR_US)
+    day = (time_us - time_us[0]) // (24 * HOUR_US)
     ends = np.searchsorted(day, np.arange(day[-1] + 2))
     with pq.ParquetWriter(folder / "events.parquet", events.schema) as writer:
         for first, last in itertools.pairwise(ends):

@@ -43,6 +43,7 @@ from daogou.learn.rivals import most_taken
 from daogou.metrics import bootstrap, fit_ranks, mean_of
 from daogou.metrics.ranking import Ranks
 from daogou.model import predict
+from daogou.schema import DAY_US
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -51,7 +52,6 @@ Scorer = Callable[[Any, Array], Array]  # histories [q, I] and user rows [q] -> 
 K: Final = 20
 DRAWS: Final = 200
 MOST_CHOOSERS: Final = 500  # users of validation who choose
-DAY_US: Final = 86_400_000_000
 # How "had before" counts an event: by a half-life in days.
 AGES: Final = {", counted": np.inf, ", half-life 30": 30.0, ", half-life 120": 120.0}
 MOST_PRODUCTS: Final = 5000  # that EASE and cosines know, the most taken: they square their number

@@ -10,10 +10,10 @@ from daogou.features.queries import Events, Queries, Rows
 from daogou.features.repeats import MOST_EVENTS, N_PER_MARK, repeats
 from daogou.features.store import Store
 from daogou.features.store.queries import first_from
+from daogou.schema import HOUR_US
 
 N_AGES: Final = 12  # buckets of an event's age, each about three times older than the one before
 MOST_SHOWN: Final = 2048  # products that were shown, of which profiles count the latest
-_HOUR_US: Final = 3_600_000_000
 
 
 def recent_events(store: Store, queries: Queries, place: int, length: int) -> Events:
@@ -79,7 +79,7 @@ def repeats_of(
         place = int(user[rows[0]])
         past = recent_events(store, queries, place, MOST_EVENTS)
         if len(past.item):
-            hours = np.maximum(queries.time[place] - past.time, 0) / _HOUR_US
+            hours = np.maximum(queries.time[place] - past.time, 0) / HOUR_US
             strong = past.action == store.strongest
             found[rows] = repeats(asked[rows], marks(past.item), strong, hours)
     return found
@@ -120,7 +120,7 @@ def _read(
     queries: Queries, known: Rows, item: Rows, action: Rows, time: Rows
 ) -> tuple[Rows, Rows, Rows]:
     """Events ``[Q, L]`` as the model reads them; all 0 where they are not known."""
-    hours = np.maximum(queries.time[:, None] - time, 0) / _HOUR_US
+    hours = np.maximum(queries.time[:, None] - time, 0) / HOUR_US
     age = np.clip(np.log1p(hours * 60) / np.log(3.0), 0, N_AGES - 1).astype(np.int64)
     return (
         np.where(known, item, 0).astype(np.int64),

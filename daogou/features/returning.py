@@ -7,7 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from daogou.features.rhythm import DAY_US, Rhythm
+from daogou.features.rhythm import Rhythm
+from daogou.schema import DAY_US
 
 Array = NDArray[Any]
 N_SIGNS: Final = 6

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daogou.features.store import Store
+from daogou.schema import DAY_US, HOUR_US
 
 Array = NDArray[Any]
-DAY_US: Final = 86_400_000_000
-_VISIT_US: Final = 3_600_000_000  # events less than an hour apart are one visit
+_VISIT_US: Final = HOUR_US  # events less than an hour apart are one visit
 _MOST_USERS: Final = 2000
 _SHOP_GAPS: Final = 2.0  # gaps of the shop's mean that every user starts with
 _USUAL: Final = 0.95  # of all gaps; a longer one is a long silence

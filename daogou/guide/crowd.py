@@ -13,9 +13,9 @@ from torch import Tensor
 
 from daogou.features.queries import Events
 from daogou.features.store import Store
-from daogou.guide.explain import DAY_US
 from daogou.guide.index import Index
 from daogou.guide.score import Scorer, Shoppers
+from daogou.schema import DAY_US
 
 Array = NDArray[Any]
 TREND_DAYS: Final = 7.0  # an event this old counts half as much for what is trending

@@ -21,10 +21,10 @@ from daogou.model.encoded import Encoded
 from daogou.model.group import grid_of
 from daogou.model.heads.funnel import FunnelHead
 from daogou.model.joint import marks_of
+from daogou.schema import DAY_US
 
 Array = NDArray[Any]
 HALF_LIFE_DAYS: Final = 14.0  # an event this old counts half as much for what a user prefers
-DAY_US: Final = 86_400_000_000
 _POPULAR: Final = 0.5  # a product liked more than this share of the others may be called popular
 _MOST_REASONS: Final = 3
 _FLOOR: Final = 1e-7  # keeps log-odds finite

@@ -18,7 +18,6 @@ _COLUMNS: Final[Mapping[str, pa.DataType]] = {
     "user": pa.string(), "item": pa.string(), "kind": pa.string(), "time": pa.timestamp("us"),
     "request": pa.string(),
 }  # fmt: skip
-_HOUR_US: Final = 3_600_000_000
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def count(shop: Shop, rows: Iterable[Row], until: int) -> dict[str, Heard]:
         for is_so in ("IS NOT NULL", "= 1")
         for task in tasks
     ]
-    longest_us = round(max(map(events.window_of, events.stages)) * _HOUR_US)
+    longest_us = max(map(events.window_us, events.stages))
     is_open = f"max(time) > {quoted(end)}::TIMESTAMP - to_microseconds({longest_us})"
     with Engine(threads=1) as engine:
         table = {name: pa.array(columns[name], kind) for name, kind in _COLUMNS.items()}

@@ -17,11 +17,12 @@ from daogou.features.transform.fields import as_numbers
 from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
 from daogou.guide.edit import Edits, Prototypes, said_of, said_of_list
-from daogou.guide.explain import DAY_US, carried, preferences, weights_of
+from daogou.guide.explain import carried, preferences, weights_of
 from daogou.guide.facets import Band, bands, within
 from daogou.guide.moments import iso
 from daogou.guide.score import Past, Scorer, Shoppers, read_users
 from daogou.model.heads.profile import ProfileHead
+from daogou.schema import DAY_US
 
 _MOST_VALUES: Final = 5
 _MOST_EVIDENCE: Final = 5

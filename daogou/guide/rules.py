@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,9 @@ from daogou.features.past import recent_events
 from daogou.features.queries import Queries
 from daogou.guide import words
 from daogou.guide.catalogue import Catalogue
-from daogou.schema import GuideSetting
+from daogou.schema import DAY_US, GuideSetting
 
 Mask = NDArray[np.bool_]
-DAY_US: Final = 86_400_000_000
 
 
 @dataclass(frozen=True)

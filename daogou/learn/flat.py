@@ -24,7 +24,7 @@ from daogou.features.store import FOLDS, SPLITS, Store
 from daogou.features.transform import Transform
 from daogou.features.transform.fields import Fields, as_numbers
 from daogou.features.vocab import Vocab
-from daogou.schema import Shop
+from daogou.schema import HOUR_US, Shop
 from daogou.tables import prepare
 from daogou.tables.engine import Engine, name_of
 
@@ -34,7 +34,6 @@ Floats = NDArray[np.float64]
 
 PRIOR: Final = 20.0  # exposures at the base rate that each product starts with
 COMPONENTS: Final = 16  # of the titles
-_HOUR_US: Final = 3_600_000_000
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def history_of(
     def add(name: str, groups: Array, asked: Array, where: Array) -> None:
         counts, last = before(groups, asked, end, where)
         found[f"{name}, count"] = counts
-        hours = (now - time[np.maximum(last, 0)]) / _HOUR_US
+        hours = (now - time[np.maximum(last, 0)]) / HOUR_US
         found[f"{name}, age"] = np.where(last >= 0, hours, np.nan)
 
     for code, kind in enumerate(actions):

@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from daogou.features.returning import N_SIGNS, Returning, signs_of
-from daogou.features.rhythm import DAY_US, fit_rhythm
+from daogou.features.rhythm import fit_rhythm
 from daogou.features.store import Store
 from daogou.features.transform import Transform
 from daogou.learn.curves import fit_line
 from daogou.learn.linear import basis_of, fit_linear
 from daogou.metrics import auc, auc_interval, log_loss
+from daogou.schema import DAY_US
 
 Array = NDArray[Any]
 MOST_DAYS: Final = 30.0

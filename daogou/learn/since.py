@@ -16,7 +16,6 @@ from daogou.tables.censor import windowed
 
 LEAST: Final = 20  # of the rarer label, to say anything of a stage
 
-_HOUR_US: Final = 3_600_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 SURE: Final = 1.96
 
@@ -44,9 +43,9 @@ class Since:
         """Exposures after the run's log, or those whose label of a stage it could not know."""
         events = self.shop.events
         assert events is not None
-        hours = events.window_of(stage) if stage in windowed(events) and stage else 0.0
+        window_us = events.window_us(stage) if stage in windowed(events) and stage else 0
         end = datetime.fromisoformat(self.seam.end).replace(tzinfo=UTC)
-        from_us = round((end - _EPOCH) / timedelta(microseconds=1) - hours * _HOUR_US)
+        from_us = round((end - _EPOCH) / timedelta(microseconds=1)) - window_us
         return np.flatnonzero(np.asarray(self.store["exposures/time"]) > from_us)
 
 

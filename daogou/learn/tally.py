@@ -16,10 +16,10 @@ from daogou.model import predict
 from daogou.model.heads.match import MatchHead
 from daogou.model.heads.tally import COUNTS, SPAN_NAMES, Hints
 from daogou.model.joint import JointModel
+from daogou.schema import DAY_US
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
-DAY_US: Final = 86_400_000_000
 UNTAKEN: Final = 0.1  # times that a product counts as taken before it is
 MOST_QUERIES: Final = 512  # that weigh
 MOST_IN_ALL: Final = 2**28  # scores of theirs, all of which are computed at each step

@@ -29,6 +29,10 @@ NEED_GIVEN: Final = ("esmm", "escm2_ips", "escm2_dr")  # losses that read the st
 
 NEED_DELAYS: Final = ("dfm",)  # losses that read how long a stage took
 
+HOUR_US: Final = 3_600_000_000  # microseconds
+
+DAY_US: Final = 24 * HOUR_US
+
 VALUE: Final = "value"  # the task that `Events.value` allows
 
 
@@ -119,6 +123,10 @@ class Events:
     def window_of(self, stage: str) -> float:
         """Hours from the exposure within which an event of ``stage`` counts."""
         return float(self.window_h.get(stage, DEFAULT_WINDOW_H))
+
+    def window_us(self, stage: str) -> int:
+        """The same in microseconds."""
+        return round(self.window_of(stage) * HOUR_US)
 
 
 @dataclass(frozen=True)

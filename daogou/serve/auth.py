@@ -16,6 +16,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from daogou.errors import ConfigError, unknown
+from daogou.schema import HOUR_US
 from daogou.serve.database import StoreError
 from daogou.serve.keys import Key
 from daogou.serve.store import Store
@@ -24,7 +25,7 @@ from daogou.serve.store import Store
 # seen by anybody. server: the catalogue, users and what is known of them. admin: all.
 SCOPES: Final = ("public", "server", "admin")
 FRESH_US: Final = 30_000_000  # how long a key that was looked up is taken as it was
-STALE_US: Final = 3_600_000_000  # and how long while the store cannot be reached
+STALE_US: Final = HOUR_US  # and how long while the store cannot be reached
 _MOST_KNOWN: Final = 1000
 _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 

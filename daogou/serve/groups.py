@@ -7,12 +7,11 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from daogou.schema import DAY_US, HOUR_US
 from daogou.serve.database import Database
 from daogou.serve.tables import META, Document
 
 _GROUP: Final = "runs "  # how the names begin that a group's runs are kept under
-
-_SEEN_US: Final = 3_600_000_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Groups:
         if text is None:
             return "", None
         found = json.loads(text)
-        if self.database.now_us() - found["seen_us"] > _SEEN_US:
+        if self.database.now_us() - found["seen_us"] > HOUR_US:
             seen = json.dumps({**found, "seen_us": self.database.now_us()}, ensure_ascii=False)
             with self.database.writing() as connection:
                 connection.execute(
@@ -58,5 +57,5 @@ class Groups:
         query = sa.select(META).where(META.c.name.startswith(_GROUP, autoescape=True))
         with self.database.writing() as connection:
             for name, text in connection.execute(query).all():
-                if self.database.now_us() - json.loads(text).get("seen_us", 0) > 24 * _SEEN_US:
+                if self.database.now_us() - json.loads(text).get("seen_us", 0) > DAY_US:
                     connection.execute(sa.delete(META).where(META.c.name == name))

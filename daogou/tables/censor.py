@@ -1,7 +1,7 @@
 """Labels whose window closes too late to be known."""
 
-from daogou.schema import Events, Shop
-from daogou.tables.credit import HOUR_US, delayed, window_us
+from daogou.schema import HOUR_US, Events, Shop
+from daogou.tables.credit import delayed
 from daogou.tables.engine import Engine, name_of, quoted
 
 
@@ -26,7 +26,7 @@ def censor(engine: Engine, shop: Shop, stage: str, end: str, where: str) -> int:
     worth = ", value = NULL" if events.value and stage == events.stages[-1] else ""
     at = f"CAST({quoted(end)} AS TIMESTAMP)"
     # Subtracting from `end` keeps the scan a comparison with one constant.
-    open_ = f"{where} AND time > {at} - to_microseconds({window_us(events, stage)})"
+    open_ = f"{where} AND time > {at} - to_microseconds({events.window_us(stage)})"
     known = f"{open_} AND {label} IS NOT NULL"
     count = int(engine.value(f"SELECT count(*) FROM exposures WHERE {known}"))
     if count:

@@ -1,12 +1,9 @@
 """Events to the exposures that they are credited to, and how far each went."""
 
 from collections.abc import Sequence
-from typing import Final
 
-from daogou.schema import NEED_DELAYS, Events, Shop
+from daogou.schema import HOUR_US, NEED_DELAYS, Events, Shop
 from daogou.tables.engine import Engine, name_of, quoted
-
-HOUR_US: Final = 3_600_000_000
 
 ROW, _STAGE, DEEPEST = '"@row"', '"@stage"', '"@deepest"'  # beside columns that a shop names
 
@@ -49,7 +46,7 @@ def credit(
         "GROUP BY ALL"
     )
     depth = " ".join(f"WHEN {quoted(stage)} THEN {k}" for k, stage in enumerate(stages))
-    window = " ".join(f"WHEN {k} THEN {window_us(events, s)}" for k, s in enumerate(stages))
+    window = " ".join(f"WHEN {k} THEN {events.window_us(s)}" for k, s in enumerate(stages))
     same = " AND ".join(f"happened.{key} = open.{key}" for key in keys)
     # The latest exposure's window runs longest: if it is over, so are those of all before it.
     after_us = f"epoch_us(happened.{time}) - epoch_us(open.{time})"
@@ -90,11 +87,6 @@ def credit(
         {stage: int(n) for stage, n in zip(stages, credited, strict=True)},
         {stage: int(n) for stage, n in zip(stages, implied, strict=True)},
     )
-
-
-def window_us(events: Events, stage: str) -> int:
-    """How long a stage's events may come after the exposure, in microseconds."""
-    return round(events.window_of(stage) * HOUR_US)
 
 
 def value_of(events: Events) -> str:

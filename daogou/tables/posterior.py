@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from daogou.tables.draw.lots import HOUR_US, n_shared
+from daogou.schema import HOUR_US
+from daogou.tables.draw.lots import n_shared
 from daogou.tables.draw.outcomes import Outcomes
 from daogou.tables.draw.products import Items
 from daogou.tables.draw.shoppers import PROFILE, Prior, Users, profile_combinations

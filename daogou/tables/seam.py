@@ -4,15 +4,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from daogou.errors import ConfigError, DataError
-from daogou.schema import Events, Shop
+from daogou.schema import DAY_US, Events, Shop
 from daogou.tables.censor import windowed
 from daogou.tables.cuts import bucket
 from daogou.tables.engine import Engine, name_of, quoted
 from daogou.tables.leave import leave
 from daogou.tables.read import read_tables
 
-DAY_US: Final = 86_400_000_000
-_HOUR_US: Final = 3_600_000_000
 _SHARES: Final = 1_000_000
 
 
@@ -90,8 +88,7 @@ def n_late(engine: Engine, shop: Shop, seam: Seam | None) -> int:
 
 def longest_us(events: Events) -> int:
     """Microseconds until every label of an exposure is known."""
-    hours = [events.window_of(stage) for stage in windowed(events)]
-    return round(max(hours, default=0.0) * _HOUR_US)
+    return max((events.window_us(stage) for stage in windowed(events)), default=0)
 
 
 def _at(time: str) -> str:

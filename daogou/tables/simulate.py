@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from daogou.errors import ConfigError
-from daogou.tables.draw.lots import HOUR_US, WINDOW_H
+from daogou.schema import HOUR_US
+from daogou.tables.draw.lots import WINDOW_H
 from daogou.tables.draw.outcomes import Outcomes, make_outcomes
 from daogou.tables.draw.products import Items, make_items
 from daogou.tables.draw.shoppers import CITIES, PROFILE, Users, make_users

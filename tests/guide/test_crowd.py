@@ -7,7 +7,8 @@ import torch
 from daogou.errors import ConfigError
 from daogou.features.queries import Events
 from daogou.guide import Guide
-from daogou.guide.crowd import DAY_US, heat_of
+from daogou.guide.crowd import heat_of
+from daogou.schema import DAY_US
 
 
 def rows(guide: Guide, answer: dict[str, Any]) -> list[int]:

@@ -11,10 +11,10 @@ from daogou.features.columns import Columns
 from daogou.features.queries import Queries
 from daogou.features.rhythm import Rhythm, gaps_of
 from daogou.guide import Guide, profile
-from daogou.guide.explain import DAY_US
 from daogou.guide.score import Past
 from daogou.model import predict
 from daogou.model.heads.profile import ProfileHead
+from daogou.schema import DAY_US
 
 
 def make_past(ages_days: list[float]) -> Past:

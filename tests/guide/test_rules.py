@@ -8,8 +8,8 @@ import pytest
 
 from daogou.guide import Guide
 from daogou.guide.catalogue import Catalogue
-from daogou.guide.rules import DAY_US, allowed
-from daogou.schema import GuideSetting
+from daogou.guide.rules import allowed
+from daogou.schema import DAY_US, GuideSetting
 
 FOREVER = 1e6
 

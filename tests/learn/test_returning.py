@@ -9,9 +9,10 @@ import pytest
 from daogou import artifact
 from daogou.artifact import Artifact
 from daogou.features.returning import Returning, signs_of
-from daogou.features.rhythm import DAY_US, Rhythm
+from daogou.features.rhythm import Rhythm
 from daogou.features.store import Store
 from daogou.learn.returning import ask, fit_returning, judge_returning
+from daogou.schema import DAY_US
 
 
 @pytest.fixture(scope="module")

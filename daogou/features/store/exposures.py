@@ -13,7 +13,7 @@ from daogou.features.store import FOLDS, HALF_LIVES_DAYS, MASSES, SPLITS, Ranges
 from daogou.features.store.queries import Numbering
 from daogou.features.store.writer import Writer, append_fields, named_columns
 from daogou.features.transform import Transform
-from daogou.schema import Shop
+from daogou.schema import DAY_US, Shop
 from daogou.tables.credit import delayed
 from daogou.tables.engine import Engine, name_of
 
@@ -95,7 +95,7 @@ def write_earlier(engine: Engine, transform: Transform, writer: Writer) -> None:
         return
     labels = ", ".join(f"e.{name_of('label_' + stage)}" for stage in transform.stages)
     end = "(SELECT max(time) FROM exposures WHERE split = 'train')"
-    age = f"((epoch_us({end}) - epoch_us(e.time)) / 86400000000)"
+    age = f"((epoch_us({end}) - epoch_us(e.time)) / {DAY_US})"
     each = ["e.weight * e.worth", "e.worth"]
     each += [f"pow(0.5, {age} / {half})" for half in HALF_LIVES_DAYS]
     # Of decimals, whose sum is the same in any order.

@@ -10,8 +10,6 @@ from daogou.tables.world import World
 
 WINDOW_H: Final[Mapping[str, int]] = {"click": 1, "cart": 24, "purchase": 72}
 
-HOUR_US: Final = 3_600_000_000
-
 
 def rng_of(seed: int, part: int, domain: int = 0) -> np.random.Generator:
     """Random numbers of one part of the draws."""

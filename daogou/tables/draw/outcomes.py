@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daogou.errors import ConfigError
-from daogou.tables.draw.lots import HOUR_US, WINDOW_H, rng_of
+from daogou.schema import HOUR_US
+from daogou.tables.draw.lots import WINDOW_H, rng_of
 from daogou.tables.draw.products import Items
 from daogou.tables.draw.shoppers import Users
 from daogou.tables.draw.slates import Exposures

@@ -6,7 +6,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from daogou.tables.draw.lots import HOUR_US, rng_of
+from daogou.schema import HOUR_US
+from daogou.tables.draw.lots import rng_of
 from daogou.tables.draw.products import Items
 from daogou.tables.draw.shoppers import Users
 from daogou.tables.titles import CATEGORIES
