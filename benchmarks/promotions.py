@@ -43,7 +43,7 @@ import torch
 from memory import peak_gb
 from numpy.typing import NDArray
 from record import about, between, keep_line, kept_lines, show
-from scale import FLAT
+from scale import FLAT, flat
 
 from daogou import artifact
 from daogou.config import read_shop
@@ -91,13 +91,9 @@ class Bench:
 
     def described(self, name: str, *sets: str) -> Shop:
         """A shop, ``whole`` or ``sampled``, of which a flat model reads the stages alone."""
-        folder = self.out / name
-        lines = (folder / "shop.toml").read_text("utf-8").splitlines()
-        kept = [line for line in lines if not line.startswith(("profile =", "text ="))]
-        kept = kept[: kept.index("[tasks.profile]")]
-        flat = folder / "flat.toml"
-        flat.write_text("\n".join([*kept, "[tasks.match]", "enabled = false", ""]), "utf-8")
-        return read_shop(flat, [*FLAT, *SPLIT, f"fit.threads={self.threads}", *sets])
+        return read_shop(
+            flat(self.out / name), [*FLAT, *SPLIT, f"fit.threads={self.threads}", *sets]
+        )
 
 
 def import_all(bench: Bench) -> dict[str, Any]:

@@ -98,9 +98,9 @@ class Check:
 
 
 def flat(folder: Path) -> Path:
-    """The shop of a folder without what a flat model does not read."""
+    """The shop of a folder without what a flat model does not read, and without its tasks."""
     path = folder / "flat.toml"
-    lines = (folder / "shop.toml").read_text("utf-8").splitlines()
+    lines = (folder / "shop.toml").read_text("utf-8").split("\n[tasks.")[0].splitlines()
     kept = [line for line in lines if not line.startswith(_LEFT_OUT)]
     path.write_text("\n".join([*kept, "", "[tasks.match]", "enabled = false", ""]), "utf-8")
     return path

@@ -1,8 +1,7 @@
 """The transforms of several shops to one by which each of them reads its own tables."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -11,15 +10,11 @@ from daogou.errors import ConfigError
 from daogou.features import gazetteer
 from daogou.features.numeric import Numeric, fit_numeric
 from daogou.features.text import TextVocab
-from daogou.features.transform import LogScale, Transform
+from daogou.features.transform import SETTLED, LogScale, Transform
 from daogou.features.transform.fields import Fields
-from daogou.features.vocab import Vocab, union
+from daogou.features.vocab import NO_WORDS, Vocab, union
 
-_SAME: Final = (
-    "text_columns", "attributes", "actions", "stages", "windows", "domain", "position",
-)  # fmt: skip
 _FIELDS: Final = ("items", "users", "context", "profile", "many", "values", "traits")
-_NOBODY: Final = Vocab((), ())
 _BUCKETS: Final = 32  # of a number, at least, so that a few distinct ones keep one each
 _PARTS: Final = 128  # into which the weight of a usual quantile is cut
 
@@ -30,7 +25,7 @@ def told(mine: Transform, key: str) -> Transform:
     The values of columns, the classes of profiles and the words of titles stay as they are, each
     with how often it came.
     """
-    return replace(mine, user_ids=_NOBODY, item_ids=mine.item_ids.digested(key))
+    return replace(mine, user_ids=NO_WORDS, item_ids=mine.item_ids.digested(key))
 
 
 def own(agreed: Transform, mine: Transform, key: str) -> Transform:
@@ -66,7 +61,7 @@ def agree(shops: Mapping[str, Transform], rows: Mapping[str, int]) -> Transform:
 
 def _check_same(name: str, one: Transform, other_name: str, other: Transform) -> None:
     told_by = {kind: [getattr(t, kind).names for t in (one, other)] for kind in _FIELDS}
-    told_by |= {kind: [getattr(t, kind) for t in (one, other)] for kind in _SAME}
+    told_by |= {kind: [getattr(t, kind) for t in (one, other)] for kind in SETTLED}
     told_by["text"] = [_reading(one.text), _reading(other.text)]
     told_by["value"] = [one.value is not None, other.value is not None]
     for kind in _FIELDS:
@@ -119,10 +114,7 @@ def _text(texts: Sequence[TextVocab]) -> TextVocab | None:
     if not texts:
         return None
     return replace(
-        texts[0],
-        words={word: row for row, word in enumerate(_ranked(texts), start=2)},
-        pairs=_all(text.pairs for text in texts),
-        affixes=_all(text.affixes for text in texts),
+        texts[0].of_words(_ranked(texts), texts),
         length=max(text.length for text in texts),
         gazetteer=gazetteer.union([text.gazetteer for text in texts]),
     )
@@ -135,10 +127,6 @@ def _ranked(texts: Sequence[TextVocab]) -> list[str]:
         for word, row in text.words.items():
             best[word] = min(row, best.get(word, row))
     return sorted(best, key=lambda word: (best[word], word))
-
-
-def _all(codes: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
-    return tuple(sorted(set(chain.from_iterable(codes))))
 
 
 def _scale(scales: Sequence[LogScale | None], weights: Sequence[int]) -> LogScale | None:

@@ -26,7 +26,7 @@ def fields_labels(fields: Fields) -> list[Hashable]:
     the same in two shops only where both read the column by the same quantiles.
     """
     found: list[Hashable] = []
-    for name, coder in zip(fields.names, fields.coders, strict=True):
+    for name, coder in fields.pairs:
         rows = coder.words if isinstance(coder, Vocab) else range(1, coder.n_rows)
         found += [(name, None), *((name, row) for row in rows)]
     return found

@@ -14,7 +14,7 @@ from daogou.features.numeric import Numeric
 from daogou.features.store import NO_SPLIT, Store
 from daogou.features.store.writer import rewrite_store
 from daogou.features.text import CHANNELS, PADDING, UNKNOWN, TextVocab
-from daogou.features.transform import Transform
+from daogou.features.transform import SETTLED, Transform
 from daogou.features.transform.fields import Fields
 from daogou.features.vocab import Vocab, fit_vocab, union
 
@@ -72,13 +72,10 @@ def _both(source: Vocab, own: Vocab, kept: Collection[str] | None = None) -> Voc
 
 
 def _fields(source: Fields, own: Fields) -> Fields:
-    before = dict(zip(source.names, source.coders, strict=True))
+    before = dict(source.pairs)
     return Fields(
         own.names,
-        tuple(
-            _coder(before.get(name), coder)
-            for name, coder in zip(own.names, own.coders, strict=True)
-        ),
+        tuple(_coder(before.get(name), coder) for name, coder in own.pairs),
     )
 
 
@@ -91,21 +88,12 @@ def _coder(source: Vocab | Numeric | None, own: Vocab | Numeric) -> Vocab | Nume
 def _text(source: TextVocab | None, own: TextVocab | None) -> TextVocab | None:
     if source is None or own is None:
         return own
-    words = dict.fromkeys([*own.words, *source.words])
-    return replace(
-        own,
-        words={word: row for row, word in enumerate(words, start=2)},
-        pairs=tuple(sorted({*own.pairs, *source.pairs})),
-        affixes=tuple(sorted({*own.affixes, *source.affixes})),
-    )
+    return own.of_words(dict.fromkeys([*own.words, *source.words]), [source])
 
 
 # ---- a shop's transform, a while later -------------------------------------------------------
 
 _INPUTS: Final = ("items", "users", "context", "profile", "many", "traits")
-_KEPT: Final = (
-    "text_columns", "attributes", "actions", "stages", "windows", "domain", "position",
-)  # fmt: skip
 
 
 def grow(before: Transform, now: Transform) -> Transform:
@@ -134,10 +122,7 @@ def grow(before: Transform, now: Transform) -> Transform:
 
 def _changes(before: Transform, now: Transform) -> Iterator[str]:
     for kind in _INPUTS:
-        old, new = (
-            dict(zip(each.names, each.coders, strict=True))
-            for each in (getattr(before, kind), getattr(now, kind))
-        )
+        old, new = (dict(each.pairs) for each in (getattr(before, kind), getattr(now, kind)))
         where = "events.context" if kind == "context" else kind
         yield from (f"{where}: {name!r} is gone" for name in old if name not in new)
         yield from (f"{where}: {name!r} is new" for name in new if name not in old)
@@ -146,7 +131,7 @@ def _changes(before: Transform, now: Transform) -> Iterator[str]:
             for name in old
             if name in new and type(old[name]) is not type(new[name])
         )
-    for kind in _KEPT:
+    for kind in SETTLED:
         one, other = getattr(before, kind), getattr(now, kind)
         if one != other:
             yield f"{kind.replace('_', ' ')}: were {one!r} and are {other!r}"
@@ -161,7 +146,7 @@ _KIND: Final[Mapping[type, str]] = {Vocab: "a category", Numeric: "a number"}
 
 
 def _grown(before: Fields, now: Fields, names: tuple[str, ...] | None = None) -> Fields:
-    old, new = (dict(zip(each.names, each.coders, strict=True)) for each in (before, now))
+    old, new = (dict(each.pairs) for each in (before, now))
     names = before.names if names is None else names
     coders: list[Vocab | Numeric] = []
     for name in names:
@@ -232,7 +217,7 @@ def _recoded(store: Store, kind: str, source: Fields, merged: Fields) -> dict[st
     lut = places(fields_labels(source), fields_labels(merged))
     rows = np.asarray(store[f"{kind}/fields"])
     found = np.empty((len(rows), len(merged.names)), dtype=np.int32)
-    both = dict(zip(source.names, source.coders, strict=True))
+    both = dict(source.pairs)
     for place, (name, coder, offset) in enumerate(
         zip(merged.names, merged.coders, merged.offsets, strict=True)
     ):
@@ -247,8 +232,7 @@ def _recoded(store: Store, kind: str, source: Fields, merged: Fields) -> dict[st
 
 
 def _numbers(fields: Fields) -> list[str]:
-    pairs = zip(fields.names, fields.coders, strict=True)
-    return [name for name, coder in pairs if isinstance(coder, Numeric)]
+    return [name for name, coder in fields.pairs if isinstance(coder, Numeric)]
 
 
 def _columns(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -41,6 +41,16 @@ class TextVocab:
     length: int  # tokens kept of a title
     gazetteer: Gazetteer = field(default_factory=Gazetteer)
     subwords: sub.SubWords | None = None  # of a text encoder from elsewhere, in further channels
+
+    def of_words(self, words: Iterable[str], others: Iterable["TextVocab"]) -> "TextVocab":
+        """A reading of these words, in their order, and of all that ``others`` tell besides."""
+        known = [self, *others]
+        return replace(
+            self,
+            words={word: row for row, word in enumerate(words, start=2)},
+            pairs=tuple(sorted({pair for each in known for pair in each.pairs})),
+            affixes=tuple(sorted({affix for each in known for affix in each.affixes})),
+        )
 
     @property
     def n_channels(self) -> int:

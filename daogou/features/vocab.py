@@ -66,6 +66,9 @@ class Vocab:
         return Vocab(tuple(document["words"]), tuple(document["counts"]), document.get("key", ""))
 
 
+NO_WORDS: Final = Vocab((), ())
+
+
 def union(vocabs: Iterable[Vocab]) -> Vocab:
     """The words of all of them, each with how often all have seen it.
 

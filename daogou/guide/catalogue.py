@@ -241,7 +241,7 @@ def fit_catalogue(artifact: Artifact) -> Catalogue:
         for place, name in enumerate(table.column_names)
         if place
     }
-    coded = zip(transform.items.names, transform.items.coders, strict=True)
+    coded = transform.items.pairs
     words = [name for name, coder in coded if isinstance(coder, Vocab)]
     shared: dict[str, Mapping[str, float]] = {}
     for name in dict.fromkeys([*words, *transform.attributes]):

@@ -143,7 +143,7 @@ def _columns(batch: Batch, transform: Transform) -> Iterator[tuple[str, str, Ten
 
 
 def _numbers(fields: Fields) -> tuple[str, ...]:
-    pairs = zip(fields.names, fields.coders, strict=True)
+    pairs = fields.pairs
     return tuple(name for name, coder in pairs if isinstance(coder, Numeric))
 
 

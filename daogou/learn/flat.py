@@ -323,7 +323,7 @@ def habits_of(store: Store, transform: Transform) -> Floats:
     action = np.asarray(store["history/action"])
     columns = [
         name
-        for name, coder in zip(transform.items.names, transform.items.coders, strict=True)
+        for name, coder in transform.items.pairs
         if isinstance(coder, Vocab) and coder.n_rows <= MOST_VALUES
     ]
     parts: list[Floats] = [np.zeros((store.n_users + 1, 0))]

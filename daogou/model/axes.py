@@ -53,7 +53,7 @@ def axes_of(model: JointModel, transform: Transform) -> dict[str, Axes]:
 
 def _inputs(fields: features.Fields, width: int, apart: str | None = None) -> list[Hashable]:
     """What the columns' outputs are (`daogou.model.embed.Fields`), without the column ``apart``."""
-    pairs = [each for each in zip(fields.names, fields.coders, strict=True) if each[0] != apart]
+    pairs = [each for each in fields.pairs if each[0] != apart]
     found: list[Hashable] = [
         (_INPUT, "row", name, place) for name, _ in pairs for place in range(width)
     ]
@@ -241,9 +241,7 @@ def _extract(transform: Transform) -> dict[str, Axes]:
     if transform.text is not None:
         found["heads.extract.values.bag.weight"] = {0: _rows("text", text_labels(transform.text))}
     axes = {name: Axes(name, labels) for name, labels in found.items()}
-    for place, (name, coder) in enumerate(
-        zip(transform.values.names, transform.values.coders, strict=True)
-    ):
+    for place, (name, coder) in enumerate(transform.values.pairs):
         classes = [("class", word) for word in cast(Vocab, coder).words]
         for part in ("weight", "bias"):
             key = f"heads.extract.values.out {name} {part}"

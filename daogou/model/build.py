@@ -149,9 +149,7 @@ def build(
 
 def _extract(transform: Transform, text: TextVocab, width: int) -> ExtractHead:
     values = transform.values
-    classes = {
-        name: coder.n_rows - 1 for name, coder in zip(values.names, values.coders, strict=True)
-    }
+    classes = {name: coder.n_rows - 1 for name, coder in values.pairs}
     return ExtractHead(
         width,
         transform.attributes,

@@ -16,7 +16,7 @@ from daogou.features.together import open_part, user_ranks, write_together
 from daogou.features.transform import Transform
 from daogou.features.transform.fields import NO_FIELDS
 from daogou.features.transform.seen import count_log, counted_tables
-from daogou.features.vocab import Vocab
+from daogou.features.vocab import NO_WORDS
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.settings import Settings
 from daogou.scale.share import shared
@@ -36,7 +36,6 @@ from daogou.tables.parts import (
 )
 
 _PIECES: Final = 4  # of the files for each process, so that none waits long for another
-_NOBODY: Final = Vocab((), ())
 
 
 @dataclass
@@ -181,6 +180,6 @@ def _add_up(engine: Engine, name: str, files: Sequence[Path]) -> None:
 def _of_log(transform: Transform) -> Transform:
     """The transform without what no log is read by, which may be large."""
     return replace(
-        transform, item_ids=_NOBODY, user_ids=_NOBODY, items=NO_FIELDS, users=NO_FIELDS, text=None,
-        values=NO_FIELDS, traits=NO_FIELDS,
+        transform, item_ids=NO_WORDS, user_ids=NO_WORDS, text=None,
+        items=NO_FIELDS, users=NO_FIELDS, values=NO_FIELDS, traits=NO_FIELDS,
     )  # fmt: skip

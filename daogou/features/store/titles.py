@@ -58,9 +58,7 @@ def _write_titles(
     attributes = transform.attributes
     rows = _title_rows(engine, shop, transform)
     classes = np.full((len(rows), len(transform.values.names)), -1, dtype=np.int16)
-    for j, (name, coder) in enumerate(
-        zip(transform.values.names, transform.values.coders, strict=True)
-    ):
+    for j, (name, coder) in enumerate(transform.values.pairs):
         assert isinstance(coder, Vocab)
         held = pa.array([row.columns.get(name) for row in rows], pa.string())
         classes[:, j] = coder.encode(held).astype(np.int16) - 1

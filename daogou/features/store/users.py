@@ -46,14 +46,14 @@ def write_users(engine: Engine, shop: Shop, transform: Transform, writer: Writer
     for batch in engine.batches(sql):
         named = named_columns(batch)
         classes = np.zeros((batch.num_rows, len(profile.names)), dtype=np.int16)
-        for j, (name, coder) in enumerate(zip(profile.names, profile.coders, strict=True)):
+        for j, (name, coder) in enumerate(profile.pairs):
             classes[:, j] = coder.encode(named[name]) - 1  # type: ignore[union-attr]
         splits = [split_code(name) for name in batch[_SPLIT].to_pylist()]
         writer.append("users/id", transform.user_ids.encode(batch[KEY]))
         writer.append("users/split", np.array(splits, dtype=np.int8))
         writer.append("users/profile", classes)
         if transform.many.names:
-            lists = zip(transform.many.names, transform.many.coders, strict=True)
+            lists = transform.many.pairs
             held = [_held(coder, named[name]) for name, coder in lists]
             writer.append("users/many", np.concatenate(held, axis=1))
         append_fields(writer, "users", transform.users, named, batch.num_rows)

@@ -13,6 +13,10 @@ from daogou.features.transform.fields import NO_FIELDS, Fields
 from daogou.features.vocab import Vocab
 
 VERSION: Final = 5
+# What the shop's settings say of a transform, and no row of its tables.
+SETTLED: Final = (
+    "text_columns", "attributes", "actions", "stages", "windows", "domain", "position",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,11 @@ class Fields:
     coders: tuple[Vocab | Numeric, ...]
 
     @property
+    def pairs(self) -> list[tuple[str, Vocab | Numeric]]:
+        """Each column's name and its code."""
+        return list(zip(self.names, self.coders, strict=True))
+
+    @property
     def offsets(self) -> tuple[int, ...]:
         """First row of each column in the one table that all columns of this kind share."""
         sizes = [coder.n_rows for coder in self.coders]
@@ -59,8 +64,7 @@ class Fields:
 
     def kept(self, names: Collection[str]) -> "Fields":
         """Those of the columns that are among ``names``, which is what a table may lack."""
-        pairs = zip(self.names, self.coders, strict=True)
-        found = {name: coder for name, coder in pairs if name in names}
+        found = {name: coder for name, coder in self.pairs if name in names}
         return Fields(tuple(found), tuple(found.values()))
 
     def select(self, relation: str, prefix: str = "") -> str:
@@ -68,14 +72,14 @@ class Fields:
         return ", ".join(
             f"TRY_CAST({relation}.{name_of(prefix + name)} AS "
             f"{'VARCHAR' if isinstance(coder, Vocab) else 'DOUBLE'}) AS {name_of(prefix + name)}"
-            for name, coder in zip(self.names, self.coders, strict=True)
+            for name, coder in self.pairs
         )
 
     def to_json(self) -> list[dict[str, Any]]:
         """A document from which `from_json` makes equal fields."""
         return [
             {"name": name, "kind": type(coder).__name__.lower(), **coder.to_json()}
-            for name, coder in zip(self.names, self.coders, strict=True)
+            for name, coder in self.pairs
         ]
 
     @staticmethod
