@@ -119,14 +119,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class Rival:
-    """A method: the families it ``covers``, and how each of them is answered."""
+    """A method: how each of the families is answered that it has an answer to."""
 
     answers: Mapping[str, Callable[[Asked], Mapping[str, Any]]]
-
-    @property
-    def covers(self) -> tuple[str, ...]:
-        """The task families that it has an answer to."""
-        return tuple(self.answers)
 
 
 def rival_scores(

@@ -65,7 +65,7 @@ def test_every_task_that_a_rival_covers_is_answered_in_its_form(made: Made, said
             n_classes = len(transform.classes(task.name.removeprefix("profile.")))
             assert said[name][task.name].shape == (len(users), n_classes)
             assert np.allclose(said[name][task.name].sum(1), 1)
-        others = {task.name for task in shop.tasks if task.family in set(rival.covers)}
+        others = {task.name for task in shop.tasks if task.family in rival.answers}
         assert set(said[name]) == others | stages
 
 
