@@ -315,7 +315,7 @@ def test_products_are_read_again_only_when_some_were_written(
 ) -> None:
     good(client.put("/v1/items/new", json={"fields": {"title": "quilted"}}))
     before = service.answerers.main.offer
-    monkeypatch.setattr(Store, "items_written", None)
+    monkeypatch.setattr(Things, "written", None)
     assert before.caught_up(service.store) is before
     good(client.post("/v1/recommend", json={"user": user}))
     assert service.answerers.main.guide is before.guide

@@ -18,6 +18,7 @@ from daogou.serve.auth import (
     new_key,
 )
 from daogou.serve.database import StoreError
+from daogou.serve.keys import Keys
 from daogou.serve.shared import SharedBuckets
 from daogou.serve.store import Store
 from tests.serve.conftest import NOW_US, ROOT, Clock
@@ -74,7 +75,7 @@ def test_a_known_key_opens_while_the_store_is_away(
     def away(self: Store, name: str) -> None:
         raise StoreError("away")
 
-    monkeypatch.setattr(Store, "key", away)
+    monkeypatch.setattr(Keys, "get", away)
     clock.us += STALE_US - 1
     assert ring.key_of(text) == key
     clock.us += 1
