@@ -8,7 +8,9 @@ DaogouError
 """
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from typing import Any
 
 
 class DaogouError(Exception):
@@ -29,6 +31,17 @@ class ArtifactError(DaogouError):
 
 class MissingExtra(DaogouError):
     """An optional library is needed here and is not installed."""
+
+
+def optional(name: str, *, extra: str, needed_by: str) -> Any:
+    """A module of an optional library. Raises MissingExtra, with what to install, without it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingExtra(
+            f"{error.name or name}: needed by {needed_by} and not installed; "
+            f"pip install 'daogou[{extra}]'"
+        ) from None
 
 
 def unknown(word: str, known: Iterable[str]) -> str:

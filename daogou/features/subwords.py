@@ -1,19 +1,18 @@
 """Titles to the sub-words of a tokenizer that lies in a folder, and which of them a token meets."""
 
 import hashlib
-import importlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from daogou.errors import ArtifactError, ConfigError, MissingExtra
+from daogou.errors import ArtifactError, ConfigError, optional
 from daogou.features.tokens import tokenise
 from daogou.schema import Shop
 
@@ -23,21 +22,13 @@ _HALVES: Final = re.compile("[\ud800-\udfff]")
 _READ: Final = ("*.json", "*.txt", "*.model", "*.safetensors")
 
 
-def library(name: str) -> Any:
-    """A module of the extra ``hf``. Raises MissingExtra if it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingExtra(
-            f"{error.name or name}: needed by text.encoder and not installed; "
-            "pip install 'daogou[hf]'"
-        ) from None
+_library: Final = partial(optional, extra="hf", needed_by="text.encoder")
 
 
 def opened(kind: str, folder: Path, **options: Any) -> Any:
     """What a class of transformers makes of a folder. Raises ConfigError if it cannot."""
     try:
-        maker = getattr(library("transformers"), kind)
+        maker = getattr(_library("transformers"), kind)
         return maker.from_pretrained(folder, local_files_only=True, **options)
     except (OSError, ValueError, KeyError) as error:
         why = str(error).partition("\n")[0]
@@ -150,7 +141,7 @@ def open_subwords(shop: Shop) -> SubWords | None:
             f"text.encoder: {folder}: no .safetensors{pickled}; save it again with "
             "model.save_pretrained(folder)"
         )
-    library("transformers")
+    _library("transformers")
     return SubWords(folder, _hashes(folder), shop.text.tune)
 
 

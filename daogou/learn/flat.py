@@ -7,9 +7,9 @@ with it. Rates by product are cross-fitted: a training row sees those of the oth
 rows, a later row those of all of them.
 """
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from daogou.artifact.counts import MOST_VALUES
-from daogou.errors import DataError, MissingExtra
+from daogou.errors import DataError, optional
 from daogou.features.batch import folds_of
 from daogou.features.queries import user_rows
 from daogou.features.store import FOLDS, SPLITS, Store
@@ -34,6 +34,7 @@ Floats = NDArray[np.float64]
 
 PRIOR: Final = 20.0  # exposures at the base rate that each product starts with
 COMPONENTS: Final = 16  # of the titles
+library: Final = partial(optional, extra="baselines", needed_by="the rivals of `daogou compare`")
 
 
 @dataclass(frozen=True)
@@ -336,17 +337,6 @@ def habits_of(store: Store, transform: Transform) -> Floats:
 
 
 # ---- reading --------------------------------------------------------------------------
-
-
-def library(name: str) -> Any:
-    """A module of the extra ``baselines``. Raises MissingExtra if it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingExtra(
-            f"{error.name or name}: needed by the rivals of `daogou compare` and not installed; "
-            "pip install 'daogou[baselines]'"
-        ) from None
 
 
 def _codes(fields: Fields, rows: Array, only: Sequence[str] = ()) -> dict[str, Array]:

@@ -115,21 +115,17 @@ class Store:
         asked = sa.or_(*_whose(EVENTS, user, session))
         if kinds is not None:
             asked = sa.and_(asked, EVENTS.c.kind.in_(kinds))
-        query = (
-            sa.select(EVENTS)
-            .where(asked)
-            .order_by(EVENTS.c.time_us.desc(), EVENTS.c.event_id.desc())
-            .limit(last)
-        )
-        with self.database.reading() as connection:
-            rows = connection.execute(query).mappings().all()
-        return [Event(**row) for row in reversed(rows)]
+        return self._newest(asked, last)
 
     def recent(self, since_us: int, *, kinds: Sequence[str], last: int) -> list[Event]:
         """Everybody's last events of some kinds since a moment, oldest first."""
+        asked = sa.and_(EVENTS.c.time_us >= since_us, EVENTS.c.kind.in_(kinds))
+        return self._newest(asked, last)
+
+    def _newest(self, asked: sa.ColumnElement[bool], last: int) -> list[Event]:
         query = (
             sa.select(EVENTS)
-            .where(EVENTS.c.time_us >= since_us, EVENTS.c.kind.in_(kinds))
+            .where(asked)
             .order_by(EVENTS.c.time_us.desc(), EVENTS.c.event_id.desc())
             .limit(last)
         )
