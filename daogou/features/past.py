@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from daogou.features.queries import Events, Queries, Rows
 from daogou.features.repeats import MOST_EVENTS, N_PER_MARK, repeats
 from daogou.features.store import Store
-from daogou.features.store.queries import first_from
+from daogou.features.store.numbering import first_from
 from daogou.schema import HOUR_US
 
 N_AGES: Final = 12  # buckets of an event's age, each about three times older than the one before

@@ -24,7 +24,7 @@ from daogou.errors import ArtifactError, ConfigError, DataError
 from daogou.features.store import NO_SPLIT, Store, open_store, split_code
 from daogou.features.store import compile as compile_module
 from daogou.features.store.compile import compile_store
-from daogou.features.store.queries import Numbering, first_from
+from daogou.features.store.numbering import Numbering, first_from
 from daogou.features.store.writer import Writer, link_store, rewrite_store
 from daogou.features.transform import Transform
 from daogou.schema import Shop

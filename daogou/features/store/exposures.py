@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from daogou.features.store import FOLDS, HALF_LIVES_DAYS, MASSES, SPLITS, Ranges
-from daogou.features.store.queries import Numbering
+from daogou.features.store.numbering import Numbering
 from daogou.features.store.writer import Writer, append_fields, named_columns
 from daogou.features.transform import Transform
 from daogou.schema import DAY_US, Shop
