@@ -1,13 +1,17 @@
 """Whether what is killed at any moment and resumed ends as if nothing had happened.
 
     python benchmarks/kills.py OUT [--kills 50] [--only fit transform tune ...] [--seed 0]
+    python benchmarks/kills.py OUT --kills 10 --only workers worker
 
 Each command runs once unbroken. Then it is begun in a session of its own, all of which is killed
 (SIGKILL) at a random moment of the time that the unbroken one took, begun again with ``--resume``,
 perhaps killed again, and in the end left alone. Whatever both leave is compared: weights, scores,
-arrays and tables byte by byte, what is said and every document but for times, and that no file is
+arrays and tables byte by byte, what is said and every document but for times, and that nothing is
 there that the other lacks. ``transform`` is a fit that is killed while it reads and compiles its
 tables. A kill counts if the command was still at work, otherwise another moment is drawn.
+
+``workers`` is a fit by two processes of Ray's, all of which are killed with the command;
+``worker`` is one of which a single process is killed while it trains, and which goes on by itself.
 
 The made shops are tiny and every step leaves a checkpoint. Prints PASS or MISS for the bar and ends
 with status 1 if it is missed. OUT gets ``kills.json`` and ``kills.md``, and keeps what was not
@@ -15,6 +19,7 @@ identical; finished cases of an earlier try are kept.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -23,10 +28,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +57,12 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {  # what each is told beside its 
     "compare": ("--seeds", "1", "--rivals", "logistic",
                 *(word for each in TWO_TASKS for word in ("--set", each))),
     "federate": ("--set", "federate.rounds=3"),
+    "workers": ("--workers", "2"),
+    "worker": ("--workers", "2"),
 }  # fmt: skip
+ALONE: Final = ("fit", "transform", "tune", "compare", "federate")  # by a process each
+NOT_FIT: Final = ("tune", "compare", "federate")
+MARK: Final = "DAOGOU_KILLS"  # in the environment of all processes of a command
 READY: Final = "prepare 3/3"  # the tables are compiled
 MOST_IN_A_ROW: Final = 3
 TIMES: Final = ("seconds", "ms_per_1000", "digest")  # in documents; a manifest's digest has them
@@ -65,7 +76,7 @@ class Case:
     command: str
     number: int
     at: list[str]  # what it had said last before each kill that found it at work
-    missed: int  # kills that came when all was done
+    missed: bool  # the last kill came when all was done
     resumed: bool
     differing: list[str]
     said: str = ""  # the last lines, if it did not resume
@@ -90,7 +101,7 @@ class Ended:
 
 def words_of(command: str, shops: Path) -> list[str]:
     """A command whose folder is ``run`` in the folder where it is begun."""
-    name = "fit" if command == "transform" else command
+    name = command if command in NOT_FIT else "fit"
     shop = shops if command == "federate" else shops / "a"
     sets = [word for each in SMALL for word in ("--set", each)]
     words = [name, str(shop), "--out", "run", *sets, *COMMANDS[command]]
@@ -99,11 +110,28 @@ def words_of(command: str, shops: Path) -> list[str]:
 
 def begun(words: Sequence[str], folder: Path) -> subprocess.Popen[str]:
     """A command in a session of its own, in whose folder its answer is kept."""
+    own = {"OMP_NUM_THREADS": "1", MARK: str(folder)}
     with (folder / "answer.json").open("w") as answer:
         return subprocess.Popen(
             words, cwd=folder, stdout=answer, stderr=subprocess.PIPE, text=True,
-            start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            start_new_session=True, env={**os.environ, **own},
         )  # fmt: skip
+
+
+def marked(folder: Path, name: str = "") -> list[int]:
+    """The processes of the command that works in a folder, all or those whose name has this."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes().split(b"\0")
+            if (
+                f"{MARK}={folder}".encode() in environment
+                and name.encode() in (process / "cmdline").read_bytes()
+            ):
+                found.append(int(process.name))
+        except OSError:
+            continue  # it has ended
+    return found
 
 
 def left_alone(words: Sequence[str], folder: Path) -> Ended:
@@ -130,20 +158,45 @@ def killed(words: Sequence[str], folder: Path, after: float) -> tuple[bool, str]
             return False, said
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+            while others := marked(folder):  # that Ray began in sessions of their own
+                for each in others:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(each, signal.SIGKILL)
             _, said = process.communicate()
     done = (folder / "answer.json").stat().st_size > 0
     return process.returncode == -signal.SIGKILL and not done, said
+
+
+def worker_killed(words: Sequence[str], folder: Path, draw: random.Random, span: float) -> Ended:
+    """Run a fit by several to its end, one of whom is killed; ``ready`` is 0 if none was."""
+    told: list[float] = []
+
+    def kill() -> None:
+        while process.poll() is None and len(marked(folder, "RayTrainWorker")) < 2:
+            time.sleep(0.1)
+        time.sleep(draw.uniform(0, span))
+        for each in sorted(marked(folder, "RayTrainWorker"))[draw.randrange(2) :][:1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+                told.append(time.monotonic())
+
+    with begun(words, folder) as process:
+        killer = threading.Thread(target=kill)
+        killer.start()
+        _, said = process.communicate()
+        killer.join()
+    return Ended(process.returncode, said, 0.0, told[0] if told else 0.0)
 
 
 # ---- what is compared --------------------------------------------------------------------------
 
 
 def traces(folder: Path) -> dict[str, str]:
-    """A hash for each file that a command left in a folder; of documents without times."""
+    """A hash for each file that a command left in a folder, of documents without times."""
     found = {}
-    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+    for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if name.endswith(OTHERWISE):
+        if path.is_dir() or name.endswith(OTHERWISE):
             content = b""
         elif path.suffix in (".json", ".jsonl"):
             lines = [path.read_text("utf-8")]
@@ -164,7 +217,7 @@ def untimed(value: Any) -> Any:
 
 
 def differing(mine: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
-    """The files that only one of two has, or that are not the same."""
+    """The files and folders that only one of two has, and the files that are not the same."""
     return sorted(
         name for name in mine.keys() | others.keys() if mine.get(name) != others.get(name)
     )
@@ -208,20 +261,28 @@ def one_case(
     words, resumed = words_of(command, shops), ["--resume"]
     more = resumed if command == "federate" else []
     at: list[str] = []
-    missed = 0
+    missed = False
+    if command == "worker":
+        last = worker_killed(words, folder, draw, ended.seconds - ended.ready)
+        at = ["train"] if last.ready else []
+        return compared(Case(command, number, at, not at, not last.code, []), folder, last, wanted)
     for _ in range(min(draw.randint(1, MOST_IN_A_ROW), most)):
         hit, said = killed([*words, *more], folder, draw.uniform(0, span))
         if not hit or (command == "transform" and READY in said):
-            missed = 1
+            missed = True
             break
         at.append(" ".join(said.strip().split("\n")[-1].split()[:2]) or "begin")
         more = resumed
     last = left_alone([*words, *resumed], folder)
-    found = differing(traces(folder), wanted) if not last.code else []
-    case = Case(
-        command, number, at, missed, not last.code, found, last.said[-2000:] if last.code else ""
-    )
-    if case.identical or not at:
+    return compared(Case(command, number, at, missed, not last.code, []), folder, last, wanted)
+
+
+def compared(case: Case, folder: Path, last: Ended, wanted: Mapping[str, str]) -> Case:
+    """A case with what its folder has otherwise than the unbroken one, kept if there is any."""
+    if last.code:
+        return replace(case, said=last.said[-2000:])
+    case = replace(case, differing=differing(traces(folder), wanted))
+    if case.identical:
         shutil.rmtree(folder)
     return case
 
@@ -267,7 +328,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--kills", type=int, default=50, help="in all, an equal share a command")
-    parser.add_argument("--only", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
+    parser.add_argument("--only", nargs="+", choices=list(COMMANDS), default=list(ALONE))
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     out: Path = given.out.resolve()
@@ -287,11 +348,11 @@ def main(arguments: Sequence[str]) -> int:
     show(out / "kills.md", {"kills": (HEADING, rows)}, width=140)
     hits = sum(len(case.at) for case in found)
     identical = sum(len(case.at) for case in found if case.identical)
-    met = hits == identical
+    met = hits == given.kills and all(case.identical for case in found)
     document = {**about("kills.py", arguments), "kills": hits, "identical": identical, "met": met,
                 "cases": [asdict(case) for case in found]}  # fmt: skip
     (out / "kills.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-    print(f"{'PASS' if met else 'MISS'} {identical} of {hits} kills left nothing behind")
+    print(f"{'PASS' if met else 'MISS'} {identical} of {hits} kills ended as if there had been none")
     return 0 if met else 1
 
 
