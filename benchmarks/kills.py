@@ -352,7 +352,7 @@ def main(arguments: Sequence[str]) -> int:
     document = {**about("kills.py", arguments), "kills": hits, "identical": identical, "met": met,
                 "cases": [asdict(case) for case in found]}  # fmt: skip
     (out / "kills.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-    print(f"{'PASS' if met else 'MISS'} {identical} of {hits} kills ended as if there had been none")
+    print(f"{'PASS' if met else 'MISS'} {identical} of {hits} kills ended as if there were none")
     return 0 if met else 1
 
 
