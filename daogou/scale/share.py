@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -31,13 +32,16 @@ def shared(
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
-    answered = data.from_items(rows, override_num_blocks=len(rows)).map(
-        _Worker,
-        fn_constructor_args=(make,),
-        compute=data.ActorPoolStrategy(size=workers),
-        num_cpus=threads,
-        max_restarts=_AGAIN,
-    )
+    with warnings.catch_warnings():
+        # `max_restarts` is on its way out; what takes its place is not there yet.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        answered = data.from_items(rows, override_num_blocks=len(rows)).map(
+            _Worker,
+            fn_constructor_args=(make,),
+            compute=data.ActorPoolStrategy(size=min(workers, len(rows))),
+            num_cpus=threads,
+            max_restarts=_AGAIN,
+        )
     try:
         for row in answered.iter_rows():
             if row["wrong"]:
