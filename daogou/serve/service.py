@@ -32,7 +32,7 @@ ALL_READ: Final = 10_000  # of everybody's newest, likewise
 
 
 class Service:
-    """What the routes ask. Made by `open_service`."""
+    """What the routes ask."""
 
     def __init__(
         self, run: Path, store: Store, limits: Limits, meters: Meters, *, group: str | None = None
