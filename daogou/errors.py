@@ -44,6 +44,20 @@ def optional(name: str, *, extra: str, needed_by: str) -> Any:
         ) from None
 
 
+def short_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left: Python's, NumPy's, Arrow's or torch's.
+
+    >>> short_of_memory(MemoryError()), short_of_memory(RuntimeError("Device index out of range"))
+    (True, False)
+    """
+    words = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc",
+             "bad allocation", "can't start new thread")  # fmt: skip
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(each in told for each in words)
+    )
+
+
 def unknown(word: str, known: Iterable[str]) -> str:
     """The sentence about a name that is not among the legal ones, with the nearest that is.
 

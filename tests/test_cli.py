@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer.main
 from rich.console import Console
 from typer.testing import CliRunner
@@ -169,6 +170,35 @@ def test_an_error_of_the_system_is_a_line_and_exit_1(call: Call, tmp_path: Path)
     (tmp_path / "file").write_text("")
     message = refused(call("simulate", tmp_path / "file" / "shop", "--exposures", "2000"), 1)
     assert "file" in message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    ],
+)
+def test_too_little_memory_is_a_line_and_exit_1(
+    call: Call, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr("daogou.cli.app", fails)
+    message = refused(call("fit"), 1)
+    assert "error: memory: there is not enough of it" in message
+    assert "--resume" in message and "lower fit.rows_per_step" in message
+
+
+def test_an_error_of_our_own_stays_one(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr("daogou.cli.app", fails)
+    with pytest.raises(RuntimeError, match="shapes"):
+        call("check")
 
 
 def test_brackets_in_a_message_are_shown(call: Call, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from daogou.artifact.counts import model_of
 from daogou.config import make, shop_of
-from daogou.errors import ArtifactError, DaogouError
+from daogou.errors import ArtifactError, DaogouError, short_of_memory
 from daogou.features.returning import Returning
 from daogou.features.store import Store, open_store
 from daogou.features.transform import Transform
@@ -135,6 +135,8 @@ def load(folder: Path | str, *, verify: bool = True) -> Artifact:
     except DaogouError:
         raise
     except Exception as error:  # a file from elsewhere may be wrong in any way
+        if short_of_memory(error):
+            raise
         raise ArtifactError(f"{folder}: not a run that this Daogou can read ({error})") from error
     if verify and "samples" in manifest:
         _check_answers(folder, model, store, manifest)

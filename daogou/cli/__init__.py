@@ -18,7 +18,7 @@ from daogou.cli.demo import demo
 from daogou.cli.doctor import doctor
 from daogou.cli.report import report
 from daogou.cli.say import say_errors
-from daogou.errors import ConfigError, DaogouError
+from daogou.errors import ConfigError, DaogouError, short_of_memory
 from daogou.learn.stop import stoppable
 
 # In the order of --help.
@@ -62,6 +62,11 @@ _PANELS: Final[Mapping[str, str]] = {
     "doctor": "See it work",
 }
 
+_SHORT: Final = (
+    "there is not enough of it; what was whole is kept, for --resume where there is more. Or "
+    "begin anew with less: lower fit.rows_per_step, fit.history_length or model.size"
+)
+
 app = typer.Typer(
     name="daogou",
     help="导购: one jointly trained model that recommends, matches, profiles and reads titles.\n\n"
@@ -88,6 +93,11 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         say_errors(f"{where}{error.strerror or error}")
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not short_of_memory(error):
+            raise
+        say_errors(f"memory: {_SHORT} ({str(error).split(chr(10))[0] or 'no more is to be had'})")
         sys.exit(1)
 
 

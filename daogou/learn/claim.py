@@ -14,8 +14,14 @@ from daogou.schema import Shop
 
 
 def started_as(shop: Shop) -> str:
-    """What ``started.json`` of a run of this shop says."""
-    return json.dumps({"shop": shop.document, "root": str(shop.root.resolve())}, sort_keys=True)
+    """What ``started.json`` of a run of this shop says: all but how much memory tables may take.
+
+    That changes nothing of a run, and who had too little of it goes on with another limit.
+    """
+    fit = {key: each for key, each in shop.fit.items() if key != "memory_limit"}
+    document = {key: each for key, each in shop.document.items() if key != "fit"}
+    document |= {"fit": fit} if fit else {}
+    return json.dumps({"shop": document, "root": str(shop.root.resolve())}, sort_keys=True)
 
 
 def finished(run: Path, shop: Shop) -> bool:

@@ -97,7 +97,9 @@ def fit(  # noqa: PLR0913 - ways to begin, and who looks on
             second = Course(run, run / "refit.jsonl", chosen.state.best_epoch + 1)
             anew = partial(compiled, shop, settings, run, progress, validation_teaches=True)
             learner = partial(Learner, settings=settings, peers=peers)
-            again = teach(peers.in_turn(anew), learner, shop, second, progress)
+            both = peers.in_turn(anew)
+            _check_same(run, tables, both)
+            again = teach(both, learner, shop, second, progress)
         told = onto.told if onto is not None else {}
         answer = peers.told(_concluded(run, shop, chosen, again, told) if peers.leads else {})
         if tracker is not None:
@@ -207,6 +209,16 @@ def save_run(
     )
     tidy(run)
     return answer
+
+
+def _check_same(run: Path, chosen: Tables, both: Tables) -> None:
+    """Refuse tables that were written while they were learnt from the first time."""
+    before, now = (dict(tables.prepared["read"]["rows"]) for tables in (chosen, both))
+    if before != now:
+        raise DataError(
+            f"{run}: the tables had {before} rows when they were learnt from and have {now} now "
+            "that the validation rows are to teach too; begin anew, or set fit.refit = false"
+        )
 
 
 def _teachable(shop: Shop, store: Store) -> None:

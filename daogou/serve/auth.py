@@ -80,12 +80,12 @@ class KeyRing:
     def _look_up(self, key_id: str) -> Key | None:
         now_us = self._store.now_us()
         known, since_us = self._known.get(key_id, (None, 0))
-        if known is not None and now_us - since_us < FRESH_US:
+        if known is not None and abs(now_us - since_us) < FRESH_US:
             return known
         try:
             key = self._store.keys.get(key_id)
         except StoreError:
-            if known is not None and now_us - since_us < STALE_US:
+            if known is not None and abs(now_us - since_us) < STALE_US:
                 return known
             raise
         self._known.pop(key_id, None)

@@ -45,6 +45,9 @@ class Hearing:
         at a time is bounded, whatever came and however many products there are.
         """
         events, now = guide.artifact.shop.events, store.now_us()
+        if now < self.until_us - LATE_US:  # a clock that went back dates what arrives as earlier
+            anew = replace(self, until_us=0, read_us=0, next_us=0, running_us=0)
+            return anew.listened(store, guide)
         if now < self.next_us or not _may_count(guide) or events is None:
             return self
         # No event is dated much later than it arrives.

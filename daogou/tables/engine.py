@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from daogou.errors import DataError
+from daogou.errors import ConfigError, DataError
 
 
 class Engine:
@@ -23,6 +24,8 @@ class Engine:
 
     DuckDB's Python client differs between 1.5 and 2.0 and locks a connection whose result is
     not drained; so each call here takes its own cursor and drains it.
+
+    A call for which memory or disk do not suffice raises DataError, which says what to set or free.
     """
 
     def __init__(
@@ -35,9 +38,16 @@ class Engine:
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="daogou-", dir=spill)
         place = f"{self._folder.name}/tables.duckdb" if on_disk else ":memory:"
+        self._limit = memory_limit
         self._connection = duckdb.connect(place)
+        try:
+            self.run(f"SET memory_limit = {quoted(memory_limit)}")
+        except duckdb.ParserException as error:
+            self.close()
+            raise ConfigError(
+                f"fit.memory_limit: {memory_limit!r} ({error}); write it as 2GB or 500MB"
+            ) from None
         for setting in (
-            f"SET memory_limit = '{memory_limit}'",
             f"SET threads = {threads}",
             f"SET temp_directory = {quoted(self._folder.name)}",
             "SET preserve_insertion_order = true",
@@ -54,7 +64,7 @@ class Engine:
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """All rows of the answer, as tuples."""
-        with self._connection.cursor() as cursor:
+        with self._cursor() as cursor:
             answer: list[tuple[Any, ...]] = cursor.execute(sql, list(parameters)).fetchall()
         return answer
 
@@ -67,7 +77,7 @@ class Engine:
 
     def table(self, sql: str) -> pa.Table:
         """The whole answer as one Arrow table."""
-        with self._connection.cursor() as cursor:
+        with self._cursor() as cursor:
             answer = cursor.sql(sql)
             table: pa.Table = answer.to_arrow_table()
         return table
@@ -77,7 +87,7 @@ class Engine:
 
         A thread asks for the next piece while the caller works on this one.
         """
-        with self._connection.cursor() as cursor, ThreadPoolExecutor(1) as ahead:
+        with self._cursor() as cursor, ThreadPoolExecutor(1) as ahead:
             reader = cursor.sql(sql).to_arrow_reader(rows)
             coming = ahead.submit(next, reader, None)
             while (batch := coming.result()) is not None:
@@ -86,10 +96,28 @@ class Engine:
 
     def add(self, name: str, table: pa.Table) -> None:
         """Keep an Arrow table as table ``name``."""
-        with self._connection.cursor() as cursor:
+        with self._cursor() as cursor:
             cursor.register("incoming", table)
             cursor.execute(f"CREATE OR REPLACE TABLE {name_of(name)} AS FROM incoming").fetchall()
             cursor.unregister("incoming")
+
+    @contextmanager
+    def _cursor(self) -> Iterator[Any]:  # an annotation of DuckDB's type would outlive it
+        try:
+            with self._connection.cursor() as cursor:
+                yield cursor
+        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+            told = str(error)
+            if "offload" in told or "No space left" in told:
+                remedy = f"free some disk at {Path(self._folder.name).parent}"
+            elif not isinstance(error, duckdb.OutOfMemoryException):
+                raise
+            elif "used)" in told:
+                remedy = f"raise fit.memory_limit from {self._limit}"
+            else:  # the machine's, or what a process may have of it
+                remedy = f"lower fit.memory_limit from {self._limit}, or end what else runs"
+            sentence = told.strip().split("\n")[0]
+            raise DataError(f"tables: they are too large ({sentence}); {remedy}") from None
 
     def columns(self, relation: str) -> dict[str, str]:
         """Column names and types of a table or view."""

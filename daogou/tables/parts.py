@@ -26,6 +26,7 @@ from daogou.tables.funnel import (
     make_exposures,
 )
 from daogou.tables.read import Read, in_parquet, read_beside
+from daogou.tables.read.files import rewritten, when_written
 from daogou.tables.seam import apart
 from daogou.tables.split import Divided, check_split, split_part, split_rest
 
@@ -112,7 +113,7 @@ def plan(
 def _view_exposures(engine: Engine, events: Events) -> None:
     """``exposures`` as far as a look at one event tells, ordered but not numbered."""
     user, time = name_of(events.user or ""), name_of(events.time or "")
-    request = name_of(events.request) if events.request else "NULL::VARCHAR"
+    request = f"CAST({name_of(events.request) if events.request else 'NULL'} AS VARCHAR)"
     named = name_of(events.id) if events.id else f"concat_ws(' ', {user}, {time})"
     weight = name_of(events.weight) if events.weight else "1.0"
     engine.run(
@@ -133,8 +134,7 @@ def _placed(engine: Engine, files: Sequence[str]) -> tuple[tuple[str, int, int, 
     sizes = dict(engine.rows(f"SELECT file_name, num_rows FROM parquet_file_metadata([{listed}])"))
     found, first = [], 0
     for path in files:
-        told = Path(path).stat()
-        found.append((path, first, told.st_size, told.st_mtime_ns))
+        found.append((path, first, *when_written(Path(path))))
         first += int(sizes[path])
     return tuple(found)
 
@@ -171,6 +171,9 @@ def deal(engine: Engine, plan: Plan, shop: Shop, files: Sequence[str], folder: P
             f"TO {quoted(str(partial))} (FORMAT parquet, PARTITION_BY ({name_of(_PART)}), "
             "OVERWRITE_OR_IGNORE)"
         )
+        for path, _, *written in plan.files:
+            if path in files and written != [*when_written(Path(path))]:
+                raise rewritten(Path(path))
 
 
 @contextmanager
@@ -184,7 +187,7 @@ def made_whole(folder: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-    except (duckdb.OutOfMemoryException, duckdb.IOException, OSError) as error:
+    except (duckdb.IOException, OSError) as error:
         raise DataError(
             f"{folder}: cannot be made ({str(error).splitlines()[0]}); see to disk and "
             "fit.memory_limit, and go on with --resume"

@@ -218,6 +218,43 @@ def test_a_full_disk_keeps_the_last_whole_checkpoint_and_says_so(
     check_same(fitted(shop_folder, run, resume=True), weights)
 
 
+def test_a_clock_that_goes_back_changes_no_weight(
+    shop_folder: Path, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hours at every look, as a machine's may that asks another for the time."""
+    told = itertools.count(1.8e9, -7200)
+    monkeypatch.setattr(time, "time", lambda: next(told))
+    monkeypatch.setattr(time, "time_ns", lambda: int(next(told)) * 10**9)
+    run = tmp_path / "back"
+    check_same(fitted(shop_folder, run, "fit.checkpoint_minutes=1e-9"), weights)
+    assert all(record["seconds"] > 0 for record in events_of(run))
+
+
+def test_a_disk_that_is_full_when_an_epoch_is_told_costs_that_epoch(
+    shop_folder: Path,
+    weights: Weights,
+    tmp_path: Path,
+    file_limit: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    append = course.append_record
+
+    def full(path: Path, record: Mapping[str, Any]) -> None:
+        if record["epoch"] == 2:
+            file_limit(path.stat().st_size + 10)
+        append(path, record)
+
+    run = tmp_path / "run"
+    monkeypatch.setattr(course, "append_record", full)
+    with pytest.raises(OSError, match="File too large"):
+        fitted(shop_folder, run)
+    file_limit(-1)
+    monkeypatch.undo()
+    assert (run / "events.jsonl").read_bytes().count(b"\n") == 1
+    check_same(fitted(shop_folder, run, resume=True), weights)
+    assert [record["epoch"] for record in events_of(run)] == [1, 2]
+
+
 def test_the_tables_of_a_large_log_lie_on_disk_and_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -768,6 +805,13 @@ def stopped(tmp_path: Path) -> Path:
     with pytest.raises(KeyboardInterrupt):
         fit(read_shop(tmp_path / "shop", TINY), tmp_path / "run", progress=stop)
     return tmp_path
+
+
+def test_how_much_memory_tables_may_take_is_no_other_setting(stopped: Path) -> None:
+    """Who had too little of it goes on with another limit."""
+    asked = read_shop(stopped / "shop", [*TINY, "fit.memory_limit=1GB"])
+    assert fit(asked, stopped / "run", resume=True)["epochs"] == 1
+    assert fit(read_shop(stopped / "shop", TINY), stopped / "run", resume=True)["epochs"] == 1
 
 
 def test_an_unfinished_run_is_resumed_only_if_asked(stopped: Path) -> None:

@@ -89,6 +89,18 @@ def test_the_run_has_learnt_the_validation_rows_and_says_what_they_said_before(
     assert not (run / "chosen").exists() and not (run / "checkpoint").exists()
 
 
+def test_tables_that_grow_between_the_two_trainings_are_told(tmp_path: Path) -> None:
+    write_shop(tmp_path / "shop")
+
+    def grow(what: str, done: int, total: int, words: str) -> None:
+        if what == "epoch":
+            write_shop(tmp_path / "shop", events=[*EVENTS, event(240, 1, 10, "shown", "r9")])
+
+    with pytest.raises(DataError, match=r"'events': 15}.* have .*'events': 16}.*; begin anew"):
+        fit(read_shop(tmp_path / "shop", SETS), tmp_path / "run", progress=grow)
+    assert not (tmp_path / "run" / "manifest.json").exists()
+
+
 def test_it_is_the_fit_of_a_shop_whose_validation_rows_were_training_rows(
     run: Path, tmp_path: Path
 ) -> None:

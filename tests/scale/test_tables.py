@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -252,6 +253,21 @@ def test_what_changed_beside_the_log_is_read_again(
     shutil.rmtree(tmp_path / "run" / "parts")
     compile_tables(shop, tmp_path / "one")
     assert not differing(tmp_path / "one", tmp_path / "run")
+
+
+def test_a_file_that_is_written_while_others_read_it_is_told(
+    log: Path, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*given: Any) -> None:
+        os.utime(given[3][0], (1, 1))
+        deal(*given)
+
+    deal = tables.deal
+    shutil.copytree(log, tmp_path / "shop")
+    monkeypatch.setattr(tables, "deal", meanwhile)
+    with pytest.raises(DataError, match=r"parquet: was written while it was read; begin again"):
+        by_parts(read_shop(tmp_path / "shop" / "log.toml"), tmp_path / "run", 2)
+    assert not [*(tmp_path / "run").rglob("store.json")]
 
 
 def test_a_part_fits_in_the_limit_of_memory(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,23 @@ def test_a_look_reads_a_bounded_part_and_the_next_ones_the_rest(
     assert found.listened(service.store, guide).heard == whole.heard
 
 
+def test_what_arrives_after_the_clock_went_back_is_heard(serve: Serve, clock: Clock) -> None:
+    service = serve()
+    with calling(service) as client:
+        good(client.put("/v1/items", json={"items": [PRODUCT]}))
+        _, guide = service.answerers._looking.result(), service.answerers.main.offer.guide
+        clock.us = NOW_US + 2 * DAYS
+        found = Hearing().listened(service.store, guide)
+        assert found.listened(service.store, guide) is found, "until it is time"
+        clock.us = NOW_US
+        happened(client, 4, 1)
+        clock.us += HOUR
+        found = found.listened(service.store, guide)
+        assert found.heard["new"].is_open and found.until_us == clock.us
+        clock.us = NOW_US + DAYS
+        assert found.listened(service.store, guide).heard["new"].shown == 4
+
+
 def test_only_the_last_events_of_a_product_count(
     serve: Serve, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

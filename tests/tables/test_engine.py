@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from daogou.errors import DataError
+from daogou.errors import ConfigError, DataError
 from daogou.tables.engine import Engine, name_of, quoted
 
 ODD_NAMES = ["unit price", 'a "quoted" one', "it's", "价格", "select", "a;b", "semi--colon"]
@@ -145,3 +146,50 @@ def test_on_disk_tables_are_compressed_and_gone_when_closed(tmp_path: Path) -> N
         assert 0 < file.stat().st_size < 8_000_000  # of 24 MB
         assert made.value("SELECT sum(i) FROM t WHERE text = 'same words'") == 499999500000
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_too_large_is_said_with_what_to_set(tmp_path: Path) -> None:
+    with Engine(memory_limit="20MB", threads=1, spill=tmp_path) as engine:
+        with pytest.raises(
+            DataError, match=r"too large \(Out of .* raise fit.memory_limit from 20MB"
+        ):
+            engine.value("SELECT list(range) FROM range(20000000)")
+        wide = "SELECT range, string_agg(range::VARCHAR, ',') OVER () FROM range(3000000)"
+        with pytest.raises(DataError, match=r"raise fit\.memory_limit from 20MB"):
+            list(engine.batches(wide))
+        engine.run("SET max_temp_directory_size = '1MB'")
+        with pytest.raises(DataError, match=f"free some disk at {tmp_path}"):
+            engine.run("CREATE TABLE wide AS SELECT range::VARCHAR FROM range(3000000)")
+        assert engine.value("SELECT 1") == 1, "and goes on"
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "remedy"),
+    [
+        ("OutOfMemoryException", "Out of Memory Error: Allocation failure", "lower fit.memory_l"),
+        ("IOException", 'Could not write file "x": No space left on device', "free some disk at"),
+    ],
+)
+def test_a_machine_s_memory_and_disk_are_not_the_limit_s(
+    kind: str, message: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cursor:
+        def __enter__(self) -> None:
+            raise getattr(duckdb, kind)(message)
+
+        def __exit__(self, *_: object) -> None: ...
+
+    class Connection:
+        cursor = Cursor
+
+    with Engine(threads=1) as engine:
+        with monkeypatch.context() as patch, pytest.raises(DataError, match=remedy):
+            patch.setattr(engine, "_connection", Connection())
+            engine.rows("SELECT 1")
+        with pytest.raises(duckdb.IOException, match="No files found"):
+            engine.rows("FROM 'no such file.parquet'")
+
+
+def test_a_limit_that_is_no_size_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"fit.memory_limit: 'lots' .*; write it as 2GB or 500MB"):
+        Engine(memory_limit="lots")

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 from daogou.errors import DataError
 from daogou.schema import Events, Items, Shop, Users
 from daogou.tables import prepare
+from daogou.tables import read as read_module
 from daogou.tables.engine import Engine
 from daogou.tables.read import Read, read_tables
 
@@ -287,6 +290,54 @@ def test_a_damaged_table_is_one_sentence_with_place_and_remedy(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_items(engine, tmp_path / name, text=("title",) if b"title" in content else ())
+
+
+@pytest.mark.parametrize("how", ["grows", "is replaced", "is taken away"])
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_a_file_that_is_written_while_it_is_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, form: str
+) -> None:
+    path = tmp_path / f"a.{form}"
+
+    def write(n: int) -> None:
+        rows = pa.table({"sku": list(range(n))})
+        csv.write_csv(rows, path) if form == "csv" else pq.write_table(rows, path)
+
+    def meanwhile(*given: Any) -> Any:
+        if how == "grows":
+            write(200)
+        elif how == "is replaced":  # by one of as many bytes
+            whole = path.read_bytes()
+            path.rename(tmp_path / "old")
+            path.write_bytes(whole)
+            os.utime(path, (1, 1))
+        else:
+            path.rename(tmp_path / "old")
+        monkeypatch.undo()
+        return read_module.key_types(*given)
+
+    write(100)
+    monkeypatch.setattr(read_module, "key_types", meanwhile)
+    with Engine(threads=1) as engine, pytest.raises(DataError) as told:
+        read_items(engine, path)
+    assert str(told.value).startswith(f"{path}: was written while it was read; begin again") or (
+        how == "is taken away" and "the file cannot be read" in str(told.value)
+    )
+
+
+def test_a_file_that_comes_to_a_folder_meanwhile_waits_for_the_next_time(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*given: Any) -> Any:
+        (tmp_path / "e" / "2.csv").write_text("y\n1\n")
+        return key_types(*given)
+
+    key_types = read_module.key_types
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "1.csv").write_text("y\n0\n1\n")
+    monkeypatch.setattr(read_module, "key_types", meanwhile)
+    read_tables(engine, Shop(root=tmp_path, events=Events("e", labels=("y",))))
+    assert engine.value("SELECT count(*) FROM events") == 2
 
 
 def test_a_truncated_parquet_file_is_refused(engine: Engine, tmp_path: Path) -> None:

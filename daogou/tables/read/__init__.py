@@ -1,6 +1,7 @@
 """A shop's files to typed tables in the engine: keys exact, times in UTC, guesses noted."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,15 @@ import duckdb
 from daogou.errors import DataError, unknown
 from daogou.schema import Events, Items, Shop
 from daogou.tables.engine import Engine, name_of
-from daogou.tables.read.files import FORMS, damaged, files_of, form_of, parquet
+from daogou.tables.read.files import (
+    FORMS,
+    damaged,
+    files_of,
+    form_of,
+    parquet,
+    rewritten,
+    when_written,
+)
 from daogou.tables.read.glance import glance
 from daogou.tables.read.source import Source, forget, open_source, pointers
 from daogou.tables.read.typed import key_types, typed_columns
@@ -88,6 +97,7 @@ def _read(engine: Engine, shop: Shop, *, beside: bool = False) -> tuple[Read, Lo
     problems: list[str] = []
     notes: list[str] = []
     log: Log | None = None
+    written = _written(shop)
     try:
         for table in _TABLES:
             if getattr(shop, table) is not None:
@@ -112,6 +122,7 @@ def _read(engine: Engine, shop: Shop, *, beside: bool = False) -> tuple[Read, Lo
                 relation = parquet(files)
                 log = Log(tuple(map(str, files)), columns, relation)
             rows[source.table] = _keep(engine, source, columns, relation, view=view)
+        _check_written(written, _written(shop))
     finally:
         for table in _TABLES:
             forget(engine, f"staged_{table}")
@@ -129,6 +140,28 @@ def _read(engine: Engine, shop: Shop, *, beside: bool = False) -> tuple[Read, Lo
         notes=tuple(notes),
     )
     return read, log
+
+
+def _written(shop: Shop) -> dict[Path, tuple[int, int]]:
+    """Bytes of each of the shop's files that is there, and when it was written."""
+    found: dict[Path, tuple[int, int]] = {}
+    for table in _TABLES:
+        section = getattr(shop, table)
+        if section is None or is_database(section.path):
+            continue
+        with suppress(OSError, DataError):  # which is said when they are read
+            files, _ = files_of(shop.root, table, section.path, *getattr(section, "more", ()))
+            found |= {file: when_written(file) for file in files}
+    return found
+
+
+def _check_written(
+    before: Mapping[Path, tuple[int, int]], now: Mapping[Path, tuple[int, int]]
+) -> None:
+    """Refuse what two moments of one file may have become."""
+    for file, told in before.items():
+        if now.get(file) != told:
+            raise rewritten(file)
 
 
 def engine_for(shop: Shop, *, memory_limit: str = "2GB", spill: Path | None = None) -> Engine:

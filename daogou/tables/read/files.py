@@ -69,6 +69,20 @@ def damaged(where: str, error: Exception) -> DataError:
     return DataError(f"{where}: the file cannot be read ({sentence}); export it again")
 
 
+def when_written(file: Path) -> tuple[int, int]:
+    """A file's bytes, and when it was written."""
+    told = file.stat()
+    return told.st_size, told.st_mtime_ns
+
+
+def rewritten(file: Path) -> DataError:
+    """A file was written while it was read, so that what was read is of no one moment."""
+    return DataError(
+        f"{file}: was written while it was read; begin again when it is whole, and write such a "
+        "file under another name and rename it, which takes no time"
+    )
+
+
 def bytes_of(path: Path) -> BinaryIO:
     """The file's bytes, unpacked where it ends in ``.gz``."""
     if path.name.lower().endswith(".gz"):
