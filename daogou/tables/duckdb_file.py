@@ -1,7 +1,7 @@
 """A DuckDB file's rows to Arrow batches, every value as text, as `daogou.tables.sql` has them."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,10 +35,10 @@ def rows_as_texts(
             ) as connection,
         ):
             asked = connection.sql(query)
+            if asked is None:
+                raise DataError(f"{where}: the query asks for nothing; write a SELECT")
             names = list(asked.columns)
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise DataError(f"{where}: column {twice[0]!r} comes twice; rename one with AS")
+            check_names(where, names)
             texts = [
                 f'{_text(name, type_)} AS "{name.replace(chr(34), chr(34) * 2)}"'
                 for name, type_ in zip(names, asked.types, strict=True)
@@ -52,6 +52,16 @@ def rows_as_texts(
             f"{where}: the database at {file} refused ({reason}); see that nobody writes in it, "
             "and correct path or query"
         ) from None
+
+
+def check_names(where: str, names: Sequence[str]) -> None:
+    """DataError where two columns of a query differ in capitals at most: SQL takes them for one."""
+    spelt = [name.lower() for name in names]
+    twice = sorted(name for name in names if spelt.count(name.lower()) > 1)
+    if twice:
+        raise DataError(
+            f"{where}: column {twice[0]!r} comes twice, whatever the capitals; rename one with AS"
+        )
 
 
 def _text(name: str, type_: Any) -> str:

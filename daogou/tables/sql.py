@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from daogou.errors import ConfigError, DataError, MissingExtra
-from daogou.tables.duckdb_file import SCHEME, rows_as_texts
+from daogou.tables.duckdb_file import SCHEME, check_names, rows_as_texts
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -56,9 +56,7 @@ def batches(where: str, root: Path, url: str, query: str) -> Iterator[pa.RecordB
             options = connection.execution_options(stream_results=True, yield_per=_ROWS)
             result = options.execute(sa.text(query))
             names = list(result.keys())
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise DataError(f"{where}: column {twice[0]!r} comes twice; rename one with AS")
+            check_names(where, names)
             schema = pa.schema([(name, pa.string()) for name in names])
             yield pa.RecordBatch.from_pylist([], schema)
             for rows in result.partitions(_ROWS):

@@ -105,6 +105,21 @@ def test_duckdb_s_values_have_the_spelling_of_any_database(tmp_path: Path) -> No
     }]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("SELECT sku, stock AS SKU FROM items", "'SKU' comes twice, whatever the capitals"),
+        ("-- later", "the query asks for nothing; write a SELECT"),
+    ],
+)
+def test_a_query_of_duckdb_that_is_no_table_is_told(
+    engine: Engine, tmp_path: Path, query: str, message: str
+) -> None:
+    write_duckdb(tmp_path / "shop.duckdb")
+    with pytest.raises(DataError, match=f"items.path: .*{message}"):
+        read(engine, tmp_path, "duckdb:///shop.duckdb", query=query)
+
+
 def test_duckdb_s_rows_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_duckdb(tmp_path / "shop.duckdb")
     monkeypatch.setattr(sql, "_ROWS", 4096)
@@ -187,6 +202,7 @@ def test_each_value_has_one_spelling(value: Any, wanted: str | None) -> None:
         ("sqlite:///none.db", {}, DataError, "no database at .*none.db; give a path relative"),
         ("sqlite:///shop.db", {"query": "SELEC 1"}, DataError, "refused .*correct path or query"),
         ("sqlite:///shop.db", {"query": "SELECT 1 AS a, 2 AS a"}, DataError, "'a' comes twice"),
+        ("sqlite:///shop.db", {"query": "SELECT 1 AS a, 2 AS A"}, DataError, "'A' comes twice"),
         ("sqlite:///shop.db", {"query": "SELECT 1 AS skuu"}, DataError, r"did you mean 'skuu'\?"),
         (
             "sqlite:///shop.db",
