@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from daogou import artifact
 from daogou.artifact import Artifact
 from daogou.artifact.counts import counts_of
-from daogou.errors import ConfigError
+from daogou.errors import ArtifactError, ConfigError
 from daogou.learn.adopt import adopt
 from daogou.learn.answers import answers_of
 from daogou.learn.claim import claimed, ended
@@ -114,6 +114,8 @@ def guard(
     stages = [task for task in shop.of_family("funnel") if not task.is_value]
     _check(shop, stages, margin)
     if resume and (told_before := ended(run, shop)) is not None:
+        if "guard" not in told_before:
+            raise ArtifactError(f"{run}: was fitted without --guard; give another folder")
         return told_before
     with claimed(run, shop, resume):
         work = run / "guard"

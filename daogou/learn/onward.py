@@ -106,8 +106,10 @@ def fit_onward(
 
 
 def _concluded(run: Path, giver: Artifact, answer: dict[str, Any]) -> dict[str, Any]:
-    """What a finished run answers; ArtifactError if it went on from another one."""
-    told = artifact.read_manifest(run)["onward"]
+    """What a finished run answers; ArtifactError if it went on from another one, or from none."""
+    told = artifact.read_manifest(run).get("onward")
+    if told is None:
+        raise ArtifactError(f"{run}: holds a finished run; give another folder")
     if told["digest"] != giver.digest:
         raise ArtifactError(
             f"{run}: went on from another run; resume with that, or give another folder"

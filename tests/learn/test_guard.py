@@ -11,7 +11,7 @@ import torch
 from daogou import artifact
 from daogou.artifact import Artifact
 from daogou.config import read_shop
-from daogou.errors import ConfigError
+from daogou.errors import ArtifactError, ConfigError
 from daogou.learn import guard as guard_module
 from daogou.learn.fit import fit
 from daogou.learn.guard import (
@@ -185,6 +185,11 @@ def test_a_model_that_is_worse_apart_stays_shared(
     assert [step["own"] for step in tasks["purchase"]["steps"]] == ["nothing", "experts", "rows"]
     shared = artifact.load(run / "guard" / "shared")
     assert (chances(artifact.load(run)) == chances(shared)).all()
+
+
+def test_a_run_that_was_never_guarded_is_not_told_of_as_one(joint: Path, shop_folder: Path) -> None:
+    with pytest.raises(ArtifactError, match="was fitted without --guard; give another folder"):
+        guard(read_shop(shop_folder, SETS), joint, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,11 @@ def test_a_kill_changes_nothing(
     assert one.transform == other.transform
 
 
+def test_a_run_that_went_on_from_none_is_not_told_of_as_one(log: Path, first: Path) -> None:
+    with pytest.raises(ArtifactError, match="holds a finished run; give another folder"):
+        fit_onward(first, read_shop(log, OWN), first, resume=True)
+
+
 def test_what_would_make_it_worse_is_not_kept(log: Path, first: Path, tmp_path: Path) -> None:
     answer = going_on(first, log, 1, tmp_path / "run", "fit.onward_pace=300.0")
     assert answer["best_epoch"] == 0
