@@ -31,7 +31,7 @@ class Asked:
     Candidates are the shop's own ``[model]`` and ``[fit]`` and each of ``mixers`` with each of
     ``balancers``; where one of the two is empty it stays the shop's. ``controls`` are single-task
     models that learn of the other tasks by other ways than together with them. ``cold`` and
-    ``head`` are where slices are cut, see `daogou.learn.judge.fit_slices`.
+    ``head`` are where slices are cut, see `daogou.learn.slices.fit_slices`.
     """
 
     seeds: int = 5
