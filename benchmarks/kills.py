@@ -63,7 +63,7 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {  # what each is told beside its 
 ALONE: Final = ("fit", "transform", "tune", "compare", "federate")  # by a process each
 NOT_FIT: Final = ("tune", "compare", "federate")
 MARK: Final = "DAOGOU_KILLS"  # in the environment of all processes of a command
-READY: Final = "prepare 3/3"  # the tables are compiled
+READING, READY = "prepare 0/3", "prepare 3/3"  # tables begin to be read, and are compiled
 MOST_IN_A_ROW: Final = 3
 TIMES: Final = ("seconds", "ms_per_1000", "digest")  # in documents; a manifest's digest has them
 OTHERWISE: Final = (".html", ".db", "secret.txt")  # files with times or chance in them
@@ -88,12 +88,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that ended: its code, what it said, and after how many seconds what was so."""
+    """A process that ended: its code, what it said, and after how many seconds it did."""
 
     code: int
     said: str
-    seconds: float
-    ready: float
+    seconds: float = 0.0
+    tables: tuple[float, float] = (0.0, 0.0)  # seconds until they were read, and compiled
+    killed: bool = False
 
 
 # ---- processes -------------------------------------------------------------------------------
@@ -137,14 +138,15 @@ def marked(folder: Path, name: str = "") -> list[int]:
 def left_alone(words: Sequence[str], folder: Path) -> Ended:
     """Run a command to its end."""
     began = time.monotonic()
-    said, ready = "", 0.0
+    said, at = "", {READING: 0.0, READY: 0.0}
     with begun(words, folder) as process:
         assert process.stderr is not None
         for line in process.stderr:
             said += line
-            if line.startswith(READY) and not ready:
-                ready = time.monotonic() - began
-    return Ended(process.returncode, said, time.monotonic() - began, ready)
+            place = line[: len(READY)]
+            if not at.get(place, 1.0):
+                at[place] = time.monotonic() - began
+    return Ended(process.returncode, said, time.monotonic() - began, (at[READING], at[READY]))
 
 
 def killed(words: Sequence[str], folder: Path, after: float) -> tuple[bool, str]:
@@ -168,8 +170,8 @@ def killed(words: Sequence[str], folder: Path, after: float) -> tuple[bool, str]
 
 
 def worker_killed(words: Sequence[str], folder: Path, draw: random.Random, span: float) -> Ended:
-    """Run a fit by several to its end, one of whom is killed; ``ready`` is 0 if none was."""
-    told: list[float] = []
+    """Run a fit by several to its end, one of whom is killed, if it trains for so long."""
+    told: list[int] = []
 
     def kill() -> None:
         while process.poll() is None and len(marked(folder, "RayTrainWorker")) < 2:
@@ -178,28 +180,28 @@ def worker_killed(words: Sequence[str], folder: Path, draw: random.Random, span:
         for each in sorted(marked(folder, "RayTrainWorker"))[draw.randrange(2) :][:1]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
-                told.append(time.monotonic())
+                told.append(each)
 
     with begun(words, folder) as process:
         killer = threading.Thread(target=kill)
         killer.start()
         _, said = process.communicate()
         killer.join()
-    return Ended(process.returncode, said, 0.0, told[0] if told else 0.0)
+    return Ended(process.returncode, said, killed=bool(told))
 
 
 # ---- what is compared --------------------------------------------------------------------------
 
 
 def traces(folder: Path) -> dict[str, str]:
-    """A hash for each file that a command left in a folder, of documents without times."""
+    """A hash for each file that a command left in a folder, of documents without times or it."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_dir() or name.endswith(OTHERWISE):
             content = b""
         elif path.suffix in (".json", ".jsonl"):
-            lines = [path.read_text("utf-8")]
+            lines = [path.read_text("utf-8").replace(str(folder), "")]
             if path.suffix == ".jsonl":
                 lines = lines[0].splitlines()
             content = json.dumps([untimed(json.loads(line)) for line in lines]).encode()
@@ -256,18 +258,18 @@ def one_case(
     """Kill a command up to ``most`` times in one folder, resume it, compare."""
     draw = random.Random(f"{seed} {command} {number}")
     ended, wanted = whole
-    span = ended.ready if command == "transform" else ended.seconds
+    span = ended.tables if command == "transform" else (0.0, ended.seconds)
     folder = fresh(out / command / str(number), command)
     words, resumed = words_of(command, shops), ["--resume"]
     more = resumed if command == "federate" else []
     at: list[str] = []
     missed = False
     if command == "worker":
-        last = worker_killed(words, folder, draw, ended.seconds - ended.ready)
-        at = ["train"] if last.ready else []
+        last = worker_killed(words, folder, draw, ended.seconds - ended.tables[1])
+        at = ["train"] if last.killed else []
         return compared(Case(command, number, at, not at, not last.code, []), folder, last, wanted)
     for _ in range(min(draw.randint(1, MOST_IN_A_ROW), most)):
-        hit, said = killed([*words, *more], folder, draw.uniform(0, span))
+        hit, said = killed([*words, *more], folder, draw.uniform(*span))
         if not hit or (command == "transform" and READY in said):
             missed = True
             break

@@ -17,6 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from daogou.cli import app, ask, main, say
+from daogou.cli.demo import _claim_demo
 from daogou.cli.doctor import missing
 from tests.report.test_transfer import DOCUMENT as TRANSFERRED
 from tests.shops import EVENTS, TOML, write_shop
@@ -638,6 +639,12 @@ def test_a_demo_goes_on_is_repeated_and_is_not_mixed_up(
     message = refused(call("demo", "--out", out, "--exposures", "3000"), 2)
     assert "holds a demo with" in message
     assert "no demo" in refused(call("demo", "--out", made_shop), 2)
+
+
+def test_a_demo_that_was_killed_as_it_began_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "demo.json.partial").write_text("{")
+    _claim_demo(tmp_path, {"exposures": 2000, "seed": 0})
+    assert json.loads((tmp_path / "demo.json").read_text()) == {"exposures": 2000, "seed": 0}
 
 
 @pytest.mark.slow

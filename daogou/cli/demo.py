@@ -73,6 +73,8 @@ def demo(
 
 def _claim_demo(out: Path, wanted: Mapping[str, int]) -> None:
     """Note what this folder is a demo of, or refuse it if it is one of something else."""
+    from daogou.artifact import write_whole
+
     note = out / "demo.json"
     if note.exists():
         if note.read_text("utf-8") != json.dumps(wanted):
@@ -81,10 +83,11 @@ def _claim_demo(out: Path, wanted: Mapping[str, int]) -> None:
                 "delete the folder"
             )
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    half = [note.with_name(note.name + ".partial")]  # of a try that was killed
+    if out.exists() and (not out.is_dir() or [*out.iterdir()] not in ([], half)):
         raise ConfigError(f"{out}: is there and is no demo; give another --out")
     out.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(wanted), encoding="utf-8")
+    write_whole(note, json.dumps(wanted))
 
 
 def _show_answers(loaded: Any, lang: str) -> None:

@@ -1,5 +1,6 @@
 """Ray for as long as a block runs: a cluster that is there, or one of this machine alone."""
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -38,6 +39,7 @@ def cluster(address: str, workers: int, *, threads: int = 1) -> Iterator[Any]:
         said |= {"address": "local", "num_cpus": n_cpus, "include_dashboard": False}
     else:
         said |= {"address": "auto"}
+    _tell_on_stderr()
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**said)
@@ -58,6 +60,22 @@ def _hear_again(before: Any) -> None:
     """Put what hears of SIGTERM back, where Ray has put its own and later takes away any."""
     if threading.current_thread() is threading.main_thread() and before is not None:
         signal.signal(signal.SIGTERM, before)
+
+
+def _tell_on_stderr() -> None:
+    """Have Ray say on stderr that a process died: it says so on stdout, whatever it is asked for.
+
+    There a command's answer is, and nothing else.
+    """
+    worker: Any = importlib.import_module("ray._private.worker")
+    tell = getattr(worker, "print_to_stdstream", None)
+    if tell is None or tell.__module__ == __name__:
+        return  # another release of Ray's, or ours already
+
+    def told(data: dict[str, Any], *given: Any, **named: Any) -> None:
+        tell({**data, "is_err": True}, *given, **named)
+
+    worker.print_to_stdstream = told
 
 
 def awaited(call: Callable[[], Found]) -> Found:

@@ -68,15 +68,24 @@ def fit_by(
             if again is not None:
                 compile_by(again, shop, run, validation_teaches=True, progress=progress)
         with followed(run / _TOLD, progress):
-            try:
-                awaited(_trainer(ray, shop, run, workers, failures).fit)
-            except ray.train.TrainingFailedError as error:
-                raise _cause(error, run) from None
-            finally:
-                shutil.rmtree(run / _RAY, ignore_errors=True)
+            _train(ray, shop, run, workers, failures)
     answer = ended(run, shop)
     assert answer is not None
     return answer
+
+
+def _train(ray: Any, shop: Shop, run: Path, workers: int, failures: int) -> None:
+    """Have Ray train. One that dies while all are begun is no failure to Ray, but the end."""
+    for left in reversed(range(failures + 1)):
+        try:
+            awaited(_trainer(ray, shop, run, workers, failures).fit)
+            return
+        except ray.train.TrainingFailedError as error:
+            failure = getattr(error, "controller_failure", None)
+            if not left or not isinstance(failure, ray.exceptions.RayActorError):
+                raise _cause(error, run) from None
+        finally:
+            shutil.rmtree(run / _RAY, ignore_errors=True)
 
 
 def _trainer(ray: Any, shop: Shop, run: Path, workers: int, failures: int) -> Any:

@@ -28,7 +28,7 @@ from daogou.scale.score import Recommending, answers_by
 from daogou.scale.search import tune_by
 from daogou.scale.share import shared
 from daogou.scale.tables import Sharing
-from daogou.scale.train import fit_by
+from daogou.scale.train import _train, fit_by
 from daogou.schema import Shop
 from daogou.tables.simulate import simulate
 from tests.scale.test_tables import differing
@@ -108,7 +108,7 @@ def test_two_workers_leave_a_run_as_one_process_does(one: Path, two: Path) -> No
 
 @pytest.mark.parametrize("minutes", [10.0, 1e-9])
 def test_a_worker_that_is_killed_changes_nothing(
-    minutes: float, shop: Shop, two: Path, tmp_path: Path
+    minutes: float, shop: Shop, two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     killed: list[int] = []
@@ -128,9 +128,33 @@ def test_a_worker_that_is_killed_changes_nothing(
     threading.Thread(target=kill, daemon=True).start()
     fit_by(varied(shop, training={"checkpoint_minutes": minutes}), run, workers=2)
     assert killed
+    assert not capsys.readouterr().out  # which is the answer's alone
     assert same(two, run)
     epochs = [json.loads(line)["epoch"] for line in (run / "events.jsonl").open()]
     assert epochs == [1, 2, 3, 4]
+
+
+def test_who_dies_while_all_are_begun_is_begun_again_but_not_for_ever(
+    ray: Any, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray takes it for an error of its own, of which it tries none again."""
+    from ray.train import ControllerError
+
+    begun = 0
+
+    class Trainer:
+        def fit(self) -> None:
+            nonlocal begun
+            begun += 1
+            if begun != 3:
+                raise ControllerError(ray.exceptions.RayActorError())
+
+    monkeypatch.setattr("daogou.scale.train._trainer", lambda *_: Trainer())
+    _train(ray, shop, tmp_path, 2, 3)
+    assert begun == 3
+    with pytest.raises(DataError, match="processes died again and again"):
+        _train(ray, shop, tmp_path, 2, 3)
+    assert begun == 3 + 4
 
 
 def test_a_process_that_dies_in_the_tables_does_its_part_anew(shop: Shop, tmp_path: Path) -> None:
