@@ -11,8 +11,11 @@ import pyarrow as pa
 from daogou.errors import DataError
 
 SCHEME: Final = "duckdb:///"
-# A query that came with somebody's shop may read that file and no other.
-_CONFIG: Final = {"enable_external_access": "false", "memory_limit": "256MB"}
+# A query that came with somebody's shop may read that file and no other. Nor may it set anything:
+# told to log into a file it would end the process.
+_CONFIG: Final = {
+    "enable_external_access": "false", "memory_limit": "256MB", "lock_configuration": "true",
+}  # fmt: skip
 _NESTED: Final = ("list", "array", "struct", "map", "union")
 
 

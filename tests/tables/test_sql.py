@@ -149,6 +149,13 @@ def test_a_strangers_query_reads_no_other_file(engine: Engine, tmp_path: Path) -
             read(engine, tmp_path, "duckdb:///shop.duckdb", query=query)
 
 
+@pytest.mark.parametrize("setting", ["SET threads = 1", "PRAGMA enable_profiling = 'json'"])
+def test_a_strangers_query_sets_nothing(engine: Engine, tmp_path: Path, setting: str) -> None:
+    write_duckdb(tmp_path / "shop.duckdb")
+    with pytest.raises(DataError, match=r"items.path: .*refused \(.* has been locked"):
+        read(engine, tmp_path, "duckdb:///shop.duckdb", query=f"{setting}; FROM items")
+
+
 def test_a_file_that_another_process_writes_in_is_told(engine: Engine, tmp_path: Path) -> None:
     file = tmp_path / "shop.duckdb"
     write_duckdb(file)
