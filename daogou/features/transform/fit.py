@@ -10,7 +10,7 @@ from daogou.features.order import in_order
 from daogou.features.transform import LogScale, Transform, fit_log_scale
 from daogou.features.transform.fields import NO_FIELDS, Fields
 from daogou.features.transform.seen import are_numbers, context_numbers, count_log, counting
-from daogou.features.transform.titles import fit_texts, fit_values, told_attributes
+from daogou.features.transform.titles import fit_titles, fit_values, told_attributes
 from daogou.features.vocab import Vocab, fit_vocab
 from daogou.schema import Shop, Users
 from daogou.tables.engine import Engine, name_of
@@ -52,7 +52,7 @@ def fit_transform(
         users=_fit_inputs(engine, shop, "user", buckets, min_count),
         context=_fit_context(engine, shop, buckets, min_count),
         profile=profile,
-        text=fit_texts(engine, shop, text_length, word_count),
+        text=fit_titles(engine, shop, text_length, word_count),
         text_columns=shop.items.text if shop.items else (),
         attributes=shop.attributes,
         actions=events.history_kinds if events else (),

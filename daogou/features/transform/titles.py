@@ -27,7 +27,7 @@ def text_of(columns: tuple[str, ...], relation: str) -> str:
     return " || ' ' || ".join(parts) if parts else "''"
 
 
-def fit_texts(engine: Engine, shop: Shop, length: int, word_count: int) -> TextVocab | None:
+def fit_titles(engine: Engine, shop: Shop, length: int, word_count: int) -> TextVocab | None:
     """Words of the titles that training may see; a length of 0 is what 99 % of them need."""
     if not (shop.items and shop.items.text):
         return None
