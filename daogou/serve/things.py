@@ -93,21 +93,21 @@ class Things:
         return [self._thing(row) for row in rows]
 
     def version(self) -> str:
-        """A name that changes with every write of products; empty before the first."""
-        query = sa.select(META.c.value).where(META.c.name == ITEMS.name)
+        """A name that every write of products changes; empty before the first, and of users."""
+        query = sa.select(META.c.value).where(META.c.name == self.table.name)
         with self.database.reading() as connection:
             return connection.execute(query).scalar() or ""
 
     def written(self) -> dict[str, int]:
-        """When each product was last written; a later write of it has a later time."""
-        query = sa.select(ITEMS.c.item_id, ITEMS.c.updated_us)
+        """When each was last written; a later write of it has a later time."""
+        query = sa.select(self.key, self.table.c.updated_us)
         with self.database.reading() as connection:
             return {name: when for name, when in connection.execute(query)}
 
     def of(self, names: Sequence[str]) -> Iterator[Thing]:
-        """The products of these keys that are there, in no order."""
+        """Those of these keys that are there, in no order."""
         for first in range(0, len(names), _ROWS):
-            query = sa.select(ITEMS).where(ITEMS.c.item_id.in_(names[first : first + _ROWS]))
+            query = sa.select(self.table).where(self.key.in_(names[first : first + _ROWS]))
             with self.database.reading() as connection:
                 rows = connection.execute(query).mappings().all()
             for row in rows:
@@ -123,7 +123,7 @@ class Things:
     def mark(self, connection: sa.Connection) -> None:
         """Give `version` another value, where it is products that were written."""
         if self.table is ITEMS:
-            self.database.note(connection, ITEMS.name, uuid.uuid4().hex)
+            self.database.note(connection, self.table.name, uuid.uuid4().hex)
 
     def _thing(self, row: Mapping[Any, Any]) -> Thing:
         hidden = row.get("hidden", False)

@@ -496,6 +496,9 @@ def test_each_write_of_products_has_a_version_and_a_later_time(store: Store) -> 
     store.items.remove("a")
     written()
     assert store.items.written().keys() == {"b"} and list(store.items.of([])) == []
+    store.users.put({"a": ({"city": "x"}, False)})
+    assert store.users.version() == "" and store.users.written().keys() == {"a"}
+    assert [each.fields for each in store.users.of(["a", "b"])] == [{"city": "x"}]
     assert len(set(versions)) == len(versions)
     store.users.put({"a": ({}, False)})
     assert store.items.version() == versions[-1]
