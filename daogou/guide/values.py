@@ -144,10 +144,15 @@ def _folded(words: Iterable[str]) -> str:
 def each_value(
     titles: pa.Array, column: pa.ChunkedArray
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """A title and a value for each value of a column, of which a list has several."""
-    if pa.types.is_list(column.type):
+    """A title and a value for each value of a column, of which a list has several.
+
+    What has parts with names of their own is no value, and has none.
+    """
+    if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
         whose = pc.list_parent_indices(column)
         titles, column = titles.take(whose.combine_chunks()), pc.list_flatten(column)
+    if pa.types.is_nested(column.type):
+        titles, column = titles[:0], pa.chunked_array([[]], pa.string())
     return pa.chunked_array([titles]), pc.cast(column, pa.string())
 
 

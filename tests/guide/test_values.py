@@ -85,4 +85,8 @@ def test_a_product_with_a_list_of_values_counts_for_each_of_them() -> None:
     read, known = each_value(titles, lists)
     assert read.to_pylist() == ["red and blue", "red and blue", "red", "red"]
     assert known.to_pylist() == ["Red", "Blue", "Red", None]
+    pairs = pa.chunked_array([pa.array([["Red", "Blue"]] * 3, pa.list_(pa.string(), 2))])
+    assert each_value(titles, pairs)[1].to_pylist() == ["Red", "Blue"] * 3
+    parts = pa.chunked_array([[{"name": "Red"}, {"name": "Blue"}, None]])
+    assert [each.to_pylist() for each in each_value(titles, parts)] == [[], []]
     assert each_value(titles, pa.chunked_array([[1, None, 2]]))[1].to_pylist() == ["1", None, "2"]

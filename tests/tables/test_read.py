@@ -19,6 +19,7 @@ from daogou.tables import prepare
 from daogou.tables import read as read_module
 from daogou.tables.engine import Engine
 from daogou.tables.read import Read, read_tables
+from daogou.tables.read.typed import key_types
 
 ABOVE = 2**53 + 1  # the first whole number that a double cannot hold
 
@@ -314,7 +315,7 @@ def test_a_file_that_is_written_while_it_is_read_is_told(
         else:
             path.rename(tmp_path / "old")
         monkeypatch.undo()
-        return read_module.key_types(*given)
+        return key_types(*given)
 
     write(100)
     monkeypatch.setattr(read_module, "key_types", meanwhile)
@@ -332,7 +333,6 @@ def test_a_file_that_comes_to_a_folder_meanwhile_waits_for_the_next_time(
         (tmp_path / "e" / "2.csv").write_text("y\n1\n")
         return key_types(*given)
 
-    key_types = read_module.key_types
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "1.csv").write_text("y\n0\n1\n")
     monkeypatch.setattr(read_module, "key_types", meanwhile)
