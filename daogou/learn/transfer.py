@@ -7,7 +7,7 @@ from daogou import artifact
 from daogou.artifact import Artifact
 from daogou.errors import ConfigError, unknown
 from daogou.learn.adopt import adopt
-from daogou.learn.claim import claimed
+from daogou.learn.claim import claimed, ended
 from daogou.learn.loop import Progress, quiet
 from daogou.learn.settings import settings_of
 from daogou.learn.variant import judged_by_validation, varied
@@ -51,8 +51,10 @@ def transfer(
     shop = varied(shop, model={**open_here, **giver.shop.document.get("model", {})})
     shop = judged_by_validation(shop)
     _check(shop, giver, wanted)
+    trial = Trial(giver, shop, run / "transfer", wanted, progress)
+    if resume and (done := ended(run, shop)) is not None:
+        return {**done, "transfer": trial.told()}
     with claimed(run, shop, resume):
-        trial = Trial(giver, shop, run / "transfer", wanted, progress)
         trial.begin()
         whole = trial.n_training
         sizes = [n for n in sorted({*wanted.sizes}) if n < whole] + [whole]

@@ -104,9 +104,8 @@ class Trial:
         self.n_training = 0
         self.shared: Mapping[str, tuple[int, int]] = {}
 
-    def begin(self) -> None:
-        """Make or check the folder, and see how much there is to learn from."""
-        self.folder.mkdir(exist_ok=True)
+    def asked(self) -> dict[str, Any]:
+        """What an earlier try in the folder must have been asked too; ArtifactError otherwise."""
         asked = {
             "source": artifact.sha256(self.giver.folder / "manifest.json"),
             "same": list(self.wanted.same),
@@ -117,7 +116,23 @@ class Trial:
                 f"{self.folder}: was begun from another run, or with other --same; resume with "
                 "the same, or give another folder"
             )
-        artifact.write_document(self.folder / "asked.json", asked)
+        return asked
+
+    def told(self) -> dict[str, Any]:
+        """What is to be said of a try that is whole; ArtifactError if another was asked for."""
+        found: dict[str, Any] | None = artifact.read_document(self.folder / "transfer.json")
+        if found is None or found["how"] != self.wanted.how:
+            raise ArtifactError(
+                f"{self.folder.parent}: holds a run that was made in another way than --how "
+                f"{self.wanted.how}; give another folder"
+            )
+        self.asked()
+        return found
+
+    def begin(self) -> None:
+        """Make or check the folder, and see how much there is to learn from."""
+        self.folder.mkdir(exist_ok=True)
+        artifact.write_document(self.folder / "asked.json", self.asked())
         tables = self.folder / "tables"
         transform, store, _ = compile_tables(self.shop, tables, progress=self.progress)
         first, last = store.ranges["train"]

@@ -169,7 +169,14 @@ def test_one_that_is_done_is_not_done_again_and_one_that_was_killed_goes_on(
     run, answer = frozen
     wanted = Wanted("frozen", sizes=(500,), seeds=1, draws=10)
     with pytest.raises(ArtifactError, match="holds a finished run"):
-        transfer(source, shop, run, wanted, resume=True)
+        transfer(source, shop, run, wanted)
+    with pytest.raises(ArtifactError, match="in another way than --how full"):
+        transfer(source, shop, run, Wanted("full", sizes=(500,), seeds=1, draws=10), resume=True)
+    with pytest.raises(ArtifactError, match="begun from another run"):
+        transfer(source, shop, run, Wanted("frozen", same=("items",)), resume=True)
+    told = artifact.plain(transfer(source, shop, run, wanted, resume=True))
+    assert told["transfer"] == artifact.read_document(run / "transfer" / "transfer.json")
+    assert told.keys() == answer.keys() and told["run"] == answer["run"]
     again = tmp_path / "again"
     shutil.copytree(run, again)
     (again / "manifest.json").unlink()
