@@ -62,30 +62,37 @@ def fit_by(
             return None
         return Sharing(folder / "parts", settings, workers, progress)
 
-    with cluster(address, workers, threads=max(settings.threads, 1)) as ray:
-        with begun(shop, run, resume=resume, progress=progress, others=others):
-            again = others(run) if refits(shop, settings) else None
-            if again is not None:
-                compile_by(again, shop, run, validation_teaches=True, progress=progress)
-        with followed(run / _TOLD, progress):
-            _train(ray, shop, run, workers, failures)
+    def once(resume: bool) -> bool:
+        with cluster(address, workers, threads=max(settings.threads, 1)) as ray:
+            with begun(shop, run, resume=resume, progress=progress, others=others):
+                again = others(run) if refits(shop, settings) else None
+                if again is not None:
+                    compile_by(again, shop, run, validation_teaches=True, progress=progress)
+            with followed(run / _TOLD, progress):
+                return _train(ray, shop, run, workers, failures)
+
+    tries = failures
+    while not once(resume) and not (run / "manifest.json").exists():
+        if not tries:
+            raise DataError(f"{run}: {died(RuntimeError('while they were begun'))}")
+        tries, resume = tries - 1, True  # by Ray anew: this one has not let go of the processors
     answer = ended(run, shop)
     assert answer is not None
     return answer
 
 
-def _train(ray: Any, shop: Shop, run: Path, workers: int, failures: int) -> None:
-    """Have Ray train. One that dies while all are begun is no failure to Ray, but the end."""
-    for left in reversed(range(failures + 1)):
-        try:
-            awaited(_trainer(ray, shop, run, workers, failures).fit)
-            return
-        except ray.train.TrainingFailedError as error:
-            failure = getattr(error, "controller_failure", None)
-            if not left or not isinstance(failure, ray.exceptions.RayActorError):
-                raise _cause(error, run) from None
-        finally:
-            shutil.rmtree(run / _RAY, ignore_errors=True)
+def _train(ray: Any, shop: Shop, run: Path, workers: int, failures: int) -> bool:
+    """Have Ray train; False if one died while all were begun, which is the end to Ray."""
+    try:
+        awaited(_trainer(ray, shop, run, workers, failures).fit)
+    except ray.train.TrainingFailedError as error:
+        failure = getattr(error, "controller_failure", None)
+        if isinstance(failure, ray.exceptions.RayActorError):
+            return False
+        raise _cause(error, run) from None
+    finally:
+        shutil.rmtree(run / _RAY, ignore_errors=True)
+    return True
 
 
 def _trainer(ray: Any, shop: Shop, run: Path, workers: int, failures: int) -> Any:

@@ -28,7 +28,7 @@ from daogou.scale.score import Recommending, answers_by
 from daogou.scale.search import tune_by
 from daogou.scale.share import shared
 from daogou.scale.tables import Sharing
-from daogou.scale.train import _train, fit_by
+from daogou.scale.train import fit_by
 from daogou.schema import Shop
 from daogou.tables.simulate import simulate
 from tests.scale.test_tables import differing
@@ -146,15 +146,12 @@ def test_who_dies_while_all_are_begun_is_begun_again_but_not_for_ever(
         def fit(self) -> None:
             nonlocal begun
             begun += 1
-            if begun != 3:
-                raise ControllerError(ray.exceptions.RayActorError())
+            raise ControllerError(ray.exceptions.RayActorError())
 
     monkeypatch.setattr("daogou.scale.train._trainer", lambda *_: Trainer())
-    _train(ray, shop, tmp_path, 2, 3)
-    assert begun == 3
     with pytest.raises(DataError, match="processes died again and again"):
-        _train(ray, shop, tmp_path, 2, 3)
-    assert begun == 3 + 4
+        fit_by(shop, tmp_path / "run", workers=2, failures=2)
+    assert begun == 3
 
 
 def test_a_process_that_dies_in_the_tables_does_its_part_anew(shop: Shop, tmp_path: Path) -> None:
