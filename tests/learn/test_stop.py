@@ -242,12 +242,12 @@ def test_a_command_that_is_told_to_stop_ends_soon_and_goes_on_later(
 def test_a_checkpoint_that_is_being_written_is_finished(shops: Path, tmp_path: Path) -> None:
     """The signal comes while the first epoch's best weights are half on disk."""
     code = (
-        "import os, signal, sys\nfrom daogou.learn import fit\nfrom daogou.cli import main\n"
-        "write = fit.save_file\n"
+        "import os, signal, sys\nfrom daogou.learn import checkpoint\nfrom daogou.cli import main\n"
+        "write = checkpoint.save_file\n"
         "def told(*given, **named):\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    write(*given, **named)\n"
-        "fit.save_file = told\nmain()\n"
+        "checkpoint.save_file = told\nmain()\n"
     )
     words = words_of("fit", shops, tmp_path / "out")
     told = subprocess.run(
