@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from daogou.errors import DataError
+from daogou.tables.engine import name_of
 
 SCHEME: Final = "duckdb:///"
 # A query that came with somebody's shop may read that file and no other. Nor may it set anything:
@@ -43,7 +44,7 @@ def rows_as_texts(
             names = list(asked.columns)
             check_names(where, names)
             texts = [
-                f'{_text(name, type_)} AS "{name.replace(chr(34), chr(34) * 2)}"'
+                f"{_text(name_of(name), type_)} AS {name_of(name)}"
                 for name, type_ in zip(names, asked.types, strict=True)
             ]
             reader = asked.project(", ".join(texts)).to_arrow_reader(rows)
@@ -67,9 +68,8 @@ def check_names(where: str, names: Sequence[str]) -> None:
         )
 
 
-def _text(name: str, type_: Any) -> str:
+def _text(column: str, type_: Any) -> str:
     """SQL for a column's text, as a database's values are written whatever it is."""
-    column = '"' + name.replace('"', '""') + '"'
     if type_.id in _NESTED:
         return f"to_json({column})::VARCHAR"
     if type_.id in ("float", "double"):
