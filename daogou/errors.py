@@ -58,6 +58,19 @@ def short_of_memory(error: BaseException) -> bool:
     )
 
 
+def remedy_for_writing(error: BaseException) -> str:
+    """What lets a failed write succeed: a right that is missing, or else room.
+
+    >>> remedy_for_writing(OSError(28, "No space left on device"))
+    'free some disk'
+    >>> remedy_for_writing(PermissionError(13, "Permission denied"))
+    'let this user write there'
+    """
+    refused = ("permission denied", "read-only file system", "not permitted", "access is denied")
+    told = str(error).lower()  # some libraries have these words and no number
+    return "let this user write there" if any(e in told for e in refused) else "free some disk"
+
+
 def unknown(word: str, known: Iterable[str]) -> str:
     """The sentence about a name that is not among the legal ones, with the nearest that is.
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from daogou.artifact.counts import model_of
 from daogou.config import make, shop_of
-from daogou.errors import ArtifactError, DaogouError, short_of_memory
+from daogou.errors import ArtifactError, DaogouError, remedy_for_writing, short_of_memory
 from daogou.features.returning import Returning
 from daogou.features.store import Store, open_store
 from daogou.features.transform import Transform
@@ -111,7 +111,7 @@ def save(
     except (OSError, SafetensorError) as error:  # the latter is how a full disk shows
         raise ArtifactError(
             f"{folder}: saving the run failed ({error}); the run is not whole, "
-            "free some disk and run `daogou fit --resume` again"
+            f"{remedy_for_writing(error)} and run `daogou fit --resume` again"
         ) from None
 
 

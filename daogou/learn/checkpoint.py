@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from daogou.errors import ArtifactError
+from daogou.errors import ArtifactError, remedy_for_writing
 from daogou.learn.loop import Learner, Midway
 from daogou.learn.optimise import weights_of
 from daogou.learn.sampling import Standing
@@ -110,6 +110,6 @@ def save_tensors(
         partial.unlink(missing_ok=True)
         raise ArtifactError(
             f"{path}: writing the checkpoint failed ({error}); the last whole "
-            "one is kept: free some disk and go on with --resume"
+            f"one is kept: {remedy_for_writing(error)} and go on with --resume"
         ) from None
     os.replace(partial, path)

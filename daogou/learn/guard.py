@@ -116,6 +116,8 @@ def guard(
     if resume and (told_before := ended(run, shop)) is not None:
         if "guard" not in told_before:
             raise ArtifactError(f"{run}: was fitted without --guard; give another folder")
+        if (before := told_before["guard"]["margin"]) != margin:
+            raise ArtifactError(f"{run}: was fitted with --margin {before}; give another folder")
         return told_before
     with claimed(run, shop, resume):
         work = run / "guard"

@@ -565,6 +565,17 @@ def test_a_disk_that_fills_up_late_leaves_the_store_that_was_there(
             assert np.array_equal(open_store(shop.root / "store")["exposures/labels"], labels)
 
 
+def test_a_store_that_may_not_be_written_asks_for_the_right_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Writer, "append", refused)
+    with pytest.raises(DataError, match="let this user write there or give another folder"):
+        compile_shop(write_shop(tmp_path))
+
+
 def test_any_other_error_leaves_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
-from daogou.errors import DataError
+from daogou.errors import DataError, remedy_for_writing
 from daogou.features.store import Array, Store, open_store
 from daogou.features.transform.fields import Fields
 
@@ -86,7 +86,7 @@ def written(folder: Path) -> Iterator[Writer]:
     except OSError as error:
         raise DataError(
             f"{folder}: writing the store failed ({error.strerror or error}); nothing was kept, "
-            "free some disk or give another folder"
+            f"{remedy_for_writing(error)} or give another folder"
         ) from None
     finally:
         writer.close()
