@@ -20,6 +20,7 @@ from daogou.features.laid import Laid, lay_out
 from daogou.features.tags import runs_of
 from daogou.features.text import PADDING
 from daogou.features.vocab import Vocab
+from daogou.guide.catalogue import Catalogue
 from daogou.guide.values import Vocabulary
 from daogou.model.heads.extract import ExtractHead
 
@@ -29,6 +30,7 @@ _SIZE: Final = 512  # windows that the model reads at once
 
 Span = tuple[int, int, str, float]
 Rows = NDArray[np.int64]
+_SURE: Final = 0.8  # of a value that a title names, for it to count as the product's
 LIKELY: Final = 0.5  # from where on a class that no span names is said
 
 
@@ -246,3 +248,43 @@ def told(vocabularies: Mapping[str, Vocabulary], text: str, reading: Reading) ->
         if name not in named and sure >= LIKELY
     ]  # fmt: skip
     return {"text": text, "spans": [list(span) for span in reading.spans], "values": values}
+
+
+def answers(
+    artifact: Artifact,
+    vocabularies: Mapping[str, Vocabulary],
+    lines: Sequence[object],
+    *,
+    threads: int = 1,
+) -> list[dict[str, Any]]:
+    """The answer of each title, see `Guide.extract_many`."""
+    readings = read(artifact, [line for line in lines if isinstance(line, str)], threads=threads)
+    found: list[dict[str, Any]] = []
+    for first in range(0, len(lines), LAID):
+        with uncollected():
+            found += [
+                told(vocabularies, line, next(readings))
+                if isinstance(line, str)
+                else {"error": f"text: a text is wanted, found {line!r}"}
+                for line in lines[first : first + LAID]
+            ]
+    return found
+
+
+def named(
+    artifact: Artifact,
+    vocabularies: Mapping[str, Vocabulary],
+    catalogue: Catalogue,
+    rows: Sequence[int],
+) -> dict[tuple[str, int], str]:
+    """By attribute and row the values that titles surely name and the catalogue leaves open."""
+    shared = [name for name in artifact.transform.attributes if name in catalogue.shared]
+    open_in = {row: {name for name in shared if catalogue.value(name, row) is None} for row in rows}
+    rows = [row for row in rows if open_in[row]]
+    found: dict[tuple[str, int], str] = {}
+    titles = [catalogue.name(row) for row in rows]
+    for row, answer in zip(rows, answers(artifact, vocabularies, titles), strict=True):
+        for value in sorted(answer["values"], key=lambda value: value["confidence"]):
+            if value["attribute"] in open_in[row] and value["confidence"] >= _SURE:
+                found[value["attribute"], row] = value["value"]
+    return found

@@ -11,7 +11,7 @@ import numpy as np
 
 from daogou.errors import DaogouError
 from daogou.guide import Guide
-from daogou.guide.guide import new_request_id
+from daogou.guide.held import new_request_id
 from daogou.serve.answerers import Answerers
 from daogou.serve.database import StoreError
 from daogou.serve.events import Event, read_events

@@ -10,7 +10,7 @@ import torch
 from daogou.features.columns import Columns
 from daogou.features.queries import Queries
 from daogou.features.rhythm import Rhythm, gaps_of
-from daogou.guide import Guide, profile
+from daogou.guide import Guide, extract, profile
 from daogou.guide.score import Past
 from daogou.model import predict
 from daogou.model.heads.profile import ProfileHead
@@ -101,7 +101,7 @@ def test_a_value_that_only_a_title_names_counts_where_it_is_sure(
     def read(surely: float) -> None:
         value = {"attribute": "colour", "value": "teal", "confidence": surely}
         monkeypatch.setattr(
-            Guide, "extract_many", lambda _, texts: [{"values": [value]} for _ in texts]
+            extract, "answers", lambda _, __, texts: [{"values": [value]} for _ in texts]
         )
 
     read(0.9)
