@@ -231,7 +231,7 @@ def test_where_sharing_helps_the_run_is_the_shared_one_and_a_kill_loses_nothing(
     assert {task["own"] for task in document["guard"]["tasks"].values()} == {"nothing"}
     assert document["guard"]["cost"]["memory"] == 1.0
     assert guard(shop, run, resume=True) == artifact.plain(document)  # killed when all was written
-    with pytest.raises(ArtifactError, match="was fitted with --margin 0.005; give another folder"):
+    with pytest.raises(ArtifactError, match=r"fitted with --margin 0\.005; give another folder"):
         guard(shop, run, margin=0.01, resume=True)
     shared = artifact.load(run / "guard" / "shared")
     assert (chances(artifact.load(run)) == chances(shared)).all()
