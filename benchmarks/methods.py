@@ -39,8 +39,6 @@ METHODS: Final[dict[str, tuple[str, ...]]] = {
 }
 DOMAINS: Final = {"gms-ga4": "country"}  # what a mixer that knows domains is told
 HOUSEHOLDS: Final = 5  # one of so many households of completejourney
-# A fifth of the rows in steps as large as for all of them ends before much is learnt.
-STEPS: Final = {"completejourney": ("fit.rows_per_step=512",)}
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def measured(folder: Path, name: str, method: str, seed: int, threads: int) -> L
         f'tasks."{task.name}".enabled=false' for task in shop.tasks if task.family != "funnel"
     ]
     domain = [f'events.domain="{DOMAINS[name]}"'] if name in DOMAINS else []
-    sets = [*SETTINGS[name], *STEPS.get(name, ()), *METHODS[method], *others, *domain]
+    sets = [*SETTINGS[name], *METHODS[method], *others, *domain]
     with tempfile.TemporaryDirectory(prefix="daogou-methods-") as run:
         told = [f"fit.threads={threads}", f"seed={seed}"]
         answer = fit(read_shop(folder, [*sets, *told]), Path(run) / "run")
@@ -140,7 +138,7 @@ def main(arguments: Sequence[str]) -> int:
     show(given.out / "methods.md", tables, width=200)
     document = {
         **about("methods.py", arguments),
-        "settings": {name: [*SETTINGS[name], *STEPS.get(name, ())] for name in SHOPS},
+        "settings": {name: list(SETTINGS[name]) for name in SHOPS},
         "lines": [asdict(line) for line in lines],
     }
     (given.out / "methods.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
