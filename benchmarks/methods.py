@@ -39,6 +39,8 @@ METHODS: Final[dict[str, tuple[str, ...]]] = {
 }
 DOMAINS: Final = {"gms-ga4": "country"}  # what a mixer that knows domains is told
 HOUSEHOLDS: Final = 5  # one of so many households of completejourney
+# A fifth of the rows takes smaller steps and more of them.
+STEPS: Final = {"completejourney": ("fit.epochs=3", "fit.rows_per_step=512")}
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def measured(folder: Path, name: str, method: str, seed: int, threads: int) -> L
         f'tasks."{task.name}".enabled=false' for task in shop.tasks if task.family != "funnel"
     ]
     domain = [f'events.domain="{DOMAINS[name]}"'] if name in DOMAINS else []
-    sets = [*SETTINGS[name], *METHODS[method], *others, *domain]
+    sets = [*SETTINGS[name], *STEPS.get(name, ()), *METHODS[method], *others, *domain]
     with tempfile.TemporaryDirectory(prefix="daogou-methods-") as run:
         told = [f"fit.threads={threads}", f"seed={seed}"]
         answer = fit(read_shop(folder, [*sets, *told]), Path(run) / "run")
@@ -138,7 +140,7 @@ def main(arguments: Sequence[str]) -> int:
     show(given.out / "methods.md", tables, width=200)
     document = {
         **about("methods.py", arguments),
-        "settings": {name: list(SETTINGS[name]) for name in SHOPS},
+        "settings": {name: [*SETTINGS[name], *STEPS.get(name, ())] for name in SHOPS},
         "lines": [asdict(line) for line in lines],
     }
     (given.out / "methods.json").write_text(json.dumps(document, indent=1), encoding="utf-8")

@@ -66,7 +66,9 @@ class Course:
 
 COURSES: Final = {
     "made": Course(48, 7, 4, 5, ("fit.epochs=8", "fit.rows_per_step=512", "fit.extra_items=0")),
-    "completejourney": Course(203, 35, 14, 4, SETTINGS["completejourney"]),
+    "completejourney": Course(
+        203, 35, 14, 4, (*SETTINGS["completejourney"], *methods.STEPS["completejourney"])
+    ),
 }
 
 
