@@ -271,19 +271,23 @@ def answers(
     return found
 
 
+def left_open(artifact: Artifact, catalogue: Catalogue, rows: Sequence[int]) -> dict[int, set[str]]:
+    """The attributes that the catalogue leaves open of each row, of those that have some."""
+    shared = [name for name in artifact.transform.attributes if name in catalogue.shared]
+    found = {row: {name for name in shared if catalogue.value(name, row) is None} for row in rows}
+    return {row: names for row, names in found.items() if names}
+
+
 def named(
     artifact: Artifact,
     vocabularies: Mapping[str, Vocabulary],
     catalogue: Catalogue,
-    rows: Sequence[int],
+    open_in: Mapping[int, set[str]],
 ) -> dict[tuple[str, int], str]:
-    """By attribute and row the values that titles surely name and the catalogue leaves open."""
-    shared = [name for name in artifact.transform.attributes if name in catalogue.shared]
-    open_in = {row: {name for name in shared if catalogue.value(name, row) is None} for row in rows}
-    rows = [row for row in rows if open_in[row]]
+    """By attribute and row the values of those `left_open` that titles surely name."""
     found: dict[tuple[str, int], str] = {}
-    titles = [catalogue.name(row) for row in rows]
-    for row, answer in zip(rows, answers(artifact, vocabularies, titles), strict=True):
+    titles = [catalogue.name(row) for row in open_in]
+    for row, answer in zip(open_in, answers(artifact, vocabularies, titles), strict=True):
         for value in sorted(answer["values"], key=lambda value: value["confidence"]):
             if value["attribute"] in open_in[row] and value["confidence"] >= _SURE:
                 found[value["attribute"], row] = value["value"]

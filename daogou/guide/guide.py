@@ -1,4 +1,4 @@
-"""A trained run to answers: recommend, match, profile, extract, explain."""
+"""What is asked for somebody: recommend, search, score, match, profile, explain, ask."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -375,7 +375,10 @@ class Guide(Shelf):
         if "extract" not in self.artifact.model.heads:
             return {}
         rows = [row for row in np.unique(self.scorer.past(queries).item).tolist() if row]
-        return titles.named(self.artifact, self.vocabularies, self.catalogue, rows)
+        open_in = titles.left_open(self.artifact, self.catalogue, rows)
+        if not open_in:  # the words of a whole catalogue are costly to learn for nothing
+            return {}
+        return titles.named(self.artifact, self.vocabularies, self.catalogue, open_in)
 
 
 def _known(number: float) -> float | None:

@@ -1,4 +1,4 @@
-"""What is asked of products and titles, whoever asks: similar, trending, latest, extract."""
+"""What is asked of products and titles: similar, trending, latest, audience, extract."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -10,7 +10,7 @@ import torch
 from daogou.features.columns import Columns
 from daogou.features.queries import Queries
 from daogou.features.rhythm import Rhythm, gaps_of
-from daogou.guide import Guide, extract, profile
+from daogou.guide import Guide, extract, held, profile
 from daogou.guide.score import Past
 from daogou.model import predict
 from daogou.model.heads.profile import ProfileHead
@@ -109,6 +109,17 @@ def test_a_value_that_only_a_title_names_counts_where_it_is_sure(
     assert "teal" not in guide.profile(regular)["preferences"]["colour"]
     read(0.7)
     assert "colour" not in without.profile(regular)["preferences"]
+
+
+def test_the_catalogue_s_words_are_not_learnt_where_it_leaves_nothing_open(
+    guide: Guide, regular: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = pa.array(["teal"] * guide.catalogue.n_items)
+    columns = {**guide.catalogue.columns}
+    columns |= dict.fromkeys(guide.artifact.transform.attributes, named)
+    full = replace(guide, catalogue=replace(guide.catalogue, columns=columns))
+    monkeypatch.setattr(held, "fit_vocabularies", lambda _: pytest.fail("learnt for nothing"))
+    assert full.profile(regular)["preferences"]["colour"] == {"teal": pytest.approx(1.0)}
 
 
 def test_the_distributions_are_those_of_the_offline_model(guide: Guide, regular: str) -> None:
