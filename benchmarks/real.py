@@ -65,7 +65,7 @@ SETTINGS: Final[dict[str, tuple[str, ...]]] = {
         "fit.rows_per_step=512", "fit.row_learning_rate=0.03", "fit.row_l2=0.03",
         "model.dropout=0.3", "model.id_dropout=0.3",
     ),
-    "completejourney": ("fit.epochs=2", "fit.watch=purchase", "fit.rows_per_step=1024"),
+    "completejourney": ("fit.epochs=3", "fit.watch=purchase", "fit.rows_per_step=4096"),
     "profiles": (
         "fit.epochs=2", "fit.rows_per_step=64", "fit.history_length=1500", "model.width=16",
         "fit.row_learning_rate=0.02", "fit.learning_rate=0.0005", "model.id_dropout=0.95",
