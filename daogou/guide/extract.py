@@ -20,7 +20,7 @@ from daogou.features.laid import Laid, lay_out
 from daogou.features.tags import runs_of
 from daogou.features.text import PADDING
 from daogou.features.vocab import Vocab
-from daogou.guide.catalogue import Catalogue
+from daogou.guide.held import Held
 from daogou.guide.values import Vocabulary
 from daogou.model.heads.extract import ExtractHead
 
@@ -250,20 +250,15 @@ def told(vocabularies: Mapping[str, Vocabulary], text: str, reading: Reading) ->
     return {"text": text, "spans": [list(span) for span in reading.spans], "values": values}
 
 
-def answers(
-    artifact: Artifact,
-    vocabularies: Mapping[str, Vocabulary],
-    lines: Sequence[object],
-    *,
-    threads: int = 1,
-) -> list[dict[str, Any]]:
+def answers(held: Held, lines: Sequence[object], *, threads: int = 1) -> list[dict[str, Any]]:
     """The answer of each title, see `Guide.extract_many`."""
-    readings = read(artifact, [line for line in lines if isinstance(line, str)], threads=threads)
+    titles = [line for line in lines if isinstance(line, str)]
+    readings = read(held.artifact, titles, threads=threads)
     found: list[dict[str, Any]] = []
     for first in range(0, len(lines), LAID):
         with uncollected():
             found += [
-                told(vocabularies, line, next(readings))
+                told(held.vocabularies, line, next(readings))
                 if isinstance(line, str)
                 else {"error": f"text: a text is wanted, found {line!r}"}
                 for line in lines[first : first + LAID]
@@ -271,23 +266,15 @@ def answers(
     return found
 
 
-def left_open(artifact: Artifact, catalogue: Catalogue, rows: Sequence[int]) -> dict[int, set[str]]:
-    """The attributes that the catalogue leaves open of each row, of those that have some."""
-    shared = [name for name in artifact.transform.attributes if name in catalogue.shared]
-    found = {row: {name for name in shared if catalogue.value(name, row) is None} for row in rows}
-    return {row: names for row, names in found.items() if names}
-
-
-def named(
-    artifact: Artifact,
-    vocabularies: Mapping[str, Vocabulary],
-    catalogue: Catalogue,
-    open_in: Mapping[int, set[str]],
-) -> dict[tuple[str, int], str]:
-    """By attribute and row the values of those `left_open` that titles surely name."""
+def named(held: Held, rows: Sequence[int]) -> dict[tuple[str, int], str]:
+    """By attribute and row the values that titles surely name and the catalogue leaves open."""
+    catalogue = held.catalogue
+    shared = [name for name in held.artifact.transform.attributes if name in catalogue.shared]
+    open_in = {row: {name for name in shared if catalogue.value(name, row) is None} for row in rows}
+    rows = [row for row in rows if open_in[row]]
     found: dict[tuple[str, int], str] = {}
-    titles = [catalogue.name(row) for row in open_in]
-    for row, answer in zip(open_in, answers(artifact, vocabularies, titles), strict=True):
+    titles = [catalogue.name(row) for row in rows]
+    for row, answer in zip(rows, answers(held, titles), strict=True):
         for value in sorted(answer["values"], key=lambda value: value["confidence"]):
             if value["attribute"] in open_in[row] and value["confidence"] >= _SURE:
                 found[value["attribute"], row] = value["value"]

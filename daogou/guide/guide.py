@@ -375,10 +375,7 @@ class Guide(Shelf):
         if "extract" not in self.artifact.model.heads:
             return {}
         rows = [row for row in np.unique(self.scorer.past(queries).item).tolist() if row]
-        open_in = titles.left_open(self.artifact, self.catalogue, rows)
-        if not open_in:  # the words of a whole catalogue are costly to learn for nothing
-            return {}
-        return titles.named(self.artifact, self.vocabularies, self.catalogue, open_in)
+        return titles.named(self, rows)
 
 
 def _known(number: float) -> float | None:

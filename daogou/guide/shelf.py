@@ -169,7 +169,7 @@ class Shelf(Held):
         (`torch.set_num_threads`).
         """
         self.ranker.needs("extract", "extract")
-        return titles.answers(self.artifact, self.vocabularies, list(texts), threads=threads)
+        return titles.answers(self, list(texts), threads=threads)
 
     def _listed(
         self, rows: NDArray[np.int64], score: NDArray[np.float64]

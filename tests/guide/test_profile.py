@@ -101,7 +101,7 @@ def test_a_value_that_only_a_title_names_counts_where_it_is_sure(
     def read(surely: float) -> None:
         value = {"attribute": "colour", "value": "teal", "confidence": surely}
         monkeypatch.setattr(
-            extract, "answers", lambda _, __, texts: [{"values": [value]} for _ in texts]
+            extract, "answers", lambda _, texts: [{"values": [value]} for _ in texts]
         )
 
     read(0.9)
